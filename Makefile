@@ -1,0 +1,38 @@
+# Each target sets up .venv when it is missing or when the dependencies changed.
+# ARGS adds options, e.g.  make study ARGS="--data-root ~/medmnist --datasets breastmnist"
+
+SUITABLE = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c '$(SUITABLE)' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: study ui test check bench schema
+
+study: $(READY)
+	$(BIN)/python -m study.launch search_spaces/split_ratio.yaml $(ARGS)
+
+ui: $(READY)
+	$(BIN)/python -m study.ui $(ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/scan_cpu.py $(ARGS)
+
+# After a change of an axis or a setting: the editors' completion file follows the code.
+schema: $(READY)
+	$(BIN)/python -m study.schema search_spaces/schema.json
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 to 3.13 on the PATH, found none" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
