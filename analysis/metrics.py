@@ -1,0 +1,272 @@
+"""Metrics of one set of predictions: every function maps labels and probabilities to a number.
+
+labels: (images,) integers 0 … classes − 1. probabilities: (images, classes), rows summing to 1, or (images,)
+probabilities of class 1. The predicted class is the largest probability, the lowest index where several tie.
+
+What is undefined is not guessed. The rules, the same everywhere:
+
+- A class without an image ("missing") takes no part in macro AUC, macro AUPRC and balanced accuracy; `all_metrics`
+  names it.
+- With one class present there is no AUC (no negatives): the function returns NaN, the record says null. AUPRC is 1.
+- F1 of a class is 2·tp / (2·tp + fp + fn). A class that is neither present nor predicted has none and leaves the mean;
+  one that is only predicted, or only present, counts 0 (as scikit-learn and torchmetrics do).
+- MCC is 0 where its denominator is 0: a constant predictor, one class in the labels.
+- Equal probabilities count half in the AUC, and share one threshold in the AUPRC.
+
+These are point values on fixed images and fixed weights: none of them carries an uncertainty.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+ECE_BINS = 15
+# Softmax in float32 is within 1e-6 of 1; probabilities printed with four digits are within 1e-3.
+SUM_TOLERANCE = 1e-3
+
+
+def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean F1 over the classes that are present or predicted."""
+    labels, probabilities = checked(labels, probabilities)
+    return _nanmean(_f1(confusion(labels, probabilities)))
+
+
+def macro_auc_ovr(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean area under the one-vs-rest ROC curve over the classes present; NaN with one class present.
+
+    With two classes both one-vs-rest areas are the area of class 1.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    return _nanmean(_ranking(labels, probabilities)[0])
+
+
+def auprc_macro(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean average precision, one-vs-rest, over the classes present (with two classes: the mean of both)."""
+    labels, probabilities = checked(labels, probabilities)
+    return _nanmean(_ranking(labels, probabilities)[1])
+
+
+def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean recall over the classes present."""
+    labels, probabilities = checked(labels, probabilities)
+    return _nanmean(_recall(confusion(labels, probabilities)))
+
+
+def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of images whose predicted class is right."""
+    labels, probabilities = checked(labels, probabilities)
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def mcc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Matthews correlation coefficient in its multi-class form (Gorodkin 2004, R_K); 0 where undefined."""
+    labels, probabilities = checked(labels, probabilities)
+    return _mcc(confusion(labels, probabilities))
+
+
+def ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error: |accuracy − confidence| averaged over bins of confidence (Guo et al. 2017, eq. 3).
+
+    Bins weigh by their images. Confidence is the probability of the predicted class; 15 equal-width bins, open below
+    and closed above, so that 1.0 shares the last bin (torchmetrics closes them below and gives 1.0 a bin of its own:
+    the two differ only where a confidence is a bin's edge). Biased upwards on few images, as every binned estimate is.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    return _ece(labels, probabilities)
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Brier score: mean over images of half the squared distance between probabilities and the one-hot label, 0 … 1.
+
+    Half, so that two classes give the usual mean of (p − y)² and data sets with more classes stay on the same scale.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    return _brier(labels, probabilities)
+
+
+def per_class(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """One row a class, ready for JSON: class, precision, recall, f1, auc, support; None where undefined.
+
+    Precision of a class that is present and never predicted is 0. classes: names, by default the index as text.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    auc = _ranking(labels, probabilities)[0]
+    return _per_class(confusion(labels, probabilities), auc, _names(classes, probabilities.shape[1]))
+
+
+def all_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None) -> dict[str, Any]:
+    """Every metric by name, ready for JSON (None where undefined), with `per_class` rows and `missing_classes` by name.
+
+    classes: names, by default the index as text. Raises ValueError for what `checked` refuses.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    names = _names(classes, probabilities.shape[1])
+    counts = confusion(labels, probabilities)
+    auc, average_precision = _ranking(labels, probabilities)
+    support = counts.sum(axis=1)
+    return {
+        "macro_f1": _json(_nanmean(_f1(counts))),
+        "macro_auc_ovr": _json(_nanmean(auc)),
+        "balanced_accuracy": _json(_nanmean(_recall(counts))),
+        "accuracy": float(np.trace(counts) / len(labels)),
+        "ece": _ece(labels, probabilities),
+        "auprc_macro": _json(_nanmean(average_precision)),
+        "mcc": _mcc(counts),
+        "brier": _brier(labels, probabilities),
+        "per_class": _per_class(counts, auc, names),
+        "missing_classes": [name for name, images in zip(names, support) if images == 0],
+    }
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "macro_f1": macro_f1,
+    "macro_auc_ovr": macro_auc_ovr,
+    "balanced_accuracy": balanced_accuracy,
+    "accuracy": accuracy,
+    "ece": ece,
+    "auprc_macro": auprc_macro,
+    "mcc": mcc,
+    "brier": brier,
+}
+LOWER_IS_BETTER = frozenset({"ece", "brier"})
+
+
+def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as int64 (images,) and probabilities as float64 (images, classes); scores (images,) become two columns.
+
+    Raises ValueError, one line, for wrong shapes, no image, labels out of range, and probabilities that are not finite,
+    not in 0 … 1 or do not sum to 1 within 1e-3.
+    """
+    labels = np.asarray(labels)
+    probabilities = np.asarray(probabilities)
+    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+        raise ValueError(f"labels must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
+    if probabilities.ndim not in (1, 2) or probabilities.dtype.kind not in "fiu":
+        raise ValueError(
+            "probabilities must be numbers of shape (images,) or (images, classes), "
+            f"got {probabilities.dtype} of shape {probabilities.shape}"
+        )
+    if len(labels) != len(probabilities):
+        raise ValueError(
+            f"labels and probabilities must have the same length, got {len(labels)} and {len(probabilities)}"
+        )
+    if len(labels) == 0:
+        raise ValueError("labels must hold at least one image, got none")
+    probabilities = probabilities.astype(np.float64, copy=False)
+    # NaN fails both comparisons, so that one pass for each end finds it too.
+    if not (probabilities.min() >= 0.0 and probabilities.max() <= 1.0 + SUM_TOLERANCE):
+        bad = probabilities[~((probabilities >= 0.0) & (probabilities <= 1.0 + SUM_TOLERANCE))]
+        raise ValueError(f"probabilities must be finite and between 0 and 1, got {bad[0]} ({bad.size} such values)")
+    if probabilities.ndim == 1:
+        probabilities = np.stack([1.0 - probabilities, probabilities], axis=1)
+    elif probabilities.shape[1] < 2:
+        raise ValueError(f"probabilities must have at least 2 classes, got shape {probabilities.shape}")
+    else:
+        sums = probabilities @ np.ones(probabilities.shape[1])
+        worst = int(np.abs(sums - 1.0).argmax())
+        if abs(sums[worst] - 1.0) > SUM_TOLERANCE:
+            raise ValueError(f"probabilities must sum to 1 for every image, got {sums[worst]:.6g} for image {worst}")
+    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+        raise ValueError(f"labels must be 0 … {probabilities.shape[1] - 1}, got {labels.min()} … {labels.max()}")
+    return labels.astype(np.int64, copy=False), probabilities
+
+
+def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Counts (true class, predicted class) of checked labels and probabilities."""
+    classes = probabilities.shape[1]
+    pairs = labels * classes + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def _ranking(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One-vs-rest AUC and average precision of every class, (classes,) each; NaN where undefined."""
+    images, classes = probabilities.shape
+    # Two classes have one ranking: 1 − p would lose the order of small p to rounding.
+    scores = np.array([-probabilities[:, 1], probabilities[:, 1]] if classes == 2 else probabilities.T, order="C")
+    ordered = np.sort(scores, axis=1)
+    auc = np.full(classes, np.nan)
+    average_precision = np.full(classes, np.nan)
+    for k in range(classes):
+        positive = np.sort(scores[k, labels == k])
+        count = len(positive)
+        if count == 0:
+            continue
+        below = ordered[k].searchsorted(positive, side="left")
+        up_to = ordered[k].searchsorted(positive, side="right")
+        at_least = count - positive.searchsorted(positive, side="left")
+        # Average precision steps through the scores of positives: each adds the precision at its own threshold.
+        average_precision[k] = np.mean(at_least / (images - below))
+        if count < images:
+            # Mann–Whitney from twice the mid-ranks (below + up_to + 1), in integers, hence exact until the division.
+            twice = int(below.sum() + up_to.sum()) + count - count * (count + 1)
+            auc[k] = twice / (2 * count * (images - count))
+    return auc, average_precision
+
+
+def _f1(counts: np.ndarray) -> np.ndarray:
+    return _ratio(2.0 * counts.diagonal(), counts.sum(axis=0) + counts.sum(axis=1))
+
+
+def _recall(counts: np.ndarray) -> np.ndarray:
+    return _ratio(counts.diagonal(), counts.sum(axis=1))
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient, NaN where the denominator is 0."""
+    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)
+
+
+def _mcc(counts: np.ndarray) -> float:
+    images = float(counts.sum())
+    true, predicted = counts.sum(axis=1).astype(np.float64), counts.sum(axis=0).astype(np.float64)
+    covariance = float(np.trace(counts)) * images - float(true @ predicted)
+    variance = (images**2 - float(true @ true)) * (images**2 - float(predicted @ predicted))
+    return covariance / math.sqrt(variance) if variance > 0 else 0.0
+
+
+def _ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities[np.arange(len(labels)), predicted]
+    inner_edges = np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1]
+    bins = inner_edges.searchsorted(confidence, side="left")
+    # A bin's share × |accuracy − confidence| is |sum of (hit − confidence)| / images: an empty bin adds 0.
+    gaps = np.bincount(bins, weights=(predicted == labels) - confidence, minlength=ECE_BINS)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def _brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    distance = probabilities.copy()
+    distance[np.arange(len(labels)), labels] -= 1.0
+    return float(0.5 * np.square(distance).sum() / len(labels))
+
+
+def _per_class(counts: np.ndarray, auc: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
+    support, predicted, hits = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
+    precision = np.where((predicted == 0) & (support > 0), 0.0, _ratio(hits, predicted))
+    columns = zip(names, precision, _recall(counts), _f1(counts), auc, support)
+    return [
+        {"class": name, "precision": _json(p), "recall": _json(r), "f1": _json(f), "auc": _json(a), "support": int(n)}
+        for name, p, r, f, a, n in columns
+    ]
+
+
+def _names(classes: Sequence[str] | None, count: int) -> list[str]:
+    if classes is None:
+        return [str(k) for k in range(count)]
+    if len(classes) != count:
+        raise ValueError(f"classes must name the {count} columns of probabilities, got {len(classes)} names")
+    return [str(name) for name in classes]
+
+
+def _nanmean(values: np.ndarray) -> float:
+    """Mean of what is defined, NaN where nothing is (np.nanmean would warn)."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else math.nan
+
+
+def _json(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
