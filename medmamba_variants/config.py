@@ -1,0 +1,358 @@
+"""VariantConfig: a point of the design space as a value, and the named points (presets).
+
+A variant is its difference from the published MedMamba-T: `variant_id` hashes that difference alone, so a new axis
+never renames an old result. Hence a default must never change. No torch here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from medmamba_variants.axes import (
+    AXES,
+    DIRECTION_SETS,
+    DIRECTIONS,
+    SUGAR,
+    Axis,
+    Branches,
+    directions_of,
+    find_axis,
+    is_per_stage,
+    unknown_name,
+)
+from medmamba_variants.values import branches_from_split_ratio, parse_axis, to_json
+
+__all__ = [
+    "AXES",
+    "DIRECTIONS",
+    "DIRECTION_SETS",
+    "NEEDS",
+    "PRESETS",
+    "SUGAR",
+    "Axis",
+    "VariantConfig",
+    "axis_schema",
+    "axis_table",
+    "branch_widths",
+    "dead_axes",
+    "find_axis",
+    "json_schema",
+    "parse_axis",
+    "preset",
+]
+
+
+@dataclass(frozen=True)
+class VariantConfig:
+    """One variant: one field an axis, the defaults being the published MedMamba-T. See `axes.AXES` for the meanings.
+
+    Raises ValueError for a value out of bounds, for choices that contradict each other, and for an axis that has no
+    effect under another choice (it must then keep its default, so that one network has one id).
+    """
+
+    patch_size: int = 4
+    depths: tuple[int, ...] = (2, 2, 4, 2)
+    dims: tuple[int, ...] = (96, 192, 384, 768)
+    branches: Branches | tuple[Branches, ...] = ((0.5, "conv"), (0.5, "ss2d"))
+    fusion: str = "shuffle"
+    shuffle_groups: int = 2
+    d_state: int = 16
+    expand: float = 2.0
+    d_conv: int = 3
+    dt_rank: int | str = "auto"
+    scan_directions: str | tuple[str, ...] = "cross4"
+    downsampling: str = "patch_merging"
+    odd_maps: str = "truncate"
+    drop_path_rate: float = 0.1
+    input_channels: int | str = "data"
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            object.__setattr__(self, name, parse_axis(name, getattr(self, name)))
+        _check_stages(self)
+        if is_per_stage(self.branches) and len(set(self.branches)) == 1:
+            object.__setattr__(self, "branches", self.branches[0])
+        for name, reason in dead_axes(self).items():
+            if getattr(self, name) != _DEFAULTS[name]:
+                raise ValueError(_dead_message(name, reason, getattr(self, name)))
+        _check_widths(self)
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any], base: VariantConfig | str | None = None) -> VariantConfig:
+        """The variant that `mapping` makes of `base` (a variant, a preset's name, or nothing for MedMamba-T).
+
+        Keys are axes or `split_ratio`. What the base sets on an axis that the mapping makes dead is forgotten; what the
+        mapping itself sets on a dead axis raises ValueError, as do unknown keys and bad values.
+        """
+        start = preset(base) if isinstance(base, str) else base or cls()
+        given = {name: parse_axis(name, value) for name, value in mapping.items()}
+        if "split_ratio" in given:
+            if "branches" in given:
+                raise ValueError("split_ratio and branches set the same axis: give one of them")
+            given["branches"] = branches_from_split_ratio(given.pop("split_ratio"))
+        fields = start._fields() | given
+        _check_stages_of(fields)
+        for name, reason in dead_axes(_Fields(fields)).items():
+            # Repeating the base's value is no step along the axis, so it is not an error either.
+            if name in given and given[name] not in (getattr(start, name), _DEFAULTS[name]):
+                raise ValueError(_dead_message(name, reason, given[name]))
+            fields[name] = _DEFAULTS[name]
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every axis as plain JSON values."""
+        return {name: to_json(value) for name, value in self._fields().items()}
+
+    def diff(self, other: VariantConfig | None = None) -> dict[str, Any]:
+        """The axes on which this variant differs from `other` (or from MedMamba-T), as plain JSON values, sorted."""
+        reference = _DEFAULTS if other is None else other._fields()
+        mine = self._fields()
+        return {name: to_json(mine[name]) for name in sorted(mine) if mine[name] != reference[name]}
+
+    @property
+    def variant_id(self) -> str:
+        """Twelve hexadecimal digits that name the design: a hash of the sorted difference from the defaults."""
+        text = json.dumps(self.diff(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def label(self, base: VariantConfig) -> str:
+        """A short human text of the difference from `base`, such as `split_ratio=0.25`, or `baseline`."""
+        dead = dead_axes(self)
+        parts = []
+        for name, value in self.diff(base).items():
+            ratio = self.split_ratio if name == "branches" else None
+            if ratio is not None:
+                parts.append(f"split_ratio={_short(to_json(ratio))}")
+            elif name not in dead:
+                parts.append(f"{name}={_short(value)}")
+        return " ".join(parts) or "baseline"
+
+    @property
+    def split_ratio(self) -> float | tuple[float, ...] | None:
+        """The share of channels through ss2d, where the branches can be written that way; otherwise None."""
+        ratios = []
+        for stage in self.stages_of_branches():
+            ratio = sum(share for share, operator in stage if operator == "ss2d")
+            if branches_from_split_ratio(parse_axis("split_ratio", ratio)) != stage:
+                return None
+            ratios.append(parse_axis("split_ratio", ratio))
+        return tuple(ratios) if is_per_stage(self.branches) else ratios[0]
+
+    def stages_of_branches(self) -> tuple[Branches, ...]:
+        """The branches of every stage."""
+        return _stages_of_branches(self)
+
+    def widths(self, stage: int) -> tuple[int, ...]:
+        """Channels of each branch of a stage; they add up to the stage's channels."""
+        return branch_widths(self.stages_of_branches()[stage], self.dims[stage])
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The names of the scan directions, in the order of their parameters."""
+        return directions_of(self.scan_directions)
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in AXES}
+
+
+def branch_widths(branches: Branches, channels: int) -> tuple[int, ...]:
+    """Channels of each branch by largest remainder: they add up to `channels`, ties go to the earlier branch."""
+    exact = [share * channels for share, _ in branches]
+    # A share such as 0.333333 of 96 means 32: remainders that only the rounding of shares makes are none.
+    floors = [math.floor(value + 1e-6 * channels) for value in exact]
+    order = sorted(range(len(exact)), key=lambda index: floors[index] - exact[index])
+    for index in order[: channels - sum(floors)]:
+        floors[index] += 1
+    return tuple(floors)
+
+
+# What an axis may need to have any effect: key → (what is missing, in words; whether a variant has it).
+NEEDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "ss2d": (
+        "branches (or split_ratio) hold no ss2d",
+        lambda v: any(operator == "ss2d" for stage in _stages_of_branches(v) for _, operator in stage),
+    ),
+    "late_ss2d": (
+        "branches (or split_ratio) hold no ss2d after the first block",
+        lambda v: _has_late_ss2d(v),
+    ),
+    "two_branches": (
+        "branches (or split_ratio) leave every stage a single branch",
+        lambda v: any(len(stage) > 1 for stage in _stages_of_branches(v)),
+    ),
+    "shuffle": ("fusion is not shuffle", lambda v: v.fusion == "shuffle"),
+    "two_stages": ("depths name a single stage", lambda v: len(v.depths) > 1),
+}
+
+
+def dead_axes(variant: Any) -> dict[str, str]:
+    """The axes that have no effect in a variant, each with the reason in words. Takes anything with the fields."""
+    return {
+        axis.name: NEEDS[need][0]
+        for axis in AXES.values()
+        for need in reversed(axis.needs)
+        if not NEEDS[need][1](variant)
+    }
+
+
+def preset(name: str) -> VariantConfig:
+    """A named variant. Raises ValueError with a suggestion for an unknown name."""
+    if name not in PRESETS:
+        raise ValueError(unknown_name("preset", name, PRESETS))
+    return PRESETS[name]
+
+
+def axis_table() -> str:
+    """The axes as a Markdown table: name, values with the default first, meaning, source."""
+    lines = ["| axis | default | values | meaning | no effect where | source |", "|---|---|---|---|---|---|"]
+    for axis in (*AXES.values(), *SUGAR.values()):
+        default = _short(to_json(_DEFAULTS[axis.name])) if axis.name in _DEFAULTS else "writes branches"
+        needs = "; ".join(NEEDS[need][0] for need in axis.needs)
+        lines.append(f"| `{axis.name}` | {default} | {_values_text(axis)} | {axis.meaning} | {needs} | {axis.source} |")
+    return "\n".join(lines) + "\n"
+
+
+def axis_schema(name: str) -> dict[str, Any]:
+    """The JSON schema of one value of an axis (or of split_ratio)."""
+    axis = find_axis(name)
+    number: dict[str, Any] = {"type": "integer" if axis.kind in ("int", "ints") else "number"}
+    if axis.low is not None and axis.high is not None:
+        number |= {"minimum": axis.low, "maximum": axis.high}
+    each_stage = {"type": "array", "items": number, "minItems": 1}
+    pair = {
+        "type": "array",
+        "prefixItems": [{"type": "number", "minimum": 0, "maximum": 1}, {"enum": list(axis.choices)}],
+        "minItems": 2,
+        "maxItems": 2,
+    }
+    pairs = {"type": "array", "items": pair, "minItems": 1}
+    schemas: dict[str, dict[str, Any]] = {
+        "int": {"anyOf": [number, {"enum": list(axis.choices)}]} if axis.choices else number,
+        "float": {"anyOf": [number, each_stage]} if name in SUGAR else number,
+        "choice": {"enum": list(axis.choices)},
+        "ints": each_stage,
+        "branches": {"anyOf": [pairs, {"type": "array", "items": pairs, "minItems": 1}]},
+        "directions": {
+            "anyOf": [
+                {"enum": [*axis.choices, *DIRECTIONS]},
+                {"type": "array", "items": {"enum": list(DIRECTIONS)}, "minItems": 1, "uniqueItems": True},
+            ]
+        },
+    }
+    return schemas[axis.kind] | {"description": axis.meaning}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of what `VariantConfig.from_dict` reads."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {name: axis_schema(name) for name in (*AXES, *SUGAR)},
+        "additionalProperties": False,
+    }
+
+
+class _Fields:
+    """A mapping read by attribute: fields that are not yet known to make a variant."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self.__dict__.update(fields)
+
+
+def _stages_of_branches(variant: Any) -> tuple[Branches, ...]:
+    if is_per_stage(variant.branches):
+        return variant.branches
+    return (variant.branches,) * len(variant.depths)
+
+
+def _has_late_ss2d(variant: Any) -> bool:
+    # Drop path rises linearly from zero in the very first block.
+    return any(
+        operator == "ss2d"
+        for index, (stage, depth) in enumerate(zip(_stages_of_branches(variant), variant.depths))
+        if index > 0 or depth > 1
+        for _, operator in stage
+    )
+
+
+def _dead_message(name: str, reason: str, value: Any) -> str:
+    return f"{name} must be left out where it has no effect: {reason}; got {name}={_short(to_json(value))}"
+
+
+def _check_stages_of(fields: Mapping[str, Any]) -> None:
+    depths, dims, branches = fields["depths"], fields["dims"], fields["branches"]
+    if len(depths) != len(dims):
+        raise ValueError(
+            f"depths and dims must have one entry for each stage, got {len(depths)} in depths and {len(dims)} in dims"
+        )
+    if is_per_stage(branches) and len(branches) != len(depths):
+        raise ValueError(
+            f"branches (or split_ratio) must have one entry for each of {len(depths)} stages, got {len(branches)}"
+        )
+
+
+def _check_stages(variant: VariantConfig) -> None:
+    _check_stages_of(variant._fields())
+
+
+def _check_widths(variant: VariantConfig) -> None:
+    stages = variant.stages_of_branches()
+    for index, (stage, channels) in enumerate(zip(stages, variant.dims)):
+        for width, (share, operator) in zip(branch_widths(stage, channels), stage):
+            if width == 0:
+                raise ValueError(
+                    f"every branch must get a channel: share {share:g} ({operator}) of dims[{index}]={channels} is none"
+                )
+            if operator == "ss2d" and int(variant.expand * width) == 0:
+                raise ValueError(
+                    f"ss2d must have an inner channel: expand={variant.expand:g} of {width} in stage {index} is none"
+                )
+        if variant.fusion == "shuffle" and len(stage) > 1 and channels % variant.shuffle_groups:
+            raise ValueError(
+                f"dims must be divisible by shuffle_groups={variant.shuffle_groups}, got dims[{index}]={channels}"
+            )
+    counts = {len(stage) for stage in stages}
+    if variant.fusion == "none" and len(counts) > 1:
+        raise ValueError(
+            "fusion none keeps streams apart from stem to head, so every stage must have the same number of branches; "
+            f"got {', '.join(str(len(stage)) for stage in stages)}"
+        )
+
+
+def _values_text(axis: Axis) -> str:
+    words = ", ".join(str(choice) for choice in axis.choices)
+    bounds = "" if axis.low is None or axis.high is None else f"{axis.low:g} to {axis.high:g}"
+    if axis.kind == "ints":
+        return f"list, each {bounds}"
+    if axis.kind == "branches":
+        return f"pairs of share and {words}"
+    if axis.kind == "directions":
+        return f"{words}, or a list of {', '.join(DIRECTIONS)}"
+    return ", ".join(text for text in (words, bounds) if text)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{','.join(_short(item) for item in value)}]"
+    return str(value)
+
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(VariantConfig)}
+
+PRESETS: dict[str, VariantConfig] = {
+    "medmamba_t": VariantConfig(),
+    "medmamba_s": VariantConfig(depths=(2, 2, 8, 2)),
+    "medmamba_b": VariantConfig(depths=(2, 2, 12, 2), dims=(128, 256, 512, 1024)),
+    # For 28-pixel images on a CPU: maps of 14, 7 and 4.
+    "nano": VariantConfig(patch_size=2, depths=(1, 2, 1), dims=(32, 64, 128), d_state=8, odd_maps="pad"),
+    # For 64-pixel images on a CPU: maps of 16, 8, 4 and 2.
+    "micro": VariantConfig(depths=(1, 1, 2, 1), dims=(32, 64, 128, 256), d_state=8, odd_maps="pad"),
+}
