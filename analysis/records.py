@@ -1,0 +1,332 @@
+"""The record's schema, and a ledger read as a tidy table: one row a cell.
+
+A ledger is a folder with `records.jsonl` (one record a line; of several lines of one cell the last counts, except that
+a finished cell is never replaced by a later failure), `probabilities/<cell_id>.npz` and `studies/<study_hash>.json`.
+Wherever a folder is asked for, the store that holds the ledger as `ledger/` will do.
+"""
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from analysis.metrics import METRICS
+
+SCHEMA = 1
+STATUSES = ("done", "failed", "stopped")
+SPLITS = ("validation", "test")
+COSTS = ("params", "macs", "flops")
+
+Record = dict[str, Any]
+
+# What every record has, whatever became of its cell.
+IDENTITY: dict[str, type | tuple[type, ...]] = {
+    "cell_id": str,
+    "variant_id": str,
+    "recipe_id": str,
+    "variant": dict,
+    "recipe": dict,
+    "dataset": str,
+    "data_fingerprint": str,
+    "seed": int,
+    "numerics_version": int,
+    "status": str,
+}
+# What a finished cell has besides.
+RESULTS: dict[str, type | tuple[type, ...]] = {
+    "classes": list,
+    "cost": dict,
+    "validation": dict,
+    "test": dict,
+    "seconds": (int, float),
+}
+# Written by the driver, hence absent from a record that has not passed through it.
+DRIVER = ("study", "study_hash", "contrasts_hash", "variant_label")
+# Columns of the table that are copied as they stand, None where a record lacks them.
+PLAIN = (
+    "modality",
+    "channels",
+    "image_size",
+    "n_train",
+    "n_val",
+    "n_test",
+    "best_epoch",
+    "seconds",
+    "train_seconds",
+    "images_per_second",
+    "peak_bytes",
+    "commit",
+    "started",
+    "finished",
+    "probabilities",
+)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One split's predictions of one cell: probabilities (images, classes), labels, ids and groups, (images,) each."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None
+
+
+def validate_record(record: Mapping[str, Any]) -> None:
+    """Raises ValueError, one line, where a record departs from the schema; keys that are not named here are free."""
+    schema = record.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise ValueError(f"record.schema must be {SCHEMA}, got {schema!r}")
+    _require(record, IDENTITY)
+    status = record["status"]
+    if status not in STATUSES:
+        raise ValueError(f"record.status must be one of {', '.join(STATUSES)}, got {status!r}")
+    error = record.get("error")
+    if status == "failed" and not (isinstance(error, Mapping) and {"type", "message"} <= set(error)):
+        raise ValueError(f"record.error must have type and message in a failed record, got {_short(error)}")
+    if status != "done":
+        return
+    _require(record, RESULTS)
+    for name in COSTS:
+        _require_number(f"record.cost.{name}", record["cost"].get(name))
+    for split in SPLITS:
+        for name in METRICS:
+            if name not in record[split]:
+                raise ValueError(f"record.{split}.{name} must be there, got {', '.join(record[split]) or 'nothing'}")
+            if record[split][name] is not None:
+                _require_number(f"record.{split}.{name}", record[split][name])
+        rows = record[split].get("per_class")
+        if not isinstance(rows, list) or len(rows) != len(record["classes"]):
+            count = len(record["classes"])
+            raise ValueError(f"record.{split}.per_class must have {count} rows, one a class, got {_short(rows)}")
+
+
+def ledger_folder(folder: Path | str) -> Path:
+    """The folder that holds records.jsonl: the one given, or its `ledger`. Raises ValueError when neither does."""
+    folder = Path(folder)
+    for candidate in (folder, folder / "ledger"):
+        if (candidate / "records.jsonl").is_file():
+            return candidate
+    found = "a folder without one" if folder.is_dir() else "a file" if folder.exists() else "nothing there"
+    raise ValueError(f"{folder}: must be a ledger (a folder with records.jsonl) or a store that holds one, got {found}")
+
+
+def read_records(folder: Path | str) -> tuple[list[Record], int]:
+    """The record that counts for each cell, in the order the cells first appeared, and the number of torn lines (≤ 1).
+
+    A last line that a kill left half-written is counted as torn and left out. Raises ValueError, one line starting with
+    the file, for any other line that is no record, for one that breaks the schema, and when there is no record at all.
+    """
+    path = ledger_folder(folder) / "records.jsonl"
+    *lines, tail = path.read_bytes().split(b"\n")
+    latest: dict[str, tuple[int, Record]] = {}
+    torn = 0
+    for number, line in enumerate([*lines, tail] if tail else lines, start=1):
+        record = _parsed(line)
+        if record is None:
+            if number > len(lines):
+                torn = 1
+                continue
+            raise ValueError(f"{path}: line {number} must be a record, got {_short(line.decode(errors='replace'))}")
+        # Replacing a value keeps the key's place: the order is that of first appearance, the line that of what counts.
+        earlier = latest.get(record["cell_id"])
+        if earlier is None or earlier[1].get("status") != "done" or record.get("status") == "done":
+            latest[record["cell_id"]] = (number, record)
+    if not latest:
+        raise ValueError(f"{path}: must hold at least one record, got {'a half-written one' if torn else 'none'}")
+    for number, record in latest.values():
+        try:
+            validate_record(record)
+        except ValueError as problem:
+            raise ValueError(f"{path}: line {number}: {problem}") from None
+    return [record for _, record in latest.values()], torn
+
+
+def load_manifest(folder: Path | str, study: str) -> dict[str, Any]:
+    """What a study asked, its `study_hash` included, by that hash or by a name that only one stored study has."""
+    studies = ledger_folder(folder) / "studies"
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))}
+    hashes = [study] if study in found else [key for key, manifest in found.items() if manifest.get("name") == study]
+    if len(hashes) == 1:
+        return {**found[hashes[0]], "study_hash": hashes[0]}
+    if hashes:
+        raise ValueError(f"{studies}: study must be one of the hashes of {study} ({', '.join(hashes)}), got its name")
+    known = ", ".join(f"{manifest.get('name')} ({key})" for key, manifest in found.items()) or "no study"
+    raise ValueError(f"{studies}: study must be a stored study's name or hash, got {study!r} (stored: {known})")
+
+
+def load_ledger(
+    folder: Path | str,
+    *,
+    study: str | None = None,
+    cell_ids: Collection[str] | None = None,
+    numerics_version: int | None = None,
+    fingerprints: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """A ledger as a tidy table, one row a cell, the record that counts for each.
+
+    Columns: ids and labels; `axis.<name>` for every axis that a variant here sets away from the published MedMamba-T
+    (empty means that default; JSON text where the choice is a list); dataset, modality, seed, status;
+    `validation.<metric>` and `test.<metric>`; `cost.<name>`; seconds, images_per_second and the like. Cells that failed
+    or were stopped keep their row, without metrics: nothing is imputed.
+
+    study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in).
+    cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
+    `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
+    `missing` (ids that were asked for and have no record), `folder`.
+
+    Raises ValueError, one line, for a missing or empty ledger, when finished cells of one data set name stem from
+    different contents or numerics versions (select one), and when two cells are one variant, recipe, data set and seed.
+    """
+    folder = ledger_folder(folder)
+    records, torn = read_records(folder)
+    wanted = None if cell_ids is None else set(cell_ids)
+    if study is not None:
+        manifest = load_manifest(folder, study)
+        listed = manifest.get("cell_ids")
+        if not listed:
+            listed = [r["cell_id"] for r in records if r.get("study_hash") == manifest["study_hash"]]
+        wanted = set(listed) if wanted is None else wanted & set(listed)
+    if wanted is not None:
+        records = [r for r in records if r["cell_id"] in wanted]
+    if numerics_version is not None:
+        records = [r for r in records if r["numerics_version"] == numerics_version]
+    if fingerprints is not None:
+        records = [r for r in records if r["data_fingerprint"] == fingerprints.get(r["dataset"], r["data_fingerprint"])]
+    if not records:
+        raise ValueError(f"{folder / 'records.jsonl'}: must hold a record of what was selected, got none")
+    _refuse_mixtures(records, folder)
+
+    table = pd.DataFrame([_row(record, _axes(records)) for record in records])
+    numbers = [
+        c for c in table if c.startswith(("validation.", "test.", "cost.")) and not c.endswith("missing_classes")
+    ]
+    numbers += ["seconds", "train_seconds", "images_per_second", "peak_bytes"]
+    # None becomes NaN, also where no cell at all has a number.
+    table[numbers] = table[numbers].astype(np.float64)
+    counts = Counter(table["status"])
+    table.attrs = {
+        **{status: counts[status] for status in STATUSES},
+        "torn": torn,
+        "errors": {r["cell_id"]: _message(r) for r in records if r["status"] == "failed"},
+        "missing": sorted((wanted or set()) - {r["cell_id"] for r in records}),
+        "folder": str(folder),
+    }
+    return table
+
+
+def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") -> Predictions:
+    """One split's per-image predictions of one cell. Raises ValueError, one line starting with the file."""
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    path = ledger_folder(folder) / "probabilities" / f"{cell_id}.npz"
+    try:
+        # Opened here: np.load leaves its file open when the zip is bad.
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files if name.startswith(f"{split}_")}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: must hold the probabilities of cell {cell_id}, got no such file") from None
+    except (BadZipFile, zlib.error, EOFError, OSError, ValueError) as problem:
+        raise ValueError(f"{path}: must be a whole npz file without pickled objects, got {problem}") from None
+    needed = [f"{split}_{name}" for name in ("probabilities", "labels", "ids")]
+    absent = [name for name in needed if name not in found]
+    if absent:
+        raise ValueError(f"{path}: must hold {', '.join(needed)}, got no {', '.join(absent)}")
+    lengths = {name: len(array) for name, array in found.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"{path}: arrays of a split must have one length, got {lengths}")
+    probabilities, labels, ids = (found[name] for name in needed)
+    return Predictions(probabilities, labels, ids, found.get(f"{split}_groups"))
+
+
+def _refuse_mixtures(records: list[Record], folder: Path) -> None:
+    done = [r for r in records if r["status"] == "done"]
+    versions = Counter(r["numerics_version"] for r in done)
+    if len(versions) > 1:
+        counts = ", ".join(f"{version} ({cells} cells)" for version, cells in sorted(versions.items()))
+        raise ValueError(f"{folder}: cells must share a numerics version, got {counts}; select with numerics_version=")
+    contents: dict[str, Counter[str]] = {}
+    for record in done:
+        contents.setdefault(record["dataset"], Counter())[record["data_fingerprint"]] += 1
+    for name, prints in contents.items():
+        if len(prints) > 1:
+            counts = ", ".join(f"{fingerprint} ({cells} cells)" for fingerprint, cells in prints.items())
+            raise ValueError(
+                f"{folder}: cells on {name} must share one fingerprint, got {counts}; select with fingerprints="
+            )
+    seen: dict[tuple[Any, ...], str] = {}
+    for record in done:
+        key = tuple(record[name] for name in ("variant_id", "recipe_id", "dataset", "seed"))
+        if key in seen:
+            raise ValueError(
+                f"{folder}: variant, recipe, data set and seed must name one cell, "
+                f"got {seen[key]} and {record['cell_id']} (variant {key[0]}, {key[2]}, seed {key[3]})"
+            )
+        seen[key] = record["cell_id"]
+
+
+def _row(record: Record, axes: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: record[name] for name in ("cell_id", "variant_id", "recipe_id")}
+    row |= {name: record.get(name) for name in DRIVER}
+    row["variant_label"] = record.get("variant_label") or record["variant_id"]
+    row |= {f"axis.{name}": _scalar(record["variant"].get(name)) for name in axes}
+    row |= {name: record[name] for name in ("dataset", "seed", "status")}
+    row |= {"fingerprint": record["data_fingerprint"], "numerics_version": record["numerics_version"]}
+    row |= {name: _scalar(record.get(name)) for name in PLAIN}
+    row["classes"] = len(record.get("classes") or ()) or None
+    row["error"] = _message(record) if record["status"] == "failed" else None
+    for split in SPLITS:
+        metrics = record.get(split) or {}
+        row |= {f"{split}.{name}": metrics.get(name) for name in METRICS}
+        row[f"{split}.missing_classes"] = _scalar(metrics.get("missing_classes") or None)
+    cost = record.get("cost") or {}
+    return row | {f"cost.{name}": cost.get(name) for name in COSTS}
+
+
+def _axes(records: list[Record]) -> list[str]:
+    """Every axis that some variant sets, in the order of appearance."""
+    return list(dict.fromkeys(name for record in records for name in record["variant"]))
+
+
+def _scalar(value: Any) -> Any:
+    """The value, or its JSON text where it has parts: a table's cell must be comparable and hashable."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _message(record: Record) -> str:
+    return f"{record['error']['type']}: {record['error']['message']}"
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("cell_id"), str) else None
+
+
+def _require(record: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> None:
+    for name, kinds in fields.items():
+        kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+        value = record.get(name)
+        # In Python True is an int; in a record it is no number.
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            came = _short(value) if name in record else "no such key"
+            raise ValueError(f"record.{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {came}")
+
+
+def _require_number(where: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise ValueError(f"{where} must be a finite number, got {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
