@@ -1,0 +1,202 @@
+"""What a study is: values that never change once the file is read (see `study.space`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.values import to_json
+from study.cells import NUMERICS_VERSION, Cell, DataRef, Recipe, content_hash
+from study.contrasts import Contrast
+from study.ledger import Ledger
+
+GRID = "grid"
+
+
+@dataclass(frozen=True)
+class Range:
+    """Values a search may propose: from low to high, both included, in steps or on a logarithmic scale where asked."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The range as plain JSON values."""
+        return {"low": self.low, "high": self.high, "log": self.log, "step": self.step}
+
+
+@dataclass(frozen=True)
+class StrategyChoice:
+    """What runs next, as the file asks for it. All but the name belongs to searches."""
+
+    name: str = GRID
+    trials: int = 0
+    seed: int = 0
+    max_macs: float | None = None
+    objectives: tuple[str, ...] = ()
+    population: int = 16
+
+    def to_dict(self) -> dict[str, Any]:
+        """The choice as plain JSON values."""
+        if self.name == GRID:
+            return {"name": GRID}
+        chosen = {"name": self.name, "trials": self.trials, "seed": self.seed, "max_macs": self.max_macs}
+        if self.name == "nsga2":
+            chosen["population"] = self.population
+        return {**chosen, "objectives": list(self.objectives)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study amounts to before it runs, and what the ledger already holds of it.
+
+    For a search `variants` is empty and `done` and `failed` are None: which cells it will ask for is not known yet.
+    """
+
+    variants: tuple[tuple[str, str], ...]
+    cells: int
+    done: int | None
+    failed: int | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One question and all it takes to answer it. Made by `load_study`; never changes."""
+
+    name: str
+    question: str
+    path: Path
+    text: str
+    base_name: str
+    base: VariantConfig
+    axes: Mapping[str, tuple[Any, ...] | Range]
+    grid: tuple[tuple[str, VariantConfig], ...]
+    strategy: StrategyChoice
+    seeds: tuple[int, ...]
+    datasets: tuple[str, ...]
+    source: Mapping[str, Any]
+    recipe: Recipe
+    contrasts: tuple[Contrast, ...]
+    alpha: float
+    correction: str
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether all variants are known before the study runs."""
+        return self.strategy.name == GRID
+
+    def variants(self) -> list[tuple[str, VariantConfig]]:
+        """(label, variant) of every variant of a grid, in the file's order; empty for a search."""
+        return list(self.grid)
+
+    def label(self, variant: VariantConfig) -> str:
+        """How tables and figures of this study call a variant."""
+        for label, known in self.grid:
+            if known == variant:
+                return label
+        return variant.label(self.base)
+
+    def cells_of(self, variant: VariantConfig, refs: Mapping[str, DataRef]) -> list[Cell]:
+        """The cells of one variant: all data sets of the first seed, then of the next."""
+        return [Cell(variant, self.recipe, refs[name], seed) for seed in self.seeds for name in self.datasets]
+
+    def cells(self, refs: Mapping[str, DataRef]) -> Iterator[Cell]:
+        """All cells of a grid: seeds outermost, then data sets, then variants.
+
+        So whatever has run when a study is stopped early compares (nearly) all variants on equal data sets and seeds.
+        """
+        for seed in self.seeds:
+            for name in self.datasets:
+                for _, variant in self.grid:
+                    yield Cell(variant, self.recipe, refs[name], seed)
+
+    def plan(self, ledger: Ledger, refs: Mapping[str, DataRef]) -> Plan:
+        """Counts of cells, and of those that the ledger holds as done or failed."""
+        if not self.is_grid:
+            return Plan((), self.strategy.trials * len(self.seeds) * len(self.datasets), None, None)
+        finished, records = ledger.finished(), ledger.records()
+        ids = [cell.cell_id for cell in self.cells(refs)]
+        return Plan(
+            variants=tuple((label, variant.variant_id) for label, variant in self.grid),
+            cells=len(ids),
+            done=sum(cell_id in finished for cell_id in ids),
+            failed=sum(records.get(cell_id, {}).get("status") == "failed" for cell_id in ids),
+        )
+
+    @property
+    def study_hash(self) -> str:
+        """Content hash of all that decides what runs and how it is judged; wording and places on disk do not count."""
+        return content_hash(
+            {
+                "name": self.name,
+                "base": self.base.diff(),
+                "axes": self._axes_json(),
+                "variants": [[label, variant.variant_id] for label, variant in self.grid],
+                "strategy": self.strategy.to_dict(),
+                "seeds": list(self.seeds),
+                "datasets": list(self.datasets),
+                "source": {key: value for key, value in self.source.items() if key != "root"},
+                "recipe": self.recipe.recipe_id,
+                "contrasts": self.contrasts_hash,
+            }
+        )
+
+    @property
+    def contrasts_hash(self) -> str:
+        """Content hash of what was declared: contrasts with their margins, alpha and correction."""
+        declared = [contrast.to_dict() for contrast in self.contrasts]
+        return content_hash({"contrasts": declared, "alpha": self.alpha, "correction": self.correction})
+
+    def search_hash(self, refs: Mapping[str, DataRef]) -> str:
+        """Content hash of what makes earlier proposals of a search worth going on with.
+
+        The number of trials is no part of it, so that a search can be prolonged; the content of the data sets is.
+        """
+        strategy = {key: value for key, value in self.strategy.to_dict().items() if key != "trials"}
+        return content_hash(
+            {
+                "base": self.base.diff(),
+                "axes": self._axes_json(),
+                "strategy": strategy,
+                "seeds": list(self.seeds),
+                "data": [refs[name].fingerprint for name in self.datasets],
+                "recipe": self.recipe.recipe_id,
+                "numerics": NUMERICS_VERSION,
+            }
+        )
+
+    def manifest(self, cell_ids: Iterable[str] | None = None) -> dict[str, Any]:
+        """What the ledger keeps of the study: its file word for word, and what was declared. Plain JSON values."""
+        return {
+            "schema": 1,
+            "name": self.name,
+            "study_hash": self.study_hash,
+            "contrasts_hash": self.contrasts_hash,
+            "question": self.question,
+            "file": str(self.path),
+            "file_text": self.text,
+            "base_name": self.base_name,
+            "base": self.base.diff(),
+            "axes": self._axes_json(),
+            "variants": {variant.variant_id: label for label, variant in self.grid},
+            "strategy": self.strategy.to_dict(),
+            "seeds": list(self.seeds),
+            "datasets": list(self.datasets),
+            "source": dict(self.source),
+            "recipe": self.recipe.to_dict(),
+            "contrasts": [contrast.to_dict() for contrast in self.contrasts],
+            "alpha": self.alpha,
+            "correction": self.correction,
+            "cell_ids": None if cell_ids is None else list(cell_ids),
+        }
+
+    def _axes_json(self) -> dict[str, Any]:
+        return {
+            name: values.to_dict() if isinstance(values, Range) else to_json(values)
+            for name, values in self.axes.items()
+        }

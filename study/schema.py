@@ -1,0 +1,306 @@
+"""The keys of a study file, declared once: from here follow its checks, and `search_spaces/schema.json` for editors.
+
+`python -m study.schema > search_spaces/schema.json` writes the latter anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.metrics import METRICS
+from medmamba_variants.axes import AXES, SUGAR, unknown_name
+from medmamba_variants.config import PRESETS, axis_schema
+from medmamba_variants.values import shown
+from study.cells import Recipe
+from study.yaml_file import Keys, StudyText
+
+STRATEGIES = ("grid", "random", "tpe", "nsga2")
+OBJECTIVES = (*METRICS, "macs")
+CORRECTIONS = ("holm", "bh", "none")
+SOURCES = ("phantom", "npz", "medmnist", "folder")
+BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Key:
+    """What may stand at one place of a study file.
+
+    `kind` is text, whole, number, choice, list or mapping, or one whose values `study.space` reads: point (axes and
+    their values), axes (axes and the values to try), variants (named points), recipe. Bounds are inclusive unless `open`.
+    """
+
+    kind: str
+    meaning: str
+    required: bool = False
+    choices: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    open: bool = False
+    items: Key | None = None
+    keys: Mapping[str, Key] = field(default_factory=dict)
+
+
+_POINT = Key("point", "axis: value; what is left out is as in the base")
+
+_STRATEGY = {
+    "name": Key("choice", "what to run next: all of the grid, or proposals by Optuna", True, STRATEGIES),
+    "trials": Key("whole", "distinct variants to train (searches only)", low=1, high=1_000_000),
+    "seed": Key("whole", "seed of the proposals (searches only)", low=0, high=LARGEST_SEED),
+    "max_macs": Key("number", "variants above it are rejected before they train (searches only)", low=0, open=True),
+    "objectives": Key(
+        "list",
+        "what a search optimises: validation metrics, and macs",
+        items=Key("choice", "a metric, or macs", choices=OBJECTIVES),
+    ),
+    "population": Key("whole", "variants in a generation (nsga2 only)", low=2, high=10_000),
+}
+
+_CONTRAST = {
+    "name": Key("text", "name of the contrast, once in the study", True),
+    "baseline": Key("point", "the variant compared with: axis: value, or the name of one of variants", True),
+    "against": Key("point", "the variant that may be better, written like baseline", True),
+    "metric": Key("choice", "test metric that decides", True, tuple(METRICS)),
+    "margin": Key("number", "differences below it count as equivalent", True, low=0, high=1, open=True),
+    "family": Key("text", "contrasts of one family share the correction"),
+    "kind": Key("choice", "confirmatory unless said otherwise", choices=("confirmatory", "exploratory")),
+}
+
+_SOURCE = {
+    "kind": Key("choice", "built-in phantoms, .npz files, MedMNIST's own files, images by folder", True, SOURCES),
+    "root": Key("text", "folder, relative to the current one"),
+    "size": Key("whole", "side of MedMNIST's images in pixels", low=8, high=1024),
+}
+
+STUDY = Key(
+    "mapping",
+    "one question, and all it takes to answer it",
+    keys={
+        "question": Key("text", "what the study asks, one sentence", True),
+        "base": Key("choice", "preset that every variant starts from", True, tuple(PRESETS)),
+        "variant": Key("point", "axes set alike in every variant"),
+        "axes": Key("axes", "axes under study: the values to try, or {low, high, log, step} for a search"),
+        "variants": Key("variants", "in place of axes: name: {axis: value}"),
+        "strategy": Key("mapping", "how variants are chosen; without it: grid", keys=_STRATEGY),
+        "seeds": Key("list", "training seeds", True, items=Key("whole", "a training seed", low=0, high=LARGEST_SEED)),
+        "datasets": Key("list", "names of data sets", True, items=Key("text", "a data set of the source")),
+        "source": Key("mapping", "where the data sets lie; without it: phantoms", keys=_SOURCE),
+        "recipe": Key("recipe", "how variants are trained; what is left out is as in study.cells.Recipe"),
+        "contrasts": Key(
+            "list",
+            "comparisons declared before anything runs",
+            items=Key("mapping", "one comparison", keys=_CONTRAST),
+        ),
+        "alpha": Key("number", "error rate of a family of contrasts", low=0, high=0.5, open=True),
+        "correction": Key("choice", "for several contrasts in a family", choices=CORRECTIONS),
+    },
+)
+
+
+def check(key: Key, value: Any, text: StudyText, path: Keys = ()) -> None:
+    """Raises ValueError, naming the place, where the value is not what the key allows; points and axes excepted."""
+    place = text.place(path)
+    if key.kind in ("mapping", "recipe", "point", "axes", "variants"):
+        _check_mapping(key, value, text, path)
+    elif key.kind == "list":
+        if not isinstance(value, list):
+            raise ValueError(f"{place} must be a list, got {shown(value)}")
+        assert key.items is not None
+        for index, item in enumerate(value):
+            check(key.items, item, text, (*path, index))
+        _refuse_repeats(value, place)
+    elif key.kind == "text":
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{place} must be a text, got {shown(value)}{hint(value)}")
+    elif key.kind == "choice":
+        if value not in key.choices or not isinstance(value, str):
+            if isinstance(value, str):
+                raise ValueError(unknown_name(place, value, key.choices))
+            raise ValueError(f"{place} must be one of {', '.join(key.choices)}; got {shown(value)}{hint(value)}")
+    else:
+        _check_number(key, value, place)
+
+
+def unknown_key(text: StudyText, path: Keys, known: Iterable[str]) -> ValueError:
+    """The error for a key (the last of `path`) that has no meaning where it stands."""
+    name = path[-1] if isinstance(path[-1], str) else shown(path[-1])
+    if isinstance(path[-1], bool):
+        return ValueError(f"{text.place(path[:-1])} must have texts as keys, got {name}{hint(path[-1])}")
+    return ValueError(unknown_name(text.place(path), name, known))
+
+
+def hint(value: Any) -> str:
+    """What to write instead, for values that YAML 1.1 does not read as most people expect; else nothing."""
+    if isinstance(value, bool):
+        return BOOLEAN_HINT
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        if math.isfinite(number):
+            return f" (write {_yaml_number(number)})"
+    return ""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a study file: for completion in editors; the checks in Python say more."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "MedMamba study",
+        **_schema(STUDY),
+        "$defs": {
+            **{name: axis_schema(name) for name in (*AXES, *SUGAR)},
+            "point": {
+                "type": "object",
+                "properties": {name: {"$ref": f"#/$defs/{name}"} for name in (*AXES, *SUGAR)},
+                "additionalProperties": False,
+            },
+        },
+    }
+
+
+def _check_mapping(key: Key, value: Any, text: StudyText, path: Keys) -> None:
+    place = text.place(path)
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must be a mapping, got {shown(value)}{hint(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError(f"{place} must have texts as keys, got {shown(name)}{hint(name)}")
+    if key.kind == "recipe":
+        known = [setting.name for setting in dataclasses.fields(Recipe)]
+    elif key.kind == "mapping":
+        known = list(key.keys)
+    elif key.kind == "variants":
+        return
+    else:
+        known = [*AXES, *SUGAR]
+    for name in value:
+        if name not in known:
+            raise unknown_key(text, (*path, name), known)
+    for name, child in key.keys.items():
+        if name in value:
+            # A contrast may name one of `variants` where a point is written out otherwise.
+            if child.kind == "point" and "baseline" in key.keys and isinstance(value[name], str):
+                continue
+            check(child, value[name], text, (*path, name))
+        elif child.required:
+            raise ValueError(f"{text.place((*path, name))} must be given, got nothing ({child.meaning})")
+
+
+def _check_number(key: Key, value: Any, place: str) -> None:
+    rule = f"{place} must be {_number_rule(key)}"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (key.kind == "whole" and not isinstance(value, int)):
+        raise ValueError(f"{rule}, got {shown(value)}{hint(value)}")
+    inside = key.low < value < key.high if key.open else key.low <= value <= key.high
+    if not inside or not math.isfinite(value):
+        raise ValueError(f"{rule}, got {value}")
+
+
+def _number_rule(key: Key) -> str:
+    kind = "a whole number" if key.kind == "whole" else "a number"
+    if math.isinf(key.high):
+        return f"{kind} {'above' if key.open else 'from'} {key.low:g}"
+    return f"{kind} {'between' if key.open else 'from'} {key.low:g} {'and' if key.open else 'to'} {key.high:.10g}"
+
+
+def _refuse_repeats(values: list[Any], place: str) -> None:
+    for index, value in enumerate(values):
+        if not isinstance(value, dict) and value in values[:index]:
+            raise ValueError(f"{place} must not repeat a value, got {shown(value)} twice")
+
+
+def _yaml_number(number: float) -> str:
+    """The number as YAML 1.1 reads it: with a point and a signed exponent."""
+    if number.is_integer() and abs(number) < 1e6:
+        return str(int(number))
+    text = repr(number)
+    mantissa, mark, exponent = text.partition("e")
+    if not mark and abs(number) >= 1e-3:
+        return text
+    if not mark:
+        mantissa, _, exponent = f"{number:.15e}".partition("e")
+        mantissa = mantissa.rstrip("0")
+        mantissa += "0" if mantissa.endswith(".") else ""
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
+
+
+def _schema(key: Key) -> dict[str, Any]:
+    described = {"description": key.meaning}
+    if key.kind == "mapping":
+        return described | {
+            "type": "object",
+            "properties": {name: _schema(child) for name, child in key.keys.items()},
+            "required": [name for name, child in key.keys.items() if child.required],
+            "additionalProperties": False,
+        }
+    if key.kind == "list":
+        assert key.items is not None
+        return described | {"type": "array", "items": _schema(key.items)}
+    if key.kind == "choice":
+        return described | {"enum": list(key.choices)}
+    if key.kind in ("whole", "number"):
+        low, high = ("exclusiveMinimum", "exclusiveMaximum") if key.open else ("minimum", "maximum")
+        bounds = {name: bound for name, bound in ((low, key.low), (high, key.high)) if math.isfinite(bound)}
+        return described | {"type": "integer" if key.kind == "whole" else "number"} | bounds
+    if key.kind == "recipe":
+        return described | {
+            "type": "object",
+            "properties": {setting.name: _recipe_schema(setting) for setting in dataclasses.fields(Recipe)},
+            "additionalProperties": False,
+        }
+    if key.kind == "axes":
+        return described | {
+            "type": "object",
+            "properties": {name: _axis_values_schema(name) for name in (*AXES, *SUGAR)},
+            "additionalProperties": False,
+        }
+    if key.kind == "variants":
+        return described | {"type": "object", "additionalProperties": {"$ref": "#/$defs/point"}}
+    if key.kind == "point":
+        point = {"$ref": "#/$defs/point"}
+        return described | ({"anyOf": [point, {"type": "string"}]} if key.required else point)
+    return described | {"type": "string"}
+
+
+def _axis_values_schema(name: str) -> dict[str, Any]:
+    axis = (AXES | SUGAR)[name]
+    values = {"type": "array", "items": {"$ref": f"#/$defs/{name}"}, "minItems": 1}
+    if axis.kind not in ("int", "float"):
+        return {"description": axis.meaning, **values}
+    number = {"type": "integer" if axis.kind == "int" else "number", "minimum": axis.low, "maximum": axis.high}
+    bounds = {
+        "type": "object",
+        "properties": {"low": number, "high": number, "log": {"type": "boolean"}, "step": {"type": "number"}},
+        "required": ["low", "high"],
+        "additionalProperties": False,
+    }
+    return {"description": axis.meaning, "anyOf": [values, bounds]}
+
+
+def _recipe_schema(setting: dataclasses.Field[Any]) -> dict[str, Any]:
+    limits = setting.metadata
+    schema: dict[str, Any] = {"description": limits["meaning"], "default": setting.default}
+    types = str(setting.type)
+    if "choices" in limits:
+        return schema | {"enum": list(limits["choices"])}
+    if types == "bool":
+        return schema | {"type": "boolean"}
+    name = "integer" if types.startswith("int") else "number"
+    schema["type"] = [name, "null"] if "None" in types else name
+    return schema | {"minimum": limits["low"], "maximum": limits["high"]}
+
+
+def main() -> None:
+    """Prints the schema."""
+    print(json.dumps(json_schema(), indent=1))
+
+
+if __name__ == "__main__":
+    main()

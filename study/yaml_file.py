@@ -1,0 +1,144 @@
+"""A YAML file read strictly, and the places in it that error messages name."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Keys = tuple[str | int, ...]
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, minus what YAML does silently: the last of two equal keys, and 010 read as 8."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The node as a dict; raises where a key stands twice."""
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key, line = key_node.value if isinstance(key_node, yaml.ScalarNode) else None, key_node.start_mark.line + 1
+            if key in seen:
+                raise ValueError(f"{key} must stand once in its mapping, got it on lines {seen[key]} and {line}")
+            if key is not None:
+                seen[key] = line
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """The number; raises where YAML 1.1 would read octal, binary or base 60."""
+        text = str(node.value)
+        number = super().construct_yaml_int(node)
+        digits = text.lstrip("+-").replace("_", "")
+        if str(abs(number)) != digits:
+            line = node.start_mark.line + 1
+            raise ValueError(f"line {line} must hold a plain decimal number, got {text} (which YAML reads as {number})")
+        return number
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)
+
+
+class StudyText:
+    """A study file's content with command-line overrides laid over it.
+
+    `values` is the mapping to check; `place(keys)` says where a value came from, as messages name it.
+    """
+
+    def __init__(self, path: Path, overrides: Mapping[str, tuple[str, Any]]) -> None:
+        """Reads `path`; `overrides` maps dotted keys to (the option that set it, the value). Raises ValueError."""
+        self.path = path
+        self.text = _read(path)
+        self.values: dict[str, Any] = _parse_mapping(self.text, str(path))
+        self._origins: dict[Keys, str] = {}
+        for dotted, (option, value) in overrides.items():
+            *made, keys = _put(self.values, dotted, option, value)
+            self._origins |= {parent: f"--set {dotted_path(parent)}" for parent in made}
+            self._origins[keys] = option
+
+    def place(self, keys: Keys) -> str:
+        """`file: key.path`, or the option that set the value."""
+        for length in range(len(keys), 0, -1):
+            option = self._origins.get(keys[:length])
+            if option is not None:
+                return option + dotted_path(keys[length:], follows=True)
+        return f"{self.path}: {dotted_path(keys)}" if keys else f"{self.path}:"
+
+
+def parse_scalar(text: str, option: str) -> Any:
+    """The value of a command-line option, read as the same text in a study file would be."""
+    try:
+        return yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{option} must be a YAML value, got {text!r} ({_one_line(error)})") from None
+
+
+def dotted_path(keys: Keys, follows: bool = False) -> str:
+    """A key path as people write it: axes.split_ratio[1]."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text if follows else text.removeprefix(".")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
+        raise ValueError(f"{path}: must be a readable study file, got {reason}") from None
+
+
+def _parse_mapping(text: str, file: str) -> dict[str, Any]:
+    try:
+        values = yaml.load(text, _StrictLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file}: must be YAML, got {_one_line(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: must be a mapping of keys such as question and axes, got {_type_name(values)}")
+    return values
+
+
+def _put(values: dict[str, Any], dotted: str, option: str, value: Any) -> list[Keys]:
+    """Sets the value at a dotted key, where a number is a place in a list; returns the paths that are new.
+
+    Mappings on the way are made where they are missing.
+    """
+    *parents, last = dotted.split(".")
+    if not all((*parents, last)):
+        raise ValueError(f"{option} must name a key such as recipe.epochs, got {dotted!r}")
+    node: Any = values
+    path: Keys = ()
+    made: list[Keys] = []
+    for name in parents:
+        key = _key_in(node, name, option)
+        path = (*path, key)
+        if isinstance(node, dict) and key not in node:
+            node[key] = {}
+            made.append(path)
+        node = node[key]
+    key = _key_in(node, last, option)
+    node[key] = value
+    return [*made, (*path, key)]
+
+
+def _key_in(node: Any, name: str, option: str) -> Any:
+    if isinstance(node, dict):
+        return name
+    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+        return int(name)
+    kind = f"a list of {len(node)}" if isinstance(node, list) else _type_name(node)
+    raise ValueError(f"{option} must lead to a key of the study, got {name!r} inside {kind}")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{error.problem} on line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(str(error).split())
+
+
+def _type_name(value: Any) -> str:
+    return {dict: "a mapping", list: "a list", str: "a text", type(None): "nothing"}.get(type(value), repr(value))
