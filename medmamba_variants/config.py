@@ -152,6 +152,24 @@ class VariantConfig:
         """Channels of each branch of a stage; they add up to the stage's channels."""
         return branch_widths(self.stages_of_branches()[stage], self.dims[stage])
 
+    def map_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Height and width of the map of every stage, for images of that height and width in pixels.
+
+        Raises ValueError where a stage is left without a pixel, naming the stage and the setting that mends it.
+        """
+        sizes = [(height // self.patch_size, width // self.patch_size)]
+        for _ in self.depths[1:]:
+            up = 1 if self.odd_maps == "pad" else 0
+            sizes.append(((sizes[-1][0] + up) // 2, (sizes[-1][1] + up) // 2))
+        for stage, size in enumerate(sizes):
+            if 0 in size:
+                mend = "odd_maps=pad or " if self.odd_maps == "truncate" and 0 not in sizes[0] else ""
+                raise ValueError(
+                    f"every stage must keep a pixel, but stage {stage} is empty for images of {height}×{width} with "
+                    f"patch_size={self.patch_size} and odd_maps={self.odd_maps}: set {mend}a smaller patch_size"
+                )
+        return sizes
+
     @property
     def directions(self) -> tuple[str, ...]:
         """The names of the scan directions, in the order of their parameters."""
