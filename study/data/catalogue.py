@@ -1,0 +1,62 @@
+"""datasets.json: what a folder of data sets says about them beside their files."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE_NAME = "datasets.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the catalogue says of one data set; None where it is silent."""
+
+    modality: str = "unknown"
+    classes: tuple[str, ...] | None = None
+    md5: str | None = None
+
+
+def read_entry(root: Path, name: str) -> Entry:
+    """The catalogue's entry for a data set of this folder, empty where the folder has no catalogue or no such entry."""
+    path = root / FILE_NAME
+    if not path.is_file():
+        return Entry()
+    try:
+        catalogue = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: must be JSON, got {str(error).splitlines()[0]}") from None
+    if not isinstance(catalogue, dict):
+        raise ValueError(f"{path}: must map names to data sets, got a {type(catalogue).__name__}")
+    entry = catalogue.get(name, {})
+    if not isinstance(entry, dict):
+        raise ValueError(f"{path}: {name} must be a mapping, got a {type(entry).__name__}")
+    return Entry(
+        modality=_text(path, name, "modality", entry.get("modality")) or "unknown",
+        classes=_classes(path, name, entry.get("classes")),
+        md5=_text(path, name, "md5", entry.get("md5")),
+    )
+
+
+def check_md5(path: Path, expected: str) -> None:
+    """Raise a ValueError when the file does not have this MD5."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != expected.lower():
+        raise ValueError(f"{path}: must have the MD5 {expected.lower()}, got {found} (damaged, or another version)")
+
+
+def _text(path: Path, name: str, key: str, value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{path}: {name}.{key} must be text, got {value!r}")
+    return value
+
+
+def _classes(path: Path, name: str, value: object) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(title, str) and title for title in value):
+        raise ValueError(f"{path}: {name}.classes must be a list of names, got {value!r}")
+    if len(set(value)) != len(value):
+        raise ValueError(f"{path}: {name}.classes must differ from each other, got {', '.join(value)}")
+    return tuple(value)

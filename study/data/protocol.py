@@ -1,0 +1,203 @@
+"""What every data set is, wherever it comes from: three checked splits, and a fingerprint of their content."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What is known of a data set without its pixels.
+
+    `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
+    """
+
+    name: str
+    modality: str
+    classes: tuple[str, ...]
+    channels: int
+    image_size: int | tuple[int, int]
+    n_train: int
+    n_val: int
+    n_test: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images (n, height, width, channels) uint8, labels (n,) int64, ids (n,) str, groups (n,) int64 or None.
+
+    Images of one group (patient, lesion, tissue tile) are not independent. `masks` (n, height, width) uint8 marks with
+    1 where the finding lies, known for phantoms alone. The arrays are shared by all in a process: never write to them.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None
+    masks: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory: its description and its splits "train", "val" and "test"."""
+
+    info: DatasetInfo
+    splits: dict[str, Split]
+
+
+def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
+    """Sixteen hex digits of the SHA-256 of class names, images, labels and groups of every split.
+
+    Name, modality and ids stay out: a renamed copy of a file is the same data.
+    """
+    digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
+    for name in SPLITS:
+        split = splits[name]
+        digest.update(f"|{name}|{split.images.shape}|{split.groups is not None}|".encode())
+        digest.update(np.ascontiguousarray(split.images).data)
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+        if split.groups is not None:
+            digest.update(np.ascontiguousarray(split.groups, dtype="<i8").data)
+    return digest.hexdigest()[:16]
+
+
+def assemble(
+    name: str, modality: str, classes: Sequence[str] | None, splits: Mapping[str, Split], where: str
+) -> Dataset:
+    """The data set made of these splits, or a ValueError that begins with `where` (a path) and says what is wrong.
+
+    `classes` None: as many classes as train has labels, named by their number.
+    """
+    first = splits["train"].images.shape[1:]
+    for split_name in SPLITS:
+        shape = splits[split_name].images.shape[1:]
+        if shape != first:
+            raise ValueError(
+                f"{where}: {split_name}_images must have the size of train_images, {_words(first)}, got {_words(shape)}"
+            )
+    names = _checked_classes(classes, splits, where)
+    _refuse_shared_groups(splits, where)
+    height, width, channels = first
+    info = DatasetInfo(
+        name=name,
+        modality=modality,
+        classes=names,
+        channels=channels,
+        image_size=height if height == width else (height, width),
+        n_train=len(splits["train"]),
+        n_val=len(splits["val"]),
+        n_test=len(splits["test"]),
+        fingerprint=fingerprint(names, splits),
+    )
+    return Dataset(info, dict(splits))
+
+
+def checked_split(
+    where: str,
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    ids: np.ndarray | None = None,
+) -> Split:
+    """A split in the protocol's layout from MedMNIST-layout arrays; `ids` None: "train/0", "train/1" and so on."""
+    if images.dtype != np.uint8:
+        raise ValueError(f"{where}: {name}_images must be uint8, got {images.dtype}")
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(
+            f"{where}: {name}_images must have the shape (n, height, width) or (n, height, width, 3), "
+            f"got {images.shape}"
+        )
+    if len(images) == 0:
+        raise ValueError(f"{where}: {name}_images must hold at least one image, got an empty split")
+    if 0 in images.shape:
+        raise ValueError(f"{where}: {name}_images must hold images with pixels, got the shape {images.shape}")
+    labels = _column(where, f"{name}_labels", labels, len(images))
+    if groups is not None:
+        groups = _column(where, f"{name}_groups", groups, len(images))
+    if ids is None:
+        ids = np.array([f"{name}/{i}" for i in range(len(images))])
+    return Split(np.ascontiguousarray(images), labels, ids, groups)
+
+
+def unknown_name(where: str, name: str, known: Iterable[str]) -> ValueError:
+    """The error for a data set that is not there, with the names that come close, or else those there are."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if close:
+        hint = f"did you mean {' or '.join(close)}?"
+    elif names:
+        hint = f"it holds {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
+    else:
+        hint = "it holds none"
+    return ValueError(f"{where}: must hold the data set '{name}', and does not; {hint}")
+
+
+def _column(where: str, key: str, values: np.ndarray, count: int) -> np.ndarray:
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"{where}: {key} must be integers, got {values.dtype}")
+    if values.ndim == 2 and values.shape[1] > 1 and key.endswith("_labels"):
+        raise ValueError(
+            f"{where}: {key} must hold one label an image, shape (n,) or (n, 1), got {values.shape}: "
+            "multi-label sets are not supported"
+        )
+    if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
+        raise ValueError(f"{where}: {key} must have the shape (n,) or (n, 1), got {values.shape}")
+    if len(values) != count:
+        raise ValueError(f"{where}: {key} must be as many as the images, {count}, got {len(values)}")
+    return values.reshape(-1).astype(np.int64)
+
+
+def _checked_classes(classes: Sequence[str] | None, splits: Mapping[str, Split], where: str) -> tuple[str, ...]:
+    present = np.unique(splits["train"].labels)
+    if classes is None:
+        if present[0] != 0:
+            raise ValueError(f"{where}: train_labels must start at 0, got labels from {present[0]} to {present[-1]}")
+        count, owner = int(present[-1]) + 1, "in train"
+    else:
+        count, owner = len(classes), f"named {', '.join(classes)}"
+    for name in SPLITS:
+        labels = splits[name].labels
+        wrong = labels[(labels < 0) | (labels >= count)]
+        if wrong.size:
+            raise ValueError(
+                f"{where}: {name}_labels must lie in 0..{count - 1} ({count} classes {owner}), got {wrong[0]}"
+            )
+    if len(present) < count:
+        missing = next(label for label in range(count) if label >= len(present) or present[label] != label)
+        title = f" ({classes[missing]})" if classes is not None else ""
+        raise ValueError(f"{where}: train_labels must hold every class, got no image of class {missing}{title}")
+    if count < 2:
+        raise ValueError(f"{where}: train_labels must hold at least two classes, got {count}")
+    return tuple(classes) if classes is not None else tuple(f"class {label}" for label in range(count))
+
+
+def _refuse_shared_groups(splits: Mapping[str, Split], where: str) -> None:
+    groups = {name: split.groups for name, split in splits.items() if split.groups is not None}
+    if groups and len(groups) < len(SPLITS):
+        absent = next(name for name in SPLITS if name not in groups)
+        raise ValueError(f"{where}: groups must be given for every split or for none, got no {absent}_groups")
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        if groups:
+            shared = np.intersect1d(groups[first], groups[second])
+            if shared.size:
+                raise ValueError(
+                    f"{where}: a group must stand in one split only, got group {shared[0]} in {first} and in {second}"
+                    f" ({shared.size} such)"
+                )
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}×{shape[1]}, {shape[2]} channel{'s' if shape[2] > 1 else ''}"
