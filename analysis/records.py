@@ -177,7 +177,8 @@ def load_ledger(
     `validation.<metric>` and `test.<metric>`; `cost.<name>`; seconds, images_per_second and the like. Cells that failed
     or were stopped keep their row, without metrics: nothing is imputed.
 
-    study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in).
+    study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in) and labels
+    variants as it does: a cell is shared by all studies that ask for it, and its record labelled by the first.
     cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
     `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
     `missing` (ids that were asked for and have no record), `folder`.
@@ -187,9 +188,11 @@ def load_ledger(
     """
     folder = ledger_folder(folder)
     records, torn = read_records(folder)
+    labels: dict[str, str] = {}
     wanted = None if cell_ids is None else set(cell_ids)
     if study is not None:
         manifest = load_manifest(folder, study)
+        labels = manifest.get("variants") or {}
         listed = manifest.get("cell_ids")
         if not listed:
             listed = [r["cell_id"] for r in records if r.get("study_hash") == manifest["study_hash"]]
@@ -204,11 +207,13 @@ def load_ledger(
         raise ValueError(f"{folder / 'records.jsonl'}: must hold a record of what was selected, got none")
     _refuse_mixtures(records, folder)
 
-    table = pd.DataFrame([_row(record, _axes(records)) for record in records])
+    axes = _axes(records)
+    table = pd.DataFrame([_row(record, axes) for record in records])
     numbers = [
         c for c in table if c.startswith(("validation.", "test.", "cost.")) and not c.endswith("missing_classes")
     ]
     numbers += ["seconds", "train_seconds", "images_per_second", "peak_bytes"]
+    table["variant_label"] = [labels.get(r["variant_id"], label) for r, label in zip(records, table["variant_label"])]
     # None becomes NaN, also where no cell at all has a number.
     table[numbers] = table[numbers].astype(np.float64)
     counts = Counter(table["status"])

@@ -196,11 +196,13 @@ def manifest(folder, study_hash, content):
 def test_a_study_keeps_the_cells_its_manifest_lists(tmp_path):
     # v1busi0 was run by another study and is shared; v0busi9 has no record yet.
     write(tmp_path, [make_record("v0"), make_record("v1", study_hash="other"), make_record("v0", "cxr")])
-    manifest(tmp_path, "s0", {"name": "split_ratio", "cell_ids": ["v0busi0", "v1busi0", "v0busi9"]})
+    content = {"name": "split_ratio", "cell_ids": ["v0busi0", "v1busi0", "v0busi9"], "variants": {"v1": "own label"}}
+    manifest(tmp_path, "s0", content)
     for study in ("s0", "split_ratio"):
         table = load_ledger(tmp_path, study=study)
         assert table["cell_id"].tolist() == ["v0busi0", "v1busi0"]
         assert table.attrs["missing"] == ["v0busi9"]
+        assert table["variant_label"].tolist() == ["baseline", "own label"]
     assert load_manifest(tmp_path, "split_ratio")["study_hash"] == "s0"
 
 
