@@ -177,8 +177,8 @@ def load_ledger(
     `validation.<metric>` and `test.<metric>`; `cost.<name>`; seconds, images_per_second and the like. Cells that failed
     or were stopped keep their row, without metrics: nothing is imputed.
 
-    study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in) and labels
-    variants as it does: a cell is shared by all studies that ask for it, and its record labelled by the first.
+    study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in) and
+    labels variants as it does: a cell is shared by all studies that ask for it, its record labelled by the first.
     cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
     `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
     `missing` (ids that were asked for and have no record), `folder`.
