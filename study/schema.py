@@ -31,8 +31,8 @@ LARGEST_SEED = 2**32 - 1
 class Key:
     """What may stand at one place of a study file.
 
-    `kind` is text, whole, number, choice, list or mapping, or one whose values `study.space` reads: point (axes and
-    their values), axes (axes and the values to try), variants (named points), recipe. Bounds are inclusive unless `open`.
+    `kind` is text, whole, number, choice, list, mapping, or one whose values `study.space` reads: point (axes and
+    their values), axes (axes, values to try), variants (named points), recipe. Bounds are inclusive unless `open`.
     """
 
     kind: str
