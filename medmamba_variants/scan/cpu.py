@@ -1,0 +1,181 @@
+"""The scan on the CPU: numba kernels on torch tensors, float32 and float64, forward and backward.
+
+No compiler is needed; the kernels are compiled on first use for this processor's vectors and kept on disk by numba.
+The same inputs give the same bits with any number of threads.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medmamba_variants.scan.cpu_threads import run_shared, scratch_address
+
+try:
+    import numba
+
+    from medmamba_variants.scan import cpu_kernels
+    from medmamba_variants.scan.cpu_vectors import Lanes, vector_bytes
+
+    UNAVAILABLE: str | None = (
+        "numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
+    )
+except ImportError as error:
+    UNAVAILABLE = f"numba cannot be imported ({error})"
+
+# States that share a pass through a chunk; each must divide d_state, the largest is taken.
+GROUPS = (4, 2, 1)
+# With fewer batch items than this the forward splits the channels, too.
+FORWARD_TASKS = 8
+# Parts of the batch whose parameter gradients are added up apart; fixed, so that no thread count changes the sum's order.
+BACKWARD_TASKS = 32
+# State updates (batch · K · steps · channels · d_state) that are worth waking one thread for.
+WORK_PER_THREAD = 1 << 18
+
+
+def supports(x: Tensor) -> bool:
+    """Whether these kernels can scan tensors like x: float32 or float64 on the CPU, with numba at hand."""
+    return UNAVAILABLE is None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
+@lru_cache(maxsize=1)
+def _revision() -> str:
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("cpu_*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=None)
+def _lanes(element_bytes: int, partial: bool) -> "Lanes":
+    return Lanes(element_bytes, vector_bytes() // element_bytes, partial, _revision())
+
+
+@lru_cache(maxsize=None)
+def _compiled(name: str, element_bytes: int, partial: bool, group: int) -> Callable[..., None]:
+    lanes = _lanes(element_bytes, partial)
+    if name == "forward":
+        kernel, arguments = cpu_kernels.forward_kernel(lanes, group), 21
+    elif name == "backward":
+        kernel, arguments = cpu_kernels.backward_kernel(lanes, group), 26
+    else:
+        kernel, arguments = cpu_kernels.sum_kernel(lanes), 8
+    signature = (numba.intp,) * arguments
+    kernel.compile(signature)
+    # The bare entry point: numba's dispatch by argument types would cost more than a small scan.
+    entry: Callable[..., None] = kernel.get_overload(signature)
+    return entry
+
+
+class _Sizes:
+    """The sizes of one call, and what follows from them."""
+
+    def __init__(self, x: Tensor, A: Tensor, table: Tensor) -> None:
+        self.batch, self.length, self.channels = x.shape
+        self.directions, self.steps = table.shape
+        self.states = A.shape[2]
+        self.element_bytes = x.element_size()
+        self.width = vector_bytes() // self.element_bytes
+        self.blocks = -(-self.channels // self.width)
+        self.padded = self.blocks * self.width
+        self.partial = self.padded != self.channels
+        self.group = next(group for group in GROUPS if self.states % group == 0)
+        self.checkpoints = max(0, -(-self.steps // cpu_kernels.CHUNK) - 1)
+
+    def kernel(self, name: str) -> Callable[..., None]:
+        return _compiled(name, self.element_bytes, self.partial, self.group if name != "sum" else 1)
+
+    def threads(self, tasks: int) -> int:
+        work = self.batch * self.directions * self.steps * self.padded * (self.states + 2)
+        return max(1, min(torch.get_num_threads(), tasks, work // WORK_PER_THREAD))
+
+
+def forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    need_backward: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return y (batch, length, channels) and the states at the starts of the chunks, for the backward (empty when not needed)."""
+    sizes = _Sizes(x, A, table)
+    y = torch.empty_like(x)
+    kept = (sizes.batch, sizes.directions, sizes.checkpoints, sizes.states, sizes.padded)
+    checkpoints = x.new_empty(kept if need_backward else 0)
+    if y.numel() == 0 or sizes.directions == 0:
+        return y.zero_(), checkpoints
+    pieces = 1 if sizes.batch >= FORWARD_TASKS else min(sizes.blocks, -(-FORWARD_TASKS // sizes.batch))
+    tasks = sizes.batch * pieces
+    ticket = np.zeros(1, np.int64)
+    kernel = sizes.kernel("forward")
+    addresses = tuple(tensor.data_ptr() for tensor in (x, delta, A, B, C, D, delta_bias, table, resets, y, checkpoints))
+    counts = (
+        ticket.ctypes.data,
+        tasks,
+        pieces,
+        sizes.length,
+        sizes.directions,
+        sizes.steps,
+        sizes.channels,
+        sizes.states,
+    )
+    floats, wholes = cpu_kernels.forward_scratch(sizes.directions, sizes.steps, sizes.padded, sizes.states, sizes.width)
+
+    def work(_: int) -> None:
+        at = scratch_address("floats", floats * sizes.element_bytes)
+        kernel(*addresses, at, scratch_address("wholes", wholes * 8), *counts)
+
+    run_shared(work, sizes.threads(tasks))
+    return y, checkpoints
+
+
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    checkpoints: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of x, delta, A, B, C, D and delta_bias, each shaped like its tensor."""
+    sizes = _Sizes(x, A, table)
+    gradients = [torch.empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]
+    dx, ddelta, dA, dB, dC, dD, dbias = gradients
+    if x.numel() == 0 or sizes.directions == 0:
+        for gradient in gradients:
+            gradient.zero_()
+        return dx, ddelta, dA, dB, dC, dD, dbias
+    tasks = min(sizes.batch, BACKWARD_TASKS)
+    ticket = np.zeros(1, np.int64)
+    partial = x.new_empty((tasks, sizes.directions, sizes.states + 2, sizes.padded))
+    kernel = sizes.kernel("backward")
+    inputs = (dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints, dx, ddelta, dB, dC, partial)
+    addresses = tuple(tensor.data_ptr() for tensor in inputs)
+    counts = (ticket.ctypes.data, tasks, sizes.batch, sizes.length)
+    counts += (sizes.directions, sizes.steps, sizes.channels, sizes.states)
+    floats, wholes = cpu_kernels.backward_scratch(
+        sizes.directions, sizes.steps, sizes.padded, sizes.states, sizes.width, sizes.group
+    )
+
+    def work(_: int) -> None:
+        at = scratch_address("floats", floats * sizes.element_bytes)
+        kernel(*addresses, at, scratch_address("wholes", wholes * 8), *counts)
+
+    run_shared(work, sizes.threads(tasks))
+    results = tuple(tensor.data_ptr() for tensor in (dA, dD, dbias))
+    sizes.kernel("sum")(partial.data_ptr(), tasks, *results, sizes.directions, sizes.channels, sizes.states)
+    return dx, ddelta, dA, dB, dC, dD, dbias
