@@ -33,8 +33,8 @@ def load_public_state_dict(model: MedMambaVariant, state_dict: Mapping[str, Tens
     """Copies a published MedMamba state dict into a model built by `build_model`, every tensor or none.
 
     Reads the names of the public repository's `VSSM`, also behind `module.` (saved from DataParallel); the counters of
-    thop are ignored, nothing else is. Raises ValueError, one line, where the model is no published architecture or a key
-    is missing, unexpected or of the wrong shape.
+    thop are ignored, nothing else is. Raises ValueError, one line, where the model is no published architecture or a
+    key is missing, unexpected or of the wrong shape.
     """
     _check_architecture(model.config)
     given = {_without_wrapper(name): value for name, value in state_dict.items() if not _is_counter(name)}

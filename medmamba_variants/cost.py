@@ -1,0 +1,207 @@
+"""What a variant costs: parameters and multiply-adds counted without running it, seconds and bytes by running it.
+
+Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
+papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
+such tables. The scan counts through its operator's formula, nine multiply-adds for each state of each channel,
+direction and position (VMamba's convention); the usual counters take it for zero.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.model import build_model
+from medmamba_variants.ss2d import SS2D
+
+
+@dataclass(frozen=True)
+class ModuleCost:
+    """Parameters of a module, and its multiply-adds and flops for one image; those of its children included."""
+
+    params: int
+    macs: int
+    flops: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a variant for one image; `by_module` by the path of the module, such as `stages.0.1.branches.1`."""
+
+    params: int
+    macs: int
+    flops: int
+    by_module: dict[str, ModuleCost]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Measured time and memory of one batch: median seconds, images per second, bytes at the peak.
+
+    `peak_bytes` counts what is allocated during the step on top of parameters, gradients and input; on CUDA by the
+    allocator's statistics, on a CPU by the profiler's record of torch's allocations (what a kernel allocates
+    outside of torch is not seen).
+    """
+
+    seconds: float
+    images_per_second: float
+    peak_bytes: int
+    batch_size: int
+    device: str
+    threads: int
+
+
+@lru_cache(maxsize=4096)
+def count_cost(
+    config: VariantConfig, *, image_size: int | tuple[int, int], num_classes: int, in_channels: int = 3
+) -> Cost:
+    """Parameters, MACs and flops of a variant for one image of `image_size` (side, or height and width) pixels.
+
+    Nothing is computed: the network lives on the meta device. Raises ValueError where the variant cannot read such
+    images.
+    """
+    with torch.device("meta"):
+        model = build_model(config, num_classes=num_classes, in_channels=in_channels)
+    return count_model(model, image_size=image_size, in_channels=in_channels)
+
+
+def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_channels: int = 3) -> Cost:
+    """As `count_cost`, of a built model on whatever device it is."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    device = next(model.parameters()).device
+    images = torch.zeros(1, in_channels, height, width, device=device)
+    rank_one, handles = _watch_rank_one(model)
+    training = model.training
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(images)
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    root = type(model).__name__
+    counted = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
+    by_module = {}
+    for name, module in model.named_modules():
+        flops = counted.get(f"{root}.{name}" if name else root, 0)
+        prefix = f"{name}." if name else ""
+        flops += 2 * sum(macs for path, macs in rank_one.items() if path == name or path.startswith(prefix))
+        params = sum(parameter.numel() for parameter in module.parameters())
+        by_module[name] = ModuleCost(params, flops // 2, flops)
+    total = by_module.pop("")
+    return Cost(total.params, total.macs, total.flops, by_module)
+
+
+def measure_latency(
+    model: nn.Module,
+    *,
+    image_size: int | tuple[int, int],
+    in_channels: int = 3,
+    batch_size: int = 1,
+    backward: bool = False,
+    device: str | torch.device = "cpu",
+    repeats: int = 10,
+) -> Measurement:
+    """Median time and peak memory of a batch through a model on a device: inference, or forward and backward.
+
+    Two steps warm up, `repeats` are timed, one more is watched for memory. Gradients are cleared after each step.
+    Moves the model to the device and leaves it there, in the mode it was.
+    """
+    if batch_size < 1 or repeats < 1:
+        raise ValueError(f"batch_size and repeats must be at least 1, got batch_size={batch_size}, repeats={repeats}")
+    device = torch.device(device)
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    model.to(device)
+    images = torch.randn(batch_size, in_channels, height, width, generator=torch.Generator().manual_seed(0)).to(device)
+    training = model.training
+    model.train(backward)
+
+    def step() -> None:
+        if not backward:
+            with torch.inference_mode():
+                model(images)
+            return
+        model(images).sum().backward()
+        for parameter in model.parameters():
+            parameter.grad = None
+
+    try:
+        for _ in range(2):
+            step()
+        seconds = statistics.median(_seconds(step, device) for _ in range(repeats))
+        peak_bytes = _cuda_peak(step, device) if device.type == "cuda" else _cpu_peak(step)
+    finally:
+        model.train(training)
+    return Measurement(
+        seconds=seconds,
+        images_per_second=batch_size / seconds,
+        peak_bytes=peak_bytes,
+        batch_size=batch_size,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _watch_rank_one(model: nn.Module) -> tuple[dict[str, int], list[Any]]:
+    """Multiply-adds of step-size projections of rank one, by module, filled while the model runs; and the hooks.
+
+    torch runs such a product as an element-wise one, which the counter does not see.
+    """
+    macs: dict[str, int] = {}
+    handles = []
+
+    def watch(name: str, layer: SS2D) -> None:
+        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            batch, height, width, _ = inputs[0].shape
+            macs[name] = batch * height * width * len(layer.directions) * layer.d_inner
+
+        handles.append(layer.register_forward_hook(record))
+
+    for name, module in model.named_modules():
+        if isinstance(module, SS2D) and module.dt_rank == 1:
+            watch(name, module)
+    return macs, handles
+
+
+def _seconds(step: Callable[[], None], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    step()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _cuda_peak(step: Callable[[], None], device: torch.device) -> int:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    step()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _cpu_peak(step: Callable[[], None]) -> int:
+    # The profiler's library otherwise writes to stderr, even that it found no GPU.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step()
+    assert record.profiler is not None and record.profiler.kineto_results is not None
+    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    alive = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak
