@@ -115,6 +115,19 @@ class Study:
                 for _, variant in self.grid:
                     yield Cell(variant, self.recipe, refs[name], seed)
 
+    def sources(self) -> dict[str, dict[str, Any]]:
+        """The spec of each data set's source, by name, for `study.data.sources.open_source`. Raises ValueError."""
+        from study.data.sources import source_for
+
+        return source_for(
+            self.datasets,
+            self.source.get("root"),
+            self.source.get("kind"),
+            size=self.source.get("size"),
+            download=self.source.get("download", False),
+            image_size=self.source.get("image_size"),
+        )
+
     def plan(self, ledger: Ledger, refs: Mapping[str, DataRef]) -> Plan:
         """Counts of cells, and of those that the ledger holds as done or failed."""
         if not self.is_grid:

@@ -1,6 +1,6 @@
 """The keys of a study file, declared once: from here follow its checks, and `search_spaces/schema.json` for editors.
 
-`python -m study.schema > search_spaces/schema.json` writes the latter anew.
+`make schema` writes the latter anew.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from analysis.metrics import METRICS
@@ -22,7 +24,7 @@ from study.yaml_file import Keys, StudyText
 STRATEGIES = ("grid", "random", "tpe", "nsga2")
 OBJECTIVES = (*METRICS, "macs")
 CORRECTIONS = ("holm", "bh", "none")
-SOURCES = ("phantom", "npz", "medmnist", "folder")
+SOURCES = ("npz", "medmnist", "folder")
 BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
 LARGEST_SEED = 2**32 - 1
 
@@ -31,7 +33,7 @@ LARGEST_SEED = 2**32 - 1
 class Key:
     """What may stand at one place of a study file.
 
-    `kind` is text, whole, number, choice, list, mapping, or one whose values `study.space` reads: point (axes and
+    `kind` is text, flag, whole, number, choice, list, mapping, or one whose values `study.space` reads: point (axes and
     their values), axes (axes, values to try), variants (named points), recipe. Bounds are inclusive unless `open`.
     """
 
@@ -72,9 +74,13 @@ _CONTRAST = {
 }
 
 _SOURCE = {
-    "kind": Key("choice", "built-in phantoms, .npz files, MedMNIST's own files, images by folder", True, SOURCES),
-    "root": Key("text", "folder, relative to the current one"),
+    "kind": Key(
+        "choice", "kind of all sets but the phantoms; without it what lies under root decides", choices=SOURCES
+    ),
+    "root": Key("text", "folder of the data, relative to the current one (--data-root replaces it)"),
     "size": Key("whole", "side of MedMNIST's images in pixels", low=8, high=1024),
+    "download": Key("flag", "whether MedMNIST's files may be downloaded into root"),
+    "image_size": Key("whole", "pixels a side that the images of a folder are read at", low=8, high=4096),
 }
 
 STUDY = Key(
@@ -89,7 +95,7 @@ STUDY = Key(
         "strategy": Key("mapping", "how variants are chosen; without it: grid", keys=_STRATEGY),
         "seeds": Key("list", "training seeds", True, items=Key("whole", "a training seed", low=0, high=LARGEST_SEED)),
         "datasets": Key("list", "names of data sets", True, items=Key("text", "a data set of the source")),
-        "source": Key("mapping", "where the data sets lie; without it: phantoms", keys=_SOURCE),
+        "source": Key("mapping", "where data sets other than phantoms lie", keys=_SOURCE),
         "recipe": Key("recipe", "how variants are trained; what is left out is as in study.cells.Recipe"),
         "contrasts": Key(
             "list",
@@ -114,6 +120,9 @@ def check(key: Key, value: Any, text: StudyText, path: Keys = ()) -> None:
         for index, item in enumerate(value):
             check(key.items, item, text, (*path, index))
         _refuse_repeats(value, place)
+    elif key.kind == "flag":
+        if not isinstance(value, bool):
+            raise ValueError(f"{place} must be true or false, got {shown(value)}")
     elif key.kind == "text":
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"{place} must be a text, got {shown(value)}{hint(value)}")
@@ -245,6 +254,8 @@ def _schema(key: Key) -> dict[str, Any]:
         return described | {"type": "array", "items": _schema(key.items)}
     if key.kind == "choice":
         return described | {"enum": list(key.choices)}
+    if key.kind == "flag":
+        return described | {"type": "boolean"}
     if key.kind in ("whole", "number"):
         low, high = ("exclusiveMinimum", "exclusiveMaximum") if key.open else ("minimum", "maximum")
         bounds = {name: bound for name, bound in ((low, key.low), (high, key.high)) if math.isfinite(bound)}
@@ -297,10 +308,14 @@ def _recipe_schema(setting: dataclasses.Field[Any]) -> dict[str, Any]:
     return schema | {"minimum": limits["low"], "maximum": limits["high"]}
 
 
-def main() -> None:
-    """Prints the schema."""
-    print(json.dumps(json_schema(), indent=1))
+def main(arguments: list[str]) -> None:
+    """Writes the schema to the file named in `arguments`, or prints it."""
+    text = json.dumps(json_schema(), indent=1) + "\n"
+    if arguments:
+        Path(arguments[0]).write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -265,20 +265,19 @@ class _Reader:
 
     def source(self, data_root: Path | str | None) -> dict[str, Any]:
         """Where data sets lie, folders absolute because workers change directory."""
-        source = dict(self.values.get("source", {"kind": "phantom"}))
+        source = dict(self.values.get("source", {}))
         path: Keys = ("source",)
         if data_root is not None:
-            if source["kind"] == "phantom":
-                source = {"kind": "npz"}
             source["root"] = str(data_root)
-        for key, kinds in (("root", ("npz", "medmnist", "folder")), ("size", ("medmnist",))):
-            if key in source and source["kind"] not in kinds:
-                raise ValueError(
-                    f"{self.text.place((*path, key))} must be left out where source.kind is {source['kind']}, "
-                    f"got {source[key]}"
-                )
-        if source["kind"] in ("npz", "folder") and "root" not in source:
-            raise ValueError(f"{self.text.place((*path, 'root'))} must name a folder, got nothing")
+        kind = source.get("kind")
+        for key, owner in (("size", "medmnist"), ("download", "medmnist"), ("image_size", "folder")):
+            if key in source and kind not in (owner, None):
+                place = self.text.place((*path, key))
+                raise ValueError(f"{place} must be left out where source.kind is {kind}, got {source[key]}")
+        if kind in ("npz", "folder") and "root" not in source:
+            raise ValueError(
+                f"{self.text.place((*path, 'root'))} must be given where source.kind is {kind}, got nothing"
+            )
         if "root" in source:
             source["root"] = str(Path(source["root"]).expanduser().absolute())
         return source
