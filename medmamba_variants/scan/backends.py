@@ -1,0 +1,91 @@
+"""Which module computes a scan: the backends by name, the automatic choice, and a switch for tests and benchmarks.
+
+A backend is a module with functions on contiguous tensors of one dtype and device, without autograd; the path comes as
+`table` int32 and `resets` uint8, both (K, steps):
+
+    forward(x, delta, A, B, C, D, delta_bias, table, resets, need_backward) -> (y, checkpoints)
+    backward(dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints) -> the seven gradients
+    checkpoint_shape(x, A, steps) -> the shape of the checkpoints when need_backward is true; looks at shapes and dtype only
+    supports(x) -> whether it can scan tensors of x's device and dtype here
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+
+import torch
+
+BACKENDS = {
+    "reference": "medmamba_variants.scan.reference",
+    "portable": "medmamba_variants.scan.portable",
+    "cpu": "medmamba_variants.scan.cpu",
+    "triton": "medmamba_variants.scan.triton",
+    "mamba_ssm": "medmamba_variants.scan.mamba_ssm",
+}
+# What is tried where nobody asks for a backend, best first. mamba_ssm is a peer for comparison and never chosen by itself.
+PREFERRED = {"cpu": ("cpu", "portable"), "cuda": ("triton", "portable")}
+
+_asked_for: str | None = None
+_loaded: dict[str, ModuleType] = {}
+_chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Every scan of this process goes through the named backend meanwhile; ValueError or ImportError where it cannot."""
+    global _asked_for
+    load_backend(name)
+    before, _asked_for = _asked_for, name
+    try:
+        yield
+    finally:
+        _asked_for = before
+
+
+def load_backend(name: str) -> ModuleType:
+    """The backend's module. Raises ValueError on an unknown name, ImportError on one that cannot be imported here."""
+    if (module := _loaded.get(name)) is not None:
+        return module
+    if name not in BACKENDS:
+        raise ValueError(f"the scan's backend must be one of {', '.join(BACKENDS)}, got {name!r}")
+    try:
+        module = import_module(BACKENDS[name])
+    except ImportError as error:
+        raise ImportError(f"the scan's backend {name!r} cannot be imported here: {error}") from error
+    _loaded[name] = module
+    return module
+
+
+def backend_name(device_type: str, dtype: torch.dtype) -> str:
+    """The backend that scans tensors of a device type and dtype now: the one asked for, or the best that works here."""
+    return _choose(_asked_for, device_type, dtype)
+
+
+def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
+    key = asked_for, device_type, dtype
+    if (name := _chosen.get(key)) is not None:
+        return name
+    if device_type == "meta":
+        name = "portable"  # nothing is computed
+    elif asked_for is not None:
+        if not load_backend(asked_for).supports(torch.empty(0, dtype=dtype, device=device_type)):
+            raise ValueError(f"the scan's backend {asked_for!r} cannot scan {dtype} on {device_type}")
+        name = asked_for
+    else:
+        name = next(name for name in PREFERRED.get(device_type, ("portable",)) if _works(name, device_type, dtype))
+    _chosen[key] = name
+    return name
+
+
+# A constant for torch.compile, guarded by its arguments: imports cannot be traced.
+torch.compiler.assume_constant_result(_choose)
+
+
+def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:
+    try:
+        module = load_backend(name)
+    except ImportError:
+        return False
+    supported: bool = module.supports(torch.empty(0, dtype=dtype, device=device_type))
+    return supported

@@ -1,0 +1,231 @@
+"""Scan paths: in which order a scan visits the positions of a map. Pure indexing, numpy only."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+# A position is the row-major index row · width + column. A direction is an order of positions; the names of its reverse end in _reverse.
+DIRECTIONS: dict[str, str] = {
+    "rows": "row after row from the top, each left to right",
+    "rows_reverse": "rows backwards: from the bottom right corner, each row right to left",
+    "columns": "column after column from the left, each top to bottom",
+    "columns_reverse": "columns backwards: from the bottom right corner, each column bottom to top",
+    "columns_right": "column after column from the right, each top to bottom",
+    "columns_right_reverse": "columns_right backwards: from the bottom left corner, each column bottom to top",
+    "diagonals": "lines of equal row + column from the top left corner, each top to bottom",
+    "diagonals_reverse": "diagonals backwards: from the bottom right corner",
+    "antidiagonals": "lines of equal row − column from the top right corner, each top to bottom",
+    "antidiagonals_reverse": "antidiagonals backwards: from the bottom left corner",
+}
+
+DIRECTION_SETS: dict[str, tuple[str, ...]] = {
+    # The order of the published MedMamba (and VMamba): its checkpoints' K axis is read in this order.
+    "cross4": ("rows", "columns", "rows_reverse", "columns_reverse"),
+    # Each direction starts in its own corner; in cross4 two corners serve twice.
+    "corner4": ("rows", "columns_right", "rows_reverse", "columns_right_reverse"),
+    "eight": (
+        "rows",
+        "columns",
+        "rows_reverse",
+        "columns_reverse",
+        "diagonals",
+        "antidiagonals",
+        "diagonals_reverse",
+        "antidiagonals_reverse",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ScanPath:
+    """The visiting orders of K directions over a map of `length` positions; made by the functions of this module.
+
+    `table` (K, steps) int32 holds positions in visiting order, −1 where a direction pauses: no state change, no output.
+    `resets` (K, steps) uint8 marks steps before which the state starts anew; only visited steps carry marks.
+    `visited` is the number of entries of the table that are positions.
+    Both arrays are read-only. Two paths are equal when their content is.
+    """
+
+    length: int
+    table: np.ndarray
+    resets: np.ndarray
+    visited: int
+    # Filled by the operator: device → the table and marks as tensors there. No part of the value.
+    tensors: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def directions(self) -> int:
+        """K, the number of directions."""
+        return int(self.table.shape[0])
+
+    @property
+    def steps(self) -> int:
+        """Steps of each direction, pauses included."""
+        return int(self.table.shape[1])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScanPath):
+            return NotImplemented
+        return self is other or (
+            self.length == other.length
+            and np.array_equal(self.table, other.table)
+            and np.array_equal(self.resets, other.resets)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.length, self.table.shape, self.table.tobytes(), self.resets.tobytes()))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ScanPath":
+        # Immutable: a copied module keeps the same path and the same device tensors.
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return custom_path, (self.table, self.length, self.resets)
+
+
+def resolve_directions(directions: str | Sequence[str]) -> tuple[str, ...]:
+    """The direction names of a set's name, or of a sequence of names; ValueError on an unknown one."""
+    if isinstance(directions, str):
+        if directions in DIRECTION_SETS:
+            return DIRECTION_SETS[directions]
+        if directions in DIRECTIONS:
+            raise ValueError(
+                f"directions must be a set's name or a tuple of names, got {directions!r} (write ({directions!r},))"
+            )
+        raise ValueError(_unknown("directions", directions, [*DIRECTION_SETS, *DIRECTIONS]))
+    names = tuple(directions)
+    if not names:
+        raise ValueError("directions must name at least one direction, got none")
+    for name in names:
+        if not isinstance(name, str) or name not in DIRECTIONS:
+            raise ValueError(_unknown("a direction", name, list(DIRECTIONS)))
+    return names
+
+
+def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanPath:
+    """The path of a direction set, or of a sequence of direction names, over a (height, width) map; cached.
+
+    A name may occur twice: the two passes visit alike and have their own parameters.
+    """
+    return _scan_path(directions if isinstance(directions, str) else tuple(directions), height, width)
+
+
+# torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph. This is what
+# torch.compiler.assume_constant_result does; it is spelled out because this module does not import torch.
+scan_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@lru_cache(maxsize=512)
+def _scan_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+    names = resolve_directions(directions)
+    _check_map(height, width)
+    return custom_path(np.stack([_order(name, height, width) for name in names]), height * width)
+
+
+def window_path(directions: str | Sequence[str], height: int, width: int, window: tuple[int, int]) -> ScanPath:
+    """The path that scans each window of (window height, window width) by itself, window after window in row order.
+
+    The state starts anew in each window. Windows at the lower and right edge are cut off where the map ends.
+    """
+    names = resolve_directions(directions)
+    _check_map(height, width)
+    rows, columns = window
+    if rows < 1 or columns < 1:
+        raise ValueError(f"window must have at least one row and one column, got {window}")
+    grid = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    tiles = [grid[i : i + rows, j : j + columns] for i in range(0, height, rows) for j in range(0, width, columns)]
+    table = np.stack([np.concatenate([tile.ravel()[_order(name, *tile.shape)] for tile in tiles]) for name in names])
+    resets = np.zeros_like(table, dtype=np.uint8)
+    resets[:, np.cumsum([0] + [tile.size for tile in tiles[:-1]])] = 1
+    return custom_path(table, height * width, resets)
+
+
+def custom_path(
+    table: np.ndarray | Sequence[Sequence[int]],
+    length: int,
+    resets: np.ndarray | Sequence[Sequence[int]] | None = None,
+) -> ScanPath:
+    """The path of any table of positions (K, steps), or of K sequences of different lengths, which are padded with −1.
+
+    A direction visits a position at most once and may leave positions out. `resets` has the table's shape; a mark on a
+    pause moves on to the direction's next visited step, so every backend reads marks alike. ValueError on anything else.
+    """
+    positions = _rectangle("table", table, fill=-1)
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    if positions.min() < -1 or positions.max() >= length:
+        raise ValueError(
+            f"table must hold positions from 0 to {length - 1}, or -1 to pause, got {positions.min()} to {positions.max()}"
+        )
+    seen = np.zeros((positions.shape[0], length + 1), dtype=np.int64)
+    np.add.at(seen, (np.arange(positions.shape[0])[:, None], positions), 1)  # −1 lands in the extra last column
+    if (twice := np.argwhere(seen[:, :length] > 1)).size:
+        raise ValueError(
+            f"a direction must visit a position at most once, got position {twice[0, 1]} repeated in direction {twice[0, 0]}"
+        )
+    marks = np.zeros_like(positions) if resets is None else _rectangle("resets", resets, fill=0)
+    if marks.shape != positions.shape:
+        raise ValueError(f"resets must have the table's shape {positions.shape}, got {marks.shape}")
+    if not np.isin(marks, (0, 1)).all():
+        raise ValueError(f"resets must hold 0 and 1 only, got {int(marks[~np.isin(marks, (0, 1))][0])}")
+    table32 = np.ascontiguousarray(positions, dtype=np.int32)
+    resets8 = _marks_on_visited(table32, marks)
+    table32.flags.writeable = False
+    resets8.flags.writeable = False
+    return ScanPath(int(length), table32, resets8, int((table32 >= 0).sum()))
+
+
+def _order(name: str, height: int, width: int) -> np.ndarray:
+    """Positions of a (height, width) map in the order of one direction, (height · width,) int32."""
+    grid = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    forward = name.removesuffix("_reverse")
+    if forward == "rows":
+        order = grid.ravel()
+    elif forward == "columns":
+        order = grid.T.ravel()
+    elif forward == "columns_right":
+        order = grid[:, ::-1].T.ravel()
+    else:
+        row, column = np.indices((height, width))
+        line = row + column if forward == "diagonals" else row + (width - 1 - column)
+        # Stable: within a line, row-major order is top to bottom.
+        order = grid.ravel()[np.argsort(line.ravel(), kind="stable")]
+    return order[::-1] if name.endswith("_reverse") else order
+
+
+def _rectangle(what: str, rows: np.ndarray | Sequence[Sequence[int]], fill: int) -> np.ndarray:
+    """A new (K, steps) int64 array from an array or from sequences of different lengths, filled up at their ends."""
+    sequences = [np.asarray(row) for row in rows]
+    if not sequences or max(row.size for row in sequences) == 0:
+        raise ValueError(f"{what} must have at least one direction and one step, got none")
+    for row in sequences:
+        if row.ndim != 1 or (row.size and row.dtype.kind not in "iub"):
+            raise ValueError(f"{what} must hold one sequence of integers a direction, got {row.ndim}-D {row.dtype}")
+    result = np.full((len(sequences), max(row.size for row in sequences)), fill, dtype=np.int64)
+    for target, row in zip(result, sequences):
+        target[: row.size] = row
+    return result
+
+
+def _marks_on_visited(table: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    resets = np.zeros(table.shape, dtype=np.uint8)
+    for direction, step in np.argwhere(marks):
+        later = np.flatnonzero(table[direction, step:] >= 0)
+        if later.size:
+            resets[direction, step + later[0]] = 1
+    return resets
+
+
+def _check_map(height: int, width: int) -> None:
+    if height < 1 or width < 1:
+        raise ValueError(f"a map must have at least one row and one column, got height {height} and width {width}")
+
+
+def _unknown(what: str, got: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(got), known, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{what} must be one of {', '.join(known)}, got {got!r}{hint}"

@@ -1,0 +1,233 @@
+"""The scan in plain torch operations, on any device and in any floating dtype.
+
+Time-major: the state of all batches and directions is one tensor (K, batch, d_state, channels), updated in place step by step.
+The forward pass keeps the state at the start of each chunk of steps; the backward pass recomputes a chunk's states from it.
+Symbols as in `reference`; `Δ` is the step size after softplus, `r` the number before it.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+
+def forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    need_backward: bool,
+) -> tuple[Tensor, Tensor]:
+    """y (batch, length, channels) and the chunks' first states, which `backward` needs (empty where not asked for)."""
+    batch, length, channels = x.shape
+    K, _, d_state = A.shape
+    path = _Path(table, resets)
+    A_rows = A.transpose(1, 2).contiguous().unsqueeze(1)  # (K, 1, d_state, channels)
+    h = x.new_zeros(K, batch, d_state, channels)
+    h_matrices = h.view(K * batch, d_state, channels)
+    decay = torch.empty_like(h)
+    checkpoints = x.new_empty(checkpoint_shape(x, A, path.steps) if need_backward else (0,))
+    y = x.new_zeros(length, batch, channels)
+    for index, start in enumerate(path.chunks):
+        if need_backward:
+            checkpoints[index] = h
+        chunk = _Chunk(path, start, x, delta, B, C, delta_bias)
+        outputs = x.new_empty(chunk.count, K * batch, 1, channels)
+        C_matrices = chunk.C.view(chunk.count, K * batch, 1, d_state).unbind()
+        steps = zip(chunk.Δ_rows, chunk.Δx_rows, chunk.B_columns, C_matrices, outputs.unbind(), strict=True)
+        for i, (Δ, Δx, B_column, C_matrix, output) in enumerate(steps):
+            if (anew := path.resets_at(start + i)) is not None:
+                h.masked_fill_(anew, 0)
+            torch.mul(Δ, A_rows, out=decay).exp_()
+            if (paused := path.pauses_at(start + i)) is not None:
+                decay.masked_fill_(paused, 1)
+            h.mul_(decay).addcmul_(Δx, B_column)
+            torch.bmm(C_matrix, h_matrices, out=output)
+        result = outputs.view(chunk.count, K, batch, channels)
+        result.addcmul_(chunk.x, D.unsqueeze(1))
+        y.index_add_(0, chunk.positions, chunk.without_pauses(result).flatten(0, 1))
+    return y.transpose(0, 1).contiguous(), checkpoints
+
+
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    checkpoints: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of x, delta, A, B, C, D and delta_bias."""
+    batch, length, channels = x.shape
+    K, _, d_state = A.shape
+    path = _Path(table, resets)
+    A_rows = A.transpose(1, 2).contiguous().unsqueeze(1)
+    # The gradient of the state, and of A before its sum over the batch.
+    dh = x.new_zeros(K, batch, d_state, channels)
+    dh_matrices = dh.view(K * batch, d_state, channels)
+    dA = torch.zeros_like(dh)
+    product = torch.empty_like(dh)
+    states = x.new_empty(path.chunk + 1, K, batch, d_state, channels)
+    decays = x.new_empty(path.chunk, K, batch, d_state, channels)
+    dx = x.new_zeros(length, batch, channels)
+    # A direction may leave positions out: their gradient is zero.
+    ddelta, dB, dC = torch.zeros_like(delta), torch.zeros_like(B), torch.zeros_like(C)
+    dD, ddelta_bias = x.new_zeros(K, channels), x.new_zeros(K, channels)
+    for index, start in reversed(list(enumerate(path.chunks))):
+        chunk = _Chunk(path, start, x, delta, B, C, delta_bias)
+        count = chunk.count
+        g = chunk.without_pauses(path.gather(dy, chunk.positions, count))
+        g_rows = g.unsqueeze(3).unbind()
+        C_columns = chunk.C.unsqueeze(4).unbind()
+        states[0] = checkpoints[index]
+        before: list[Tensor] = []  # the state each step starts from
+        for i in range(count):
+            h = states[i]
+            if (anew := path.resets_at(start + i)) is not None:
+                h = h.masked_fill(anew, 0)
+            before.append(h)
+            torch.mul(chunk.Δ_rows[i], A_rows, out=decays[i]).exp_()
+            if (paused := path.pauses_at(start + i)) is not None:
+                decays[i].masked_fill_(paused, 1)
+            torch.mul(h, decays[i], out=states[i + 1]).addcmul_(chunk.Δx_rows[i], chunk.B_columns[i])
+
+        dΔx, dΔ = torch.empty_like(chunk.x), torch.empty_like(chunk.x)
+        dB_steps, dC_steps = torch.empty_like(chunk.B), torch.empty_like(chunk.C)
+        # The same memory as one matrix a (direction, batch): a row times a matrix is the fast case of bmm.
+        matrices = (count, K * batch, 1)
+        g_matrices, Δx_matrices = g.view(*matrices, channels), chunk.Δx.view(*matrices, channels)
+        B_matrices, dΔx_matrices = chunk.B.view(*matrices, d_state), dΔx.view(*matrices, channels)
+        dB_matrices, dC_matrices = dB_steps.view(*matrices, d_state), dC_steps.view(*matrices, d_state)
+        for i in reversed(range(count)):
+            dh.addcmul_(g_rows[i], C_columns[i])
+            torch.bmm(g_matrices[i], states[i + 1].view_as(dh_matrices).mT, out=dC_matrices[i])
+            torch.bmm(Δx_matrices[i], dh_matrices.mT, out=dB_matrices[i])
+            torch.bmm(B_matrices[i], dh_matrices, out=dΔx_matrices[i])
+            dh.mul_(decays[i])
+            torch.mul(dh, before[i], out=product)  # the gradient of Δ · A
+            if (paused := path.pauses_at(start + i)) is not None:
+                product.masked_fill_(paused, 0)
+            dA.addcmul_(product, chunk.Δ_rows[i])
+            torch.sum(product.mul_(A_rows), 2, out=dΔ[i])
+            if (anew := path.resets_at(start + i)) is not None:
+                dh.masked_fill_(anew, 0)
+
+        dx_steps = dΔx * chunk.Δ
+        dx_steps.addcmul_(g, D.unsqueeze(1))
+        dD += (g * chunk.x).sum((0, 2))
+        dx.index_add_(0, chunk.positions, chunk.without_pauses(dx_steps).flatten(0, 1))
+        dr = chunk.without_pauses(dΔ.addcmul_(dΔx, chunk.x).mul_(chunk.r.sigmoid_()))
+        ddelta_bias += dr.sum((0, 2))
+        chunk.scatter(ddelta, dr)
+        chunk.scatter(dB, dB_steps)
+        chunk.scatter(dC, dC_steps)
+    return (
+        dx.transpose(0, 1).contiguous(),
+        ddelta,
+        dA.sum(1).transpose(1, 2).contiguous(),
+        dB,
+        dC,
+        dD,
+        ddelta_bias,
+    )
+
+
+def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
+    """The shape of the checkpoints that `forward` returns when a backward pass will follow."""
+    K, channels, d_state = A.shape
+    return -(-steps // _chunk(steps)), K, x.shape[0], d_state, channels
+
+
+def supports(x: Tensor) -> bool:
+    """Whether x can be scanned: any real floating dtype, any device."""
+    return x.dtype.is_floating_point
+
+
+def _softplus(r: Tensor) -> Tensor:
+    """log(1 + exp(r)) = max(r, 0) + 2 · artanh(e / (2 + e)) with e = exp(−|r|): exact to rounding.
+
+    torch's own softplus and log1p are five times slower on a CPU, not being vectorised there.
+    """
+    e = r.abs().neg_().exp_()
+    return e.div_(e + 2).atanh_().mul_(2).add_(r.clamp(min=0))
+
+
+def _chunk(steps: int) -> int:
+    # Memory is steps / chunk checkpoints and twice a chunk of states: least near the root of half the steps.
+    return max(8, isqrt(steps // 2))
+
+
+class _Path:
+    """A path's table and marks, read once on the host so that the common path without pauses and resets pays nothing."""
+
+    def __init__(self, table: Tensor, resets: Tensor) -> None:
+        self.K, self.steps = table.shape
+        self.chunk = _chunk(self.steps)
+        self.chunks = range(0, self.steps, self.chunk)
+        order = table.t().long()  # (steps, K)
+        pauses, marks = order < 0, resets.t() != 0
+        self.positions = order.clamp(min=0)
+        # Row of (position, direction) in tensors that have a direction axis.
+        self.rows = self.positions * self.K + torch.arange(self.K, device=table.device)
+        self.pauses: Tensor | None = pauses if bool(pauses.any()) else None
+        self.paused_steps = frozenset(pauses.any(1).nonzero().flatten().tolist())
+        # A mark at step 0 has nothing to clear.
+        self.reset_steps = frozenset(marks.any(1).nonzero().flatten().tolist()) - {0}
+        self.marks = marks
+
+    def pauses_at(self, step: int) -> Tensor | None:
+        """Which directions pause at a step, to be broadcast over their states; None where none does."""
+        return self.pauses[step].view(-1, 1, 1, 1) if self.pauses is not None and step in self.paused_steps else None
+
+    def resets_at(self, step: int) -> Tensor | None:
+        """Which directions start anew before a step; None where none does."""
+        return self.marks[step].view(-1, 1, 1, 1) if step in self.reset_steps else None
+
+    def gather(self, rows_of: Tensor, rows: Tensor, count: int) -> Tensor:
+        """Rows of a (batch, rows, …) tensor as (count, K, batch, …)."""
+        return rows_of.transpose(0, 1).index_select(0, rows).unflatten(0, (count, self.K))
+
+
+class _Chunk:
+    """The inputs at a chunk's steps, in visiting order (count, K, batch, …); all zero where a direction pauses."""
+
+    def __init__(
+        self, path: _Path, start: int, x: Tensor, delta: Tensor, B: Tensor, C: Tensor, delta_bias: Tensor
+    ) -> None:
+        end = min(start + path.chunk, path.steps)
+        self.count = end - start
+        self.positions = path.positions[start:end].reshape(-1)
+        self.rows = path.rows[start:end].reshape(-1)
+        self.pauses = path.pauses[start:end, :, None, None] if path.pauses is not None else None
+        self.x = self.without_pauses(path.gather(x, self.positions, self.count))
+        self.r = path.gather(delta.flatten(1, 2), self.rows, self.count).add_(delta_bias.unsqueeze(1))
+        self.Δ = self.without_pauses(_softplus(self.r))
+        self.Δx = self.Δ * self.x
+        self.B = self.without_pauses(path.gather(B.flatten(1, 2), self.rows, self.count))
+        self.C = self.without_pauses(path.gather(C.flatten(1, 2), self.rows, self.count))
+        self.Δ_rows = self.Δ.unsqueeze(3).unbind()
+        self.Δx_rows = self.Δx.unsqueeze(3).unbind()
+        self.B_columns = self.B.unsqueeze(4).unbind()
+
+    def without_pauses(self, values: Tensor) -> Tensor:
+        """The same tensor, set to zero in place where a direction pauses: not a product, so NaN cannot leak."""
+        return values if self.pauses is None else values.masked_fill_(self.pauses, 0)
+
+    def scatter(self, target: Tensor, values: Tensor) -> None:
+        """Writes values (count, K, batch, …) to the visited rows of a (batch, length, K, …) tensor."""
+        values = values.flatten(0, 1)
+        rows = self.rows
+        if self.pauses is not None:
+            visited = (~self.pauses).flatten().nonzero().flatten()
+            rows, values = rows[visited], values[visited]
+        target.flatten(1, 2).transpose(0, 1).index_copy_(0, rows, values)

@@ -1,0 +1,88 @@
+"""The recurrence as a loop: what every backend must compute. Slow, any floating dtype, differentiated by plain autograd."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+def scan(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    delta_bias: Tensor | None,
+    table: Tensor,
+    resets: Tensor,
+) -> Tensor:
+    """y (batch, length, channels) of the 2-D selective scan; arguments as in `scan.ss2d_scan`, path as its two tensors.
+
+    For each direction k, along its visiting order p (Gu and Dao, Mamba, arXiv 2312.00752, equation 2 and algorithm 2):
+        Δ = softplus(delta[p, k] + delta_bias[k])
+        h = exp(Δ · A[k]) · h + Δ · B[p, k] · x[p]
+        y[p] += C[p, k] · h + D[k] · x[p]
+    """
+    y = torch.zeros_like(x)
+    for k, (order, marks) in enumerate(zip(table.tolist(), resets.tolist())):
+        outputs: list[Tensor] = []
+        h = x.new_zeros(x.shape[0], x.shape[2], A.shape[2])
+        for p, anew in zip(order, marks):
+            if p < 0:
+                continue
+            if anew:
+                h = torch.zeros_like(h)
+            step = delta[:, p, k] if delta_bias is None else delta[:, p, k] + delta_bias[k]
+            Δ = softplus(step).unsqueeze(2)
+            h = torch.exp(Δ * A[k]) * h + Δ * B[:, p, k].unsqueeze(1) * x[:, p].unsqueeze(2)
+            output = (C[:, p, k].unsqueeze(1) * h).sum(2)
+            outputs.append(output if D is None else output + D[k] * x[:, p])
+        if outputs:
+            visited = torch.tensor([p for p in order if p >= 0], device=x.device)
+            y = y.index_add(1, visited, torch.stack(outputs, dim=1))
+    return y
+
+
+def forward(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    need_backward: bool,
+) -> tuple[Tensor, Tensor]:
+    """The loop as a backend; it keeps nothing for the backward pass."""
+    return scan(x, delta, A, B, C, D, delta_bias, table, resets), x.new_empty(0)
+
+
+def backward(
+    dy: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    checkpoints: Tensor,
+) -> tuple[Tensor, ...]:
+    """Gradients of x, delta, A, B, C, D and delta_bias: the loop once more, differentiated by autograd."""
+    # Inside an operator plain autograd is switched off; functorch's is not.
+    _, pull_back = torch.func.vjp(lambda *inputs: scan(*inputs, table, resets), x, delta, A, B, C, D, delta_bias)
+    return tuple(gradient.contiguous() for gradient in pull_back(dy))
+
+
+def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
+    """The shape of the checkpoints: none are kept."""
+    return (0,)
+
+
+def supports(x: Tensor) -> bool:
+    """Whether x can be scanned: any real floating dtype, any device."""
+    return x.dtype.is_floating_point
