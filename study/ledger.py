@@ -138,13 +138,13 @@ class Ledger:
         except FileNotFoundError:
             return None
         *lines, tail = text.split(b"\n")
-        for line in lines:
-            self._lines += 1
+        for number, line in enumerate(lines, start=self._lines + 1):
             record = _parse(line)
             if record is None:
-                raise ValueError(f"{self.records_path}: line {self._lines} must be a record, got {_shorten(line)}")
+                raise ValueError(f"{self.records_path}: line {number} must be a record, got {_shorten(line)}")
             _take(self._latest, record)
         self._offset += len(text) - len(tail)
+        self._lines += len(lines)
         record = _parse(tail) if tail else None
         if tail and record is None:
             self._warn(f"{self.records_path}: line {self._lines + 1} is torn (a driver was killed) and does not count")
