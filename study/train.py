@@ -23,16 +23,17 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from analysis.metrics import all_metrics
+from analysis.records import SCHEMA
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.cost import Cost, count_cost
 from medmamba_variants.model import build_model
 from study.augment import augment
 from study.cells import NUMERICS_VERSION, Cell, Recipe
-from study.data import Dataset, load_dataset
+from study.data.protocol import Dataset
+from study.data.sources import load_dataset
 from study.memory import PeakMemory
 from study.provenance import commit, machine, versions
 
-RECORD_SCHEMA = 1
 EVALUATION_BATCH = 256
 
 Record = dict[str, Any]
@@ -322,7 +323,7 @@ def _stream(seed: int, purpose: int) -> int:
 
 def _identity(cell: Cell) -> Record:
     return {
-        "schema": RECORD_SCHEMA,
+        "schema": SCHEMA,
         "cell_id": cell.cell_id,
         "variant_id": cell.variant.variant_id,
         "recipe_id": cell.recipe.recipe_id,
