@@ -5,8 +5,9 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
 
     forward(x, delta, A, B, C, D, delta_bias, table, resets, need_backward) -> (y, checkpoints)
     backward(dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints) -> the seven gradients
-    checkpoint_shape(x, A, steps) -> the shape of the checkpoints when need_backward is true; looks at shapes and dtype only
+    checkpoint_shape(x, A, steps) -> their shape when need_backward is true; looks at shapes and dtypes only
     supports(x) -> whether it can scan tensors of x's device and dtype here
+    UNAVAILABLE, if there is such a name: why it can scan nothing here, or None
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ BACKENDS = {
     "triton": "medmamba_variants.scan.triton",
     "mamba_ssm": "medmamba_variants.scan.mamba_ssm",
 }
-# What is tried where nobody asks for a backend, best first. mamba_ssm is a peer for comparison and never chosen by itself.
+# What is tried where nobody asks for a backend, best first. mamba_ssm is a peer for comparison, used when asked for.
 PREFERRED = {"cpu": ("cpu", "portable"), "cuda": ("triton", "portable")}
 
 _asked_for: str | None = None
@@ -33,7 +34,7 @@ _chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Every scan of this process goes through the named backend meanwhile; ValueError or ImportError where it cannot."""
+    """Sends every scan of this process through the named backend; ValueError or ImportError where it cannot."""
     global _asked_for
     load_backend(name)
     before, _asked_for = _asked_for, name
@@ -69,8 +70,11 @@ def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
     if device_type == "meta":
         name = "portable"  # nothing is computed
     elif asked_for is not None:
-        if not load_backend(asked_for).supports(torch.empty(0, dtype=dtype, device=device_type)):
-            raise ValueError(f"the scan's backend {asked_for!r} cannot scan {dtype} on {device_type}")
+        module = load_backend(asked_for)
+        if not module.supports(torch.empty(0, dtype=dtype, device=device_type)):
+            reason = getattr(module, "UNAVAILABLE", None)
+            why = f": {reason}" if reason else ""
+            raise ValueError(f"the scan's backend {asked_for!r} cannot scan {dtype} on {device_type}{why}")
         name = asked_for
     else:
         name = next(name for name in PREFERRED.get(device_type, ("portable",)) if _works(name, device_type, dtype))

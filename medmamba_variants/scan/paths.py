@@ -4,11 +4,13 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-# A position is the row-major index row · width + column. A direction is an order of positions; the names of its reverse end in _reverse.
+# A position is the row-major index row · width + column; a direction is an order of positions.
 DIRECTIONS: dict[str, str] = {
     "rows": "row after row from the top, each left to right",
     "rows_reverse": "rows backwards: from the bottom right corner, each row right to left",
@@ -40,6 +42,10 @@ DIRECTION_SETS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Every living path by its number: a traced graph can hold a number as a constant, but no object.
+NUMBERED: "WeakValueDictionary[int, ScanPath]" = WeakValueDictionary()
+
+
 @dataclass(frozen=True, eq=False)
 class ScanPath:
     """The visiting orders of K directions over a map of `length` positions; made by the functions of this module.
@@ -54,8 +60,13 @@ class ScanPath:
     table: np.ndarray
     resets: np.ndarray
     visited: int
-    # Filled by the operator: device → the table and marks as tensors there. No part of the value.
-    tensors: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    # No part of the value: `number` names this object within the process; the operator fills `tensors`, device → the
+    # table and marks as tensors there.
+    number: int = field(default_factory=count().__next__, repr=False)
+    tensors: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        NUMBERED[self.number] = self
 
     @property
     def directions(self) -> int:
@@ -114,8 +125,8 @@ def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanP
     return _scan_path(directions if isinstance(directions, str) else tuple(directions), height, width)
 
 
-# torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph. This is what
-# torch.compiler.assume_constant_result does; it is spelled out because this module does not import torch.
+# torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph.
+# This is what torch.compiler.assume_constant_result does; it is spelled out because this module does not import torch.
 scan_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -151,22 +162,20 @@ def custom_path(
 ) -> ScanPath:
     """The path of any table of positions (K, steps), or of K sequences of different lengths, which are padded with −1.
 
-    A direction visits a position at most once and may leave positions out. `resets` has the table's shape; a mark on a
-    pause moves on to the direction's next visited step, so every backend reads marks alike. ValueError on anything else.
+    A direction visits a position at most once and may leave positions out. `resets` has the table's shape; a mark on
+    a pause moves on to the direction's next visited step, so that every backend reads marks alike.
+    ValueError on anything else.
     """
     positions = _rectangle("table", table, fill=-1)
     if length < 1:
         raise ValueError(f"length must be at least 1, got {length}")
-    if positions.min() < -1 or positions.max() >= length:
-        raise ValueError(
-            f"table must hold positions from 0 to {length - 1}, or -1 to pause, got {positions.min()} to {positions.max()}"
-        )
+    wrong = positions[(positions < -1) | (positions >= length)]
+    if wrong.size:
+        raise ValueError(f"table must hold positions from 0 to {length - 1}, or -1 to pause, got {wrong[0]}")
     seen = np.zeros((positions.shape[0], length + 1), dtype=np.int64)
     np.add.at(seen, (np.arange(positions.shape[0])[:, None], positions), 1)  # −1 lands in the extra last column
-    if (twice := np.argwhere(seen[:, :length] > 1)).size:
-        raise ValueError(
-            f"a direction must visit a position at most once, got position {twice[0, 1]} repeated in direction {twice[0, 0]}"
-        )
+    for direction, position in np.argwhere(seen[:, :length] > 1):
+        raise ValueError(f"direction {direction} must visit a position at most once, got {position} twice")
     marks = np.zeros_like(positions) if resets is None else _rectangle("resets", resets, fill=0)
     if marks.shape != positions.shape:
         raise ValueError(f"resets must have the table's shape {positions.shape}, got {marks.shape}")

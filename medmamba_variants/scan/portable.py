@@ -1,7 +1,8 @@
 """The scan in plain torch operations, on any device and in any floating dtype.
 
-Time-major: the state of all batches and directions is one tensor (K, batch, d_state, channels), updated in place step by step.
-The forward pass keeps the state at the start of each chunk of steps; the backward pass recomputes a chunk's states from it.
+Time-major: the states of all batches and directions are one tensor (K, batch, d_state, channels), updated in place step
+by step. The forward pass keeps the states at the start of each chunk of steps; the backward pass recomputes a chunk's
+states from them.
 Symbols as in `reference`; `Δ` is the step size after softplus, `r` the number before it.
 """
 
@@ -168,7 +169,7 @@ def _chunk(steps: int) -> int:
 
 
 class _Path:
-    """A path's table and marks, read once on the host so that the common path without pauses and resets pays nothing."""
+    """A path's table and marks, read once on the host: a path without pauses and resets pays nothing for them."""
 
     def __init__(self, table: Tensor, resets: Tensor) -> None:
         self.K, self.steps = table.shape

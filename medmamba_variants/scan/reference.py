@@ -1,4 +1,4 @@
-"""The recurrence as a loop: what every backend must compute. Slow, any floating dtype, differentiated by plain autograd."""
+"""The recurrence as a loop: what every backend must compute. Slow, in any floating dtype, with plain autograd."""
 
 import torch
 from torch import Tensor
@@ -73,8 +73,13 @@ def backward(
     checkpoints: Tensor,
 ) -> tuple[Tensor, ...]:
     """Gradients of x, delta, A, B, C, D and delta_bias: the loop once more, differentiated by autograd."""
+
+    def loop(*inputs: Tensor) -> Tensor:
+        x, delta, A, B, C, D, delta_bias = inputs
+        return scan(x, delta, A, B, C, D, delta_bias, table, resets)
+
     # Inside an operator plain autograd is switched off; functorch's is not.
-    _, pull_back = torch.func.vjp(lambda *inputs: scan(*inputs, table, resets), x, delta, A, B, C, D, delta_bias)
+    pull_back = torch.func.vjp(loop, x, delta, A, B, C, D, delta_bias)[1]
     return tuple(gradient.contiguous() for gradient in pull_back(dy))
 
 

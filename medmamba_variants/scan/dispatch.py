@@ -1,0 +1,218 @@
+"""The scan as registered torch operators, `medmamba::ss2d_scan` and its backward: fake kernels, autograd and FLOPs."""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from medmamba_variants.scan.backends import load_backend
+
+# Multiply-adds of each visited step, channel and state: VMamba's count for this recurrence (`flops_selective_scan_fn`).
+MACS_PER_STATE = 9
+TWICE = "ss2d_scan can be differentiated once only: its backward pass has no derivative"
+
+# x, delta, A, B, C, D, delta_bias, table, resets
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor | None, ...]
+
+
+@torch.library.custom_op("medmamba::ss2d_scan", mutates_args=())
+def _operator(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    visited: int,
+    need_backward: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    inputs = contiguous(x, delta, A, B, C, D, delta_bias, table, resets)
+    return run_forward(inputs, need_backward, backend)
+
+
+@torch.library.custom_op("medmamba::ss2d_scan_backward", mutates_args=())
+def _backward_operator(
+    dy: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    checkpoints: Tensor,
+    visited: int,
+    backend: str,
+) -> list[Tensor]:
+    inputs = contiguous(x, delta, A, B, C, D, delta_bias, table, resets)
+    return list(run_backward(dy, inputs, checkpoints, backend))
+
+
+def contiguous(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+) -> Inputs:
+    """The same tensors, copied where they are not contiguous."""
+    # Written out: this runs in every scan, and a loop costs as much as the seven checks.
+    return (
+        x.contiguous(),
+        delta.contiguous(),
+        A.contiguous(),
+        B.contiguous(),
+        C.contiguous(),
+        D.contiguous(),
+        delta_bias.contiguous(),
+        table,
+        resets,
+    )
+
+
+def run_forward(inputs: Inputs, need_backward: bool, backend: str) -> tuple[Tensor, Tensor]:
+    """y and what the backend keeps for its backward pass."""
+    x, _, A, *_, table, _ = inputs
+    if x.numel() == 0:
+        return torch.zeros_like(x), x.new_empty(_checkpoint_shape(x, A, table, need_backward, backend))
+    result: tuple[Tensor, Tensor] = load_backend(backend).forward(*inputs, need_backward)
+    return result
+
+
+def run_backward(dy: Tensor, inputs: Inputs, checkpoints: Tensor, backend: str) -> Sequence[Tensor]:
+    """The gradients of the seven inputs that have one."""
+    if inputs[0].numel() == 0:
+        return [t.new_zeros(t.shape) for t in inputs[:7]]
+    gradients: Sequence[Tensor] = load_backend(backend).backward(dy.contiguous(), *inputs, checkpoints)
+    return gradients
+
+
+@_operator.register_fake
+def _(
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    visited: int,
+    need_backward: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(_checkpoint_shape(x, A, table, need_backward, backend))
+
+
+@_backward_operator.register_fake
+def _(
+    dy: Tensor,
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    table: Tensor,
+    resets: Tensor,
+    checkpoints: Tensor,
+    visited: int,
+    backend: str,
+) -> list[Tensor]:
+    return [t.new_empty(t.shape) for t in (x, delta, A, B, C, D, delta_bias)]
+
+
+def _checkpoint_shape(x: Tensor, A: Tensor, table: Tensor, need_backward: bool, backend: str) -> tuple[int, ...]:
+    if not need_backward:
+        return (0,)
+    shape: tuple[int, ...] = load_backend(backend).checkpoint_shape(x, A, table.shape[1])
+    return shape
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    *tensors, visited, _, backend = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.rest = visited, backend
+    # Otherwise the checkpoints, which have no gradient, get one of zeros.
+    ctx.set_materialize_grads(False)
+
+
+def _operator_backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> Gradients:
+    if dy is None:
+        return (None,) * 12
+    gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *ctx.saved_tensors, *ctx.rest)
+    return *asked(ctx, gradients), None, None, None, None, None
+
+
+def asked(ctx: Any, gradients: Sequence[Tensor]) -> Gradients:
+    """The gradients that autograd wants, None for the others."""
+    return tuple(gradient if asked else None for gradient, asked in zip(gradients, ctx.needs_input_grad))
+
+
+def _refuse_twice(*arguments: Any) -> NoReturn:
+    raise RuntimeError(TWICE)
+
+
+_operator.register_autograd(_operator_backward, setup_context=_setup_context)
+_backward_operator.register_autograd(_refuse_twice)
+
+
+@register_flop_formula(torch.ops.medmamba.ss2d_scan)
+def scan_flops(
+    x: tuple[int, ...],
+    delta: tuple[int, ...],
+    A: tuple[int, ...],
+    B: tuple[int, ...],
+    C: tuple[int, ...],
+    D: tuple[int, ...],
+    delta_bias: tuple[int, ...],
+    table: tuple[int, ...],
+    resets: tuple[int, ...],
+    visited: int,
+    need_backward: bool,
+    backend: str,
+    out_shape: object = None,
+) -> int:
+    """FLOPs of the operator: two for each multiply-add, as torch's counter takes them for matrix products."""
+    return 2 * scan_macs(x[0], visited, A[1], A[2])
+
+
+@register_flop_formula(torch.ops.medmamba.ss2d_scan_backward)
+def scan_backward_flops(
+    dy: tuple[int, ...],
+    x: tuple[int, ...],
+    delta: tuple[int, ...],
+    A: tuple[int, ...],
+    B: tuple[int, ...],
+    C: tuple[int, ...],
+    D: tuple[int, ...],
+    delta_bias: tuple[int, ...],
+    table: tuple[int, ...],
+    resets: tuple[int, ...],
+    checkpoints: tuple[int, ...],
+    visited: int,
+    backend: str,
+    out_shape: object = None,
+) -> int:
+    """FLOPs of the backward operator: twice the forward's, as for matrix products; the recomputation is not counted."""
+    return 2 * 2 * scan_macs(x[0], visited, A[1], A[2])
+
+
+def scan_macs(batch: int, visited: int, channels: int, d_state: int) -> int:
+    """Multiply-adds of one forward scan; `visited` is the path's, length · K for K directions over every position."""
+    return MACS_PER_STATE * batch * visited * channels * d_state
