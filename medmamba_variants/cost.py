@@ -92,11 +92,17 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
             handle.remove()
     root = type(model).__name__
     counted = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
+
+    def flops_of(name: str, module: nn.Module) -> int:
+        if isinstance(module, nn.ModuleList):
+            # A list is never called itself, so the counter does not know it.
+            return sum(flops_of(f"{name}.{child}", part) for child, part in module.named_children())
+        hidden = sum(macs for path, macs in rank_one.items() if f"{path}.".startswith(f"{name}." if name else ""))
+        return counted.get(f"{root}.{name}" if name else root, 0) + 2 * hidden
+
     by_module = {}
     for name, module in model.named_modules():
-        flops = counted.get(f"{root}.{name}" if name else root, 0)
-        prefix = f"{name}." if name else ""
-        flops += 2 * sum(macs for path, macs in rank_one.items() if path == name or path.startswith(prefix))
+        flops = flops_of(name, module)
         params = sum(parameter.numel() for parameter in module.parameters())
         by_module[name] = ModuleCost(params, flops // 2, flops)
     total = by_module.pop("")

@@ -71,7 +71,8 @@ class Pointwise(nn.Module):
 class SqueezeExcite(nn.Module):
     """Concatenation with a gate on every channel, computed from the mean of all channels (Hu 2018).
 
-    The gate is twice a sigmoid: fresh, it is about one, and the fusion starts as plain concatenation.
+    The gate is twice a sigmoid: fresh, it is about one, and the fusion starts as plain concatenation. The bottleneck
+    has SiLU, as in EfficientNet: of the few units of a narrow stage a ReLU may leave none alive.
     """
 
     def __init__(self, widths: Sequence[int], config: VariantConfig) -> None:
@@ -83,7 +84,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
         joined = torch.cat(outputs, dim=-1)
-        gate = 2 * torch.sigmoid(self.excite(F.relu(self.squeeze(joined.mean((1, 2))))))
+        gate = 2 * torch.sigmoid(self.excite(F.silu(self.squeeze(joined.mean((1, 2))))))
         return torch.addcmul(x, joined, gate[:, None, None, :])
 
 

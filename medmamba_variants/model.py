@@ -54,6 +54,8 @@ class MedMambaVariant(nn.Module):
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))
         self.head = linear(config.dims[-1], num_classes, bias=True)
+        # Filters in the layout of the maps: otherwise every step converts them there and their gradients back.
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         # upstream: no norm between the last stage and the head.

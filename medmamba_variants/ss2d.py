@@ -71,7 +71,10 @@ class SS2D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         K, R, N = len(self.directions), self.dt_rank, self.d_state
-        inner, z = self.in_proj(x).chunk(2, dim=-1)
+        # Two products instead of one that is cut in two: both halves come out contiguous.
+        weight_inner, weight_gate = self.in_proj.weight.chunk(2)
+        z = F.linear(x, weight_gate)
+        inner = F.linear(x, weight_inner)
         inner = F.silu(self.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         tokens = inner.reshape(batch, height * width, self.d_inner)
 

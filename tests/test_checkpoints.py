@@ -1,0 +1,126 @@
+"""Published checkpoints: the golden network's features, logits and gradients; what is refused."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from medmamba_variants.checkpoints import load_public_state_dict, public_name, to_public_state_dict
+from medmamba_variants.config import PRESETS, VariantConfig
+from medmamba_variants.model import build_model
+
+GOLDEN = os.environ.get("MEDMAMBA_GOLDEN")
+SMALL = VariantConfig(depths=(1, 1, 2, 1), dims=(16, 32, 64, 128), drop_path_rate=0.0)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    if not GOLDEN:
+        pytest.skip("MEDMAMBA_GOLDEN names no folder of golden values")
+    with np.load(Path(GOLDEN) / "medmamba_reference_small.npz", allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def under(golden, prefix):
+    return {name.removeprefix(prefix): value for name, value in golden.items() if name.startswith(prefix)}
+
+
+def relative_error(got, expected):
+    return ((got - expected).abs().max() / expected.abs().max()).item()
+
+
+def published_state_dict(seed=0):
+    model = build_model(SMALL, num_classes=5, seed=seed)
+    return {name: value.clone() for name, value in to_public_state_dict(model).items()}
+
+
+def test_golden_features_logits_and_gradients(golden):
+    model = build_model(SMALL, num_classes=5).eval()
+    load_public_state_dict(model, under(golden, "param/"))
+    images = golden["input"]
+    assert relative_error(model.stem(images).detach(), golden["feature/patch_embed"]) < 1e-5
+    for stage, feature in enumerate(model.forward_features(images)):
+        assert relative_error(feature.detach(), golden[f"feature/stage{stage}_before_downsample"]) < 1e-5
+    logits = model(images)
+    assert relative_error(logits.detach(), golden["logits"]) < 1e-5
+    logits.square().sum().backward()
+    gradients = {public_name(name): parameter.grad for name, parameter in model.named_parameters()}
+    expected = under(golden, "grad_of_sum_squared_logits/")
+    assert set(gradients) == set(expected)
+    for name, value in expected.items():
+        assert relative_error(gradients[name], value) < 1e-5, name
+
+
+def test_golden_names_and_shapes_are_ours(golden):
+    ours = to_public_state_dict(build_model(SMALL, num_classes=5))
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in under(golden, "param/").items()
+    }
+
+
+def test_round_trip_and_what_is_ignored():
+    state = published_state_dict(seed=1)
+    target = build_model(SMALL, num_classes=5, seed=2)
+    thop = {"total_ops": torch.zeros(1), "layers.0.total_params": torch.zeros(1)}
+    load_public_state_dict(target, {f"module.{name}": value for name, value in (state | thop).items()})
+    for name, value in to_public_state_dict(target).items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_a_published_checkpoint_may_pad_and_drop_differently():
+    config = VariantConfig.from_dict({"odd_maps": "pad", "drop_path_rate": 0.3}, base=SMALL)
+    load_public_state_dict(build_model(config, num_classes=5), published_state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head.bias": None}, "must hold every published parameter, missing head.bias$"),
+        ({"head.scale": torch.zeros(1)}, "must hold published parameters only, unexpected head.scale$"),
+        ({"head.bias": torch.zeros(6)}, r"head.bias must have shape \(5,\), got \(6,\)"),
+        ({"head.bias": 3.0}, "head.bias must be a tensor, got float"),
+        ({"layers.0.extra_total_ops": torch.zeros(1)}, "unexpected layers.0.extra_total_ops"),
+    ],
+)
+def test_bad_state_dicts_are_refused_whole(change, message):
+    state = {name: value for name, value in (published_state_dict() | change).items() if value is not None}
+    model = build_model(SMALL, num_classes=5, seed=9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=message) as caught:
+        load_public_state_dict(model, state)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_many_missing_keys_stay_one_line():
+    with pytest.raises(ValueError, match=r"missing patch_embed.proj.weight, .* and \d+ more$"):
+        load_public_state_dict(build_model(SMALL, num_classes=5), {})
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"scan_directions": "corner4"},
+        {"split_ratio": 0.25},
+        {"fusion": "concat"},
+        {"shuffle_groups": 4},
+        {"downsampling": "max_pool"},
+    ],
+    ids=str,
+)
+def test_another_architecture_is_refused_even_where_the_shapes_fit(step):
+    model = build_model(VariantConfig.from_dict(step, base=SMALL), num_classes=5)
+    axis = "branches" if "split_ratio" in step else next(iter(step))
+    with pytest.raises(ValueError, match=rf"must meet the published architecture, {axis}=.*; got {axis}="):
+        load_public_state_dict(model, published_state_dict())
+    with pytest.raises(ValueError, match="must meet the published architecture"):
+        to_public_state_dict(model)
+
+
+def test_every_preset_of_the_published_family_has_public_names():
+    for preset in ("medmamba_t", "medmamba_s", "medmamba_b"):
+        with torch.device("meta"):
+            names = to_public_state_dict(build_model(PRESETS[preset], num_classes=6))
+        assert {name.split(".")[0] for name in names} == {"patch_embed", "layers", "head"}

@@ -1,0 +1,117 @@
+"""Costs: equal to counts by hand, the same on every device and backend, summing up over modules."""
+
+import pytest
+import torch
+
+from medmamba_variants.config import PRESETS, VariantConfig
+from medmamba_variants.cost import count_cost, count_model, measure_latency
+from medmamba_variants.model import build_model
+from medmamba_variants.scan import use_backend
+
+ONE_BLOCK = VariantConfig(depths=(1,), dims=(48,), drop_path_rate=0.1)
+
+
+def test_one_block_by_hand():
+    """Every product of a one-block network at 24×36 pixels, written out."""
+    cost = count_cost(ONE_BLOCK, image_size=(24, 36), num_classes=5, in_channels=1)
+    length, conv, width, inner, rank, n, directions = 6 * 9, 24, 24, 48, 2, 16, 4
+    stem = length * 48 * 16
+    local = length * (2 * 9 * conv * conv + conv * conv)
+    projections = length * (width * 2 * inner + inner * width)
+    depthwise = length * 9 * inner
+    selective = length * directions * (inner * (rank + 2 * n) + rank * inner)
+    scan = 9 * length * directions * inner * n
+    head = 48 * 5
+    assert cost.macs == stem + local + projections + depthwise + selective + scan + head
+    assert cost.flops == 2 * cost.macs
+    assert cost.by_module["stem"].macs == stem
+    assert cost.by_module["stages.0.0.branches.0"].macs == local
+    mixer = cost.by_module["stages.0.0.branches.1.mixer"]
+    assert mixer.macs == projections + depthwise + selective + scan
+    assert cost.by_module["head"].params == 48 * 5 + 5
+
+
+def test_step_size_projections_of_rank_one_count():
+    """torch runs them as element-wise products, which a plain counter misses."""
+    costs = {
+        rank: count_cost(VariantConfig.from_dict({"dt_rank": rank}, ONE_BLOCK), image_size=(24, 36), num_classes=5).macs
+        for rank in (1, 2, 3)
+    }
+    assert costs[3] - costs[2] == costs[2] - costs[1] > 0
+
+
+def test_totals_are_sums_over_modules():
+    cost = count_cost(PRESETS["nano"], image_size=(28, 36), num_classes=3)
+    tops = [module for name, module in cost.by_module.items() if "." not in name]
+    assert cost.params == sum(module.params for module in tops)
+    assert cost.macs == sum(module.macs for module in tops)
+    assert cost.flops == sum(module.flops for module in tops)
+    model = build_model(PRESETS["nano"], num_classes=3)
+    assert cost.params == sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_published_size():
+    cost = count_cost(PRESETS["medmamba_t"], image_size=224, num_classes=6)
+    assert cost.params == 14_457_222
+    # Products and convolutions alone make 2.0 G; the scan is 9 · d_state for each of 3.3 M channel steps more.
+    assert 2.0e9 < cost.macs < 3.0e9
+
+
+@pytest.mark.parametrize("backend", ["portable", "reference", None])
+def test_unchanged_by_device_and_backend(backend):
+    counted = count_cost(PRESETS["nano"], image_size=(28, 36), num_classes=3, in_channels=1)
+    model = build_model(PRESETS["nano"], num_classes=3, in_channels=1).train()
+    if backend is None:
+        on_cpu = count_model(model, image_size=(28, 36), in_channels=1)
+    else:
+        with use_backend(backend):
+            on_cpu = count_model(model, image_size=(28, 36), in_channels=1)
+    assert on_cpu == counted
+    assert model.training
+
+
+def test_costs_follow_the_axes():
+    def macs(**axes):
+        config = VariantConfig.from_dict(axes, base="nano")
+        return count_cost(config, image_size=28, num_classes=2).macs
+
+    assert macs(scan_directions="eight") > macs() > macs(scan_directions=["rows"])
+    assert macs(d_state=16) > macs()
+    assert macs(scan_directions="corner4") == macs()
+    assert macs(fusion="concat") == macs() < macs(fusion="conv1x1")
+
+
+def test_impossible_images_are_refused():
+    with pytest.raises(ValueError, match="stage 3 is empty"):
+        count_cost(VariantConfig(), image_size=28, num_classes=2)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_measured_latency_and_memory(backward):
+    model = build_model(ONE_BLOCK, num_classes=2, in_channels=1).train()
+    small, large = (
+        measure_latency(model, image_size=(28, 36), in_channels=1, batch_size=batch, backward=backward, repeats=2)
+        for batch in (2, 16)
+    )
+    assert 0 < small.seconds < 60
+    assert small.images_per_second == pytest.approx(2 / small.seconds)
+    assert large.peak_bytes > 3 * small.peak_bytes > 0
+    assert small.device == "cpu"
+    assert small.threads == torch.get_num_threads()
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_backward_needs_more_memory_than_inference():
+    model = build_model(ONE_BLOCK, num_classes=2)
+    inference, training = (
+        measure_latency(model, image_size=28, batch_size=8, backward=backward, repeats=1).peak_bytes
+        for backward in (False, True)
+    )
+    assert training > 1.5 * inference
+
+
+def test_nonsense_measurements_are_refused():
+    model = build_model(PRESETS["nano"], num_classes=2)
+    with pytest.raises(ValueError, match="batch_size and repeats must be at least 1, got batch_size=0, repeats=10"):
+        measure_latency(model, image_size=28, batch_size=0)
