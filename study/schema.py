@@ -227,17 +227,11 @@ def _refuse_repeats(values: list[Any], place: str) -> None:
 
 def _yaml_number(number: float) -> str:
     """The number as YAML 1.1 reads it: with a point and a signed exponent."""
-    if number.is_integer() and abs(number) < 1e6:
-        return str(int(number))
-    text = repr(number)
-    mantissa, mark, exponent = text.partition("e")
-    if not mark and abs(number) >= 1e-3:
-        return text
-    if not mark:
-        mantissa, _, exponent = f"{number:.15e}".partition("e")
-        mantissa = mantissa.rstrip("0")
-        mantissa += "0" if mantissa.endswith(".") else ""
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}"
+    if number == 0 or 1e-3 <= abs(number) < 1e6:
+        return str(int(number)) if number.is_integer() else repr(number)
+    mantissa, _, exponent = f"{number:.15e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}"
 
 
 def _schema(key: Key) -> dict[str, Any]:
