@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,14 @@ def _read(path: Path) -> str:
 def _parse_mapping(text: str, file: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, _StrictLoader)
+        # Finds an alias that stands inside its own anchor: every later walk through the values would never end.
+        json.dumps(values, default=str, skipkeys=True)
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: must be YAML, got {_one_line(error)}") from None
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        circular = str(error) == "Circular reference detected"
+        reason = "must be a finite text, got an alias inside its own anchor" if circular else error
+        raise ValueError(f"{file}: {reason}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{file}: must be a mapping of keys such as question and axes, got {_type_name(values)}")
     return values

@@ -263,6 +263,7 @@ BAD = {
     "recipe: {epochs: [}": "must be YAML, got expected the node content, but found '}' on line 9, column 19",
     "recipe: !!python/object:os.system {}": "must be YAML, got could not determine a constructor for the tag "
     "'tag:yaml.org,2002:python/object:os.system' on line 9, column 9",
+    "axes: {fusion: &all [*all]}": "must be a finite text, got an alias inside its own anchor",
     # dead axes, contradictions
     "axes: {split_ratio: [0, .5], fusion: [shuffle, concat]}": f"axes.fusion {DEAD}leave every stage a single branch; "
     "got fusion=concat (at split_ratio: 0.0, fusion: concat)",
