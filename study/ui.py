@@ -1,0 +1,55 @@
+"""Opens a store's MLflow pages on this machine: python -m study.ui [--store DIR] [--port PORT]."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+HOST = "127.0.0.1"
+PORT = 5000
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the server until it is interrupted; 2 with one line of error when there is nothing to open."""
+    parser = argparse.ArgumentParser(prog="python -m study.ui", description="Open a store's MLflow pages on loopback.")
+    parser.add_argument("--store", type=Path, default=Path("mlruns"), metavar="DIR", help="the store (default: mlruns)")
+    parser.add_argument("--port", type=int, help=f"the port (default: {PORT}, or a free one when that is taken)")
+    options = parser.parse_args(arguments)
+    try:
+        _check(options.store)
+        port = _port(options.port)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"MLflow of {options.store} on http://{HOST}:{port} (ready in a few seconds; end with Ctrl-C)", flush=True)
+    from study.tracking import serve
+
+    serve(options.store, HOST, port)
+    return 0
+
+
+def _check(store: Path) -> None:
+    if not (store / "mlflow.db").is_file():
+        raise ValueError(f"{store}: the store must hold mlflow.db, which the first launch makes, got no such file")
+    if find_spec("mlflow") is None:
+        raise ValueError("mlflow must be installed, got no such package (pip install mlflow)")
+
+
+def _port(wanted: int | None) -> int:
+    """A port that can be bound: the wanted one, or else the usual one or any. Raises ValueError when it is taken."""
+    for port in (PORT, 0) if wanted is None else (wanted,):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except (OSError, OverflowError):
+                continue
+            return int(probe.getsockname()[1])
+    raise ValueError(f"--port must be a free port, got {wanted}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
