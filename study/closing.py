@@ -1,0 +1,119 @@
+"""What a person reads when a study ends: each variant's means with intervals, what failed, where everything lies."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.across import METRICS_SUMMARISED, summary
+from analysis.records import load_ledger
+from medmamba_variants.config import VariantConfig
+from study.definition import Study
+from study.ledger import Ledger
+from study.progress import describe_failure
+from study.tracking import VariantSummary, absolute_uri, default_uri
+from study.wording import columns, counted, interval, quantity, share
+
+HEADINGS = {"macro_f1": "macro-F1", "macro_auc_ovr": "macro-AUC"}
+FAILURES_LISTED = 20
+
+INTERVAL_MEANINGS = {
+    "data sets": "t over the means of {n_datasets} data sets (seeds averaged): where the mean over such data sets may "
+    "lie; wide because data sets differ in difficulty, so it does not compare variants",
+    "seeds": "t over {n_seeds} seeds on one data set, its test images held fixed: where another training may end",
+    "none": "one seed on one data set carries no interval",
+}
+
+
+def summarise(study: Study, ledger: Ledger) -> pd.DataFrame:
+    """One row a variant of the study, from its cells in the ledger. The study's manifest must be written.
+
+    Raises ValueError when there is no record of the study.
+    """
+    return summary(load_ledger(ledger.folder, study=study.study_hash))
+
+
+def for_tracking(table: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[VariantSummary]:
+    """The rows of `summarise` as MLflow gets them."""
+    variants = {record["variant_id"]: record["variant"] for record in records.values()}
+    numbers = [f"{name}{end}" for name in METRICS_SUMMARISED for end in ("", "_low", "_high")]
+    numbers += ["n_datasets", "n_seeds", "n_cells", "n_excluded", "params", "macs"]
+    return [
+        VariantSummary(
+            variant_id=row["variant_id"],
+            label=row["variant_label"],
+            variant=variants[row["variant_id"]],
+            numbers={f"summary.{name}": None if pd.isna(row[name]) else float(row[name]) for name in numbers},
+            interval_over=row["interval_over"],
+        )
+        for row in table.to_dict("records")
+    ]
+
+
+def table_lines(table: pd.DataFrame) -> list[str]:
+    """The summary as an aligned table, with the meaning of its intervals."""
+    head = ["variant"]
+    for name in METRICS_SUMMARISED:
+        head += [HEADINGS[name], "95 % interval"]
+    head += ["parameters", "MACs", "cells"]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["variant_label"]]
+        for name in METRICS_SUMMARISED:
+            cells += [share(row[name]), interval(row[f"{name}_low"], row[f"{name}_high"])]
+        excluded = f" of {row['n_cells'] + row['n_excluded']}" if row["n_excluded"] else ""
+        rows.append([*cells, quantity(row["params"]), quantity(row["macs"]), f"{row['n_cells']}{excluded}"])
+    lines = columns(head, rows, right=(1, 3, 5, 6, 7))
+    return [*lines, *_meanings(table)]
+
+
+def failure_lines(study: Study, records: Mapping[str, Mapping[str, Any]], cell_ids: list[str]) -> list[str]:
+    """A line for each of these cells that failed."""
+    failed = [records[cell_id] for cell_id in cell_ids if records.get(cell_id, {}).get("status") == "failed"]
+    if not failed:
+        return []
+    lines = [f"{counted(len(failed), 'cell')} failed; the same command runs them again:"]
+    for record in failed[:FAILURES_LISTED]:
+        label = study.label(VariantConfig.from_dict(record["variant"]))
+        lines.append(f"  {describe_failure(label, dict(record))}")
+    if len(failed) > FAILURES_LISTED:
+        lines.append(f"  and {len(failed) - FAILURES_LISTED} more, with tracebacks in the ledger")
+    return lines
+
+
+def front_lines(front: list[tuple[str, dict[str, float]]]) -> list[str]:
+    """The variants of a search that no other one beats, by what was searched for."""
+    if not front:
+        return []
+    names = list(front[0][1])
+    ordered = sorted(front, key=lambda item: item[1].get("macs", 0.0))
+    rows = [
+        [label, *(quantity(values[name]) if name == "macs" else share(values[name]) for name in names)]
+        for label, values in ordered
+    ]
+    head = ["no other variant beats", *(f"validation {name}" if name != "macs" else "MACs" for name in names)]
+    return ["", *columns(head, rows, right=range(1, len(head)))]
+
+
+def place_lines(store: Path, ledger: Ledger, tracking_uri: str | None, default_store: Path) -> list[str]:
+    """Where the results lie and how to look at them."""
+    lines = [f"ledger  {ledger.records_path}", f"store   {store}"]
+    if tracking_uri is None:
+        return lines
+    if absolute_uri(tracking_uri) == default_uri(store):
+        option = "" if store.absolute() == default_store.absolute() else f" --store {shlex.quote(str(store))}"
+        return [*lines, f"look    python -m study.ui{option}"]
+    return [*lines, f"MLflow  {tracking_uri}"]
+
+
+def _meanings(table: pd.DataFrame) -> list[str]:
+    """What the intervals say, once for each kind that occurs."""
+    lines = []
+    for kind, rows in table.groupby("interval_over", sort=False):
+        most = {name: int(rows[name].max()) for name in ("n_datasets", "n_seeds")}
+        lines.append(f"test split; intervals: {INTERVAL_MEANINGS[str(kind)].format(**most)}")
+    return lines

@@ -1,0 +1,178 @@
+"""Runs a study: python -m study.launch FILE. Heavy imports come after the options are read, so --help is instant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+DEFAULT_STORE = "mlruns"
+SMOKE_CELLS = 2
+# Read when the libraries are imported; what the user has set stays.
+SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+
+EPILOG = """\
+The same command again runs only what is missing or failed. Exit status: 0 all cells are done, 1 a cell failed,
+2 the study, the data or an option is wrong, 130 interrupted."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status of a launch; errors of the user's making are one line on standard error."""
+    given = sys.argv[1:] if arguments is None else arguments
+    options = parser().parse_args(given)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return _launch(options, f"python -m study.launch {shlex.join(given)}")
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted before anything ran", file=sys.stderr)
+        return 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line, as every other error is told."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = Parser(
+        prog="python -m study.launch",
+        description="Train the variants of a study, record every cell, and print what came of each variant.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("file", metavar="FILE", type=Path, help="the study, such as search_spaces/split_ratio.yaml")
+    mode = made.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="tell cells, costs, reachable p values and the time; run nothing",
+    )
+    mode.add_argument("--smoke", action="store_true", help="run two cells of one epoch, kept apart under STORE/smoke")
+
+    what = made.add_argument_group("what to run (in place of what the file says)")
+    what.add_argument("--datasets", metavar="A,B", help="names of data sets")
+    what.add_argument("--data-root", metavar="DIR", help="folder of data sets, such as NAME.npz")
+    what.add_argument("--seeds", metavar="0,1,2", help="training seeds")
+    what.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="any key of the file: --set recipe.epochs=5"
+    )
+
+    where = made.add_argument_group("where to run (never changes a result)")
+    where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
+    where.add_argument("--workers", type=_whole, metavar="N", help="cells at a time (ray; default: one a core)")
+    where.add_argument("--threads", type=_whole, default=1, metavar="N", help="CPU threads a cell (default: 1)")
+    where.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    where.add_argument("--gpus-per-cell", type=_share, metavar="X", help="GPUs a cell, 0.25 say (ray)")
+    where.add_argument("--address", help="a running Ray cluster: auto, or HOST:PORT")
+
+    keep = made.add_argument_group("where to keep the results")
+    keep.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
+    keep.add_argument("--tracking-uri", metavar="URI", help="MLflow's (default: a database in the store), or none")
+    return made
+
+
+def _launch(options: argparse.Namespace, command: str) -> int:
+    settings = _settings(options.set)
+    _check_executor(options)
+    if options.smoke:
+        settings["recipe.epochs"] = "1"
+    from study.space import load_study
+
+    study = load_study(
+        options.file,
+        datasets=options.datasets,
+        data_root=options.data_root,
+        seeds=options.seeds,
+        settings=settings,
+    )
+    from study.session import Options, dry_run, launch
+
+    store = options.store.absolute() / ("smoke" if options.smoke else "")
+    chosen = Options(
+        store=store,
+        executor=options.executor,
+        workers=options.workers,
+        gpus_per_cell=options.gpus_per_cell,
+        address=options.address,
+        tracking_uri=_tracking_uri(options.tracking_uri, store),
+        device=options.device,
+        threads=options.threads,
+        limit=SMOKE_CELLS if options.smoke else None,
+    )
+    if options.dry_run:
+        dry_run(study, chosen)
+        return 0
+    if options.smoke:
+        # A smoke test that finds its cells done would test nothing.
+        for name in ("ledger", "optuna"):
+            shutil.rmtree(store / name, ignore_errors=True)
+    return launch(study, chosen, command)
+
+
+def _tracking_uri(given: str | None, store: Path) -> str | None:
+    if given == "none":
+        return None
+    from study.tracking import absolute_uri, default_uri
+
+    return default_uri(store) if given is None else absolute_uri(given)
+
+
+def _settings(given: list[str]) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
+        if key in settings:
+            raise ValueError(f"--set must name a key once, got {key} twice")
+        settings[key] = value
+    return settings
+
+
+def _check_executor(options: argparse.Namespace) -> None:
+    """Raises ValueError where an option would have no effect."""
+    if options.executor != "inline":
+        return
+    for name in ("workers", "gpus_per_cell", "address"):
+        value = getattr(options, name)
+        if value is not None:
+            raise ValueError(f"--{name.replace('_', '-')} must be left out with --executor inline, got {value}")
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 64:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 64, got {text}")
+    return number
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
