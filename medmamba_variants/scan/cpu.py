@@ -6,8 +6,9 @@ The same inputs give the same bits with any number of threads.
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from medmamba_variants.scan.cpu_threads import run_shared, scratch_address
 try:
     import numba
 
-    from medmamba_variants.scan import cpu_kernels
+    from medmamba_variants.scan.cpu_backward import backward_kernel, backward_scratch, sum_kernel
+    from medmamba_variants.scan.cpu_forward import forward_kernel, forward_scratch
+    from medmamba_variants.scan.cpu_kernels import CHUNK
     from medmamba_variants.scan.cpu_vectors import Lanes, vector_bytes
 
     UNAVAILABLE: str | None = (
@@ -42,7 +45,7 @@ def supports(x: Tensor) -> bool:
     return UNAVAILABLE is None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _revision() -> str:
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("cpu_*.py")):
@@ -50,24 +53,23 @@ def _revision() -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=None)
-def _lanes(element_bytes: int, partial: bool) -> "Lanes":
-    return Lanes(element_bytes, vector_bytes() // element_bytes, partial, _revision())
+@cache
+def _lanes(element_bytes: int, partial: bool, group: int) -> "Lanes":
+    return Lanes(element_bytes, vector_bytes() // element_bytes, partial, group, _revision())
 
 
-@lru_cache(maxsize=None)
-def _compiled(name: str, element_bytes: int, partial: bool, group: int) -> Callable[..., None]:
-    lanes = _lanes(element_bytes, partial)
-    if name == "forward":
-        kernel, arguments = cpu_kernels.forward_kernel(lanes, group), 21
-    elif name == "backward":
-        kernel, arguments = cpu_kernels.backward_kernel(lanes, group), 26
-    else:
-        kernel, arguments = cpu_kernels.sum_kernel(lanes), 8
+@cache
+def _compiled(name: str, lanes: "Lanes") -> Callable[..., None]:
+    kernel, arguments = {
+        "forward": (forward_kernel, 21),
+        "backward": (backward_kernel, 26),
+        "sum": (sum_kernel, 8),
+    }[name]
+    compiled: Any = kernel(lanes)
     signature = (numba.intp,) * arguments
-    kernel.compile(signature)
+    compiled.compile(signature)
     # The bare entry point: numba's dispatch by argument types would cost more than a small scan.
-    entry: Callable[..., None] = kernel.get_overload(signature)
+    entry: Callable[..., None] = compiled.get_overload(signature)
     return entry
 
 
@@ -79,15 +81,12 @@ class _Sizes:
         self.directions, self.steps = table.shape
         self.states = A.shape[2]
         self.element_bytes = x.element_size()
-        self.width = vector_bytes() // self.element_bytes
-        self.blocks = -(-self.channels // self.width)
-        self.padded = self.blocks * self.width
-        self.partial = self.padded != self.channels
-        self.group = next(group for group in GROUPS if self.states % group == 0)
-        self.checkpoints = max(0, -(-self.steps // cpu_kernels.CHUNK) - 1)
-
-    def kernel(self, name: str) -> Callable[..., None]:
-        return _compiled(name, self.element_bytes, self.partial, self.group if name != "sum" else 1)
+        width = vector_bytes() // self.element_bytes
+        self.blocks = -(-self.channels // width)
+        self.padded = self.blocks * width
+        group = next(group for group in GROUPS if self.states % group == 0)
+        self.lanes = _lanes(self.element_bytes, self.padded != self.channels, group)
+        self.checkpoints = max(0, -(-self.steps // CHUNK) - 1)
 
     def threads(self, tasks: int) -> int:
         work = self.batch * self.directions * self.steps * self.padded * (self.states + 2)
@@ -116,7 +115,7 @@ def forward(
     pieces = 1 if sizes.batch >= FORWARD_TASKS else min(sizes.blocks, -(-FORWARD_TASKS // sizes.batch))
     tasks = sizes.batch * pieces
     ticket = np.zeros(1, np.int64)
-    kernel = sizes.kernel("forward")
+    kernel = _compiled("forward", sizes.lanes)
     addresses = tuple(tensor.data_ptr() for tensor in (x, delta, A, B, C, D, delta_bias, table, resets, y, checkpoints))
     counts = (
         ticket.ctypes.data,
@@ -128,7 +127,7 @@ def forward(
         sizes.channels,
         sizes.states,
     )
-    floats, wholes = cpu_kernels.forward_scratch(sizes.directions, sizes.steps, sizes.padded, sizes.states, sizes.width)
+    floats, wholes = forward_scratch(sizes.lanes, sizes.directions, sizes.steps, sizes.channels, sizes.states)
 
     def work(_: int) -> None:
         at = scratch_address("floats", floats * sizes.element_bytes)
@@ -162,14 +161,12 @@ def backward(
     tasks = min(sizes.batch, BACKWARD_TASKS)
     ticket = np.zeros(1, np.int64)
     partial = x.new_empty((tasks, sizes.directions, sizes.states + 2, sizes.padded))
-    kernel = sizes.kernel("backward")
+    kernel = _compiled("backward", sizes.lanes)
     inputs = (dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints, dx, ddelta, dB, dC, partial)
     addresses = tuple(tensor.data_ptr() for tensor in inputs)
     counts = (ticket.ctypes.data, tasks, sizes.batch, sizes.length)
     counts += (sizes.directions, sizes.steps, sizes.channels, sizes.states)
-    floats, wholes = cpu_kernels.backward_scratch(
-        sizes.directions, sizes.steps, sizes.padded, sizes.states, sizes.width, sizes.group
-    )
+    floats, wholes = backward_scratch(sizes.lanes, sizes.directions, sizes.steps, sizes.channels, sizes.states)
 
     def work(_: int) -> None:
         at = scratch_address("floats", floats * sizes.element_bytes)
@@ -177,5 +174,5 @@ def backward(
 
     run_shared(work, sizes.threads(tasks))
     results = tuple(tensor.data_ptr() for tensor in (dA, dD, dbias))
-    sizes.kernel("sum")(partial.data_ptr(), tasks, *results, sizes.directions, sizes.channels, sizes.states)
+    _compiled("sum", sizes.lanes)(partial.data_ptr(), tasks, *results, sizes.directions, sizes.channels, sizes.states)
     return dx, ddelta, dA, dB, dC, dD, dbias

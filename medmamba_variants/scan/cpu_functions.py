@@ -1,6 +1,7 @@
 """Elementary functions on vectors, sums over lanes, and integer memory for the CPU kernels: LLVM emitted by numba intrinsics."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -37,83 +38,123 @@ LOG1P_FLOAT32 = (
 ARTANH_FLOAT64 = tuple(1 / (2 * k + 1) for k in range(17))
 
 
-def _polynomial(builder: ir.IRBuilder, z: ir.Value, coefficients: tuple[float, ...]) -> ir.Value:
-    result = full(z.type, coefficients[-1])
+def _polynomials(builder: ir.IRBuilder, z: list[ir.Value], coefficients: tuple[float, ...]) -> list[ir.Value]:
+    results = [full(z[0].type, coefficients[-1])] * len(z)
     for coefficient in reversed(coefficients[:-1]):
-        result = builder.fadd(builder.fmul(result, z, flags=FUSED), full(z.type, coefficient), flags=FUSED)
-    return result
+        term = full(z[0].type, coefficient)
+        results = [
+            builder.fadd(builder.fmul(result, one, flags=FUSED), term, flags=FUSED) for result, one in zip(results, z)
+        ]
+    return results
 
 
-def _exp2(builder: ir.IRBuilder, z: ir.Value) -> ir.Value:
+def _exp2(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
     """2^z = 2^r · 2^(z − r) with r the nearest integer, put into the exponent bits.
 
-    Adding 1.5 · 2^mantissa rounds to an integer and leaves it in the low bits. Outside the exponent's range z is held at the
-    ends, where the bits come out as exactly 0 and infinity. The comparisons are written so that NaN passes.
+    Adding 1.5 · 2^mantissa rounds to an integer and leaves it in the low bits. Outside the exponent's range z is held
+    at the ends, where the bits come out as exactly 0 and infinity. The comparisons are written so that NaN passes.
+    Several vectors advance side by side: one alone is a long chain in which each instruction waits for the one before.
     """
-    single = isinstance(z.type.element, ir.FloatType)
+    kind = z[0].type
+    single = isinstance(kind.element, ir.FloatType)
     mantissa, top = (23, 128) if single else (52, 1024)
-    for limit, side in ((full(z.type, 1 - top), ">"), (full(z.type, top), "<")):
-        z = builder.select(builder.fcmp_ordered(side, limit, z), limit, z)
-    magic = full(z.type, 1.5 * 2**mantissa)
-    shifted = builder.fadd(z, magic, flags=FUSED)
-    fraction = builder.fsub(z, builder.fsub(shifted, magic, flags=FUSED), flags=FUSED)
-    power = _polynomial(builder, fraction, EXP2_FLOAT32 if single else EXP2_FLOAT64)
-    bits = ir.VectorType(ir.IntType(32 if single else 64), z.type.count)
-    exponent = builder.shl(builder.bitcast(shifted, bits), ir.Constant(bits, [mantissa] * bits.count))
-    return builder.bitcast(builder.add(builder.bitcast(power, bits), exponent), z.type)
+    for limit, side in ((full(kind, 1 - top), ">"), (full(kind, top), "<")):
+        z = [builder.select(builder.fcmp_ordered(side, limit, one), limit, one) for one in z]
+    magic = full(kind, 1.5 * 2**mantissa)
+    shifted = [builder.fadd(one, magic, flags=FUSED) for one in z]
+    rounded = [builder.fsub(one, magic, flags=FUSED) for one in shifted]
+    fractions = [builder.fsub(one, whole, flags=FUSED) for one, whole in zip(z, rounded)]
+    powers = _polynomials(builder, fractions, EXP2_FLOAT32 if single else EXP2_FLOAT64)
+    bits = ir.VectorType(ir.IntType(32 if single else 64), kind.count)
+    by = ir.Constant(bits, [mantissa] * bits.count)
+    exponents = [builder.shl(builder.bitcast(one, bits), by) for one in shifted]
+    return [
+        builder.bitcast(builder.add(builder.bitcast(power, bits), exponent), kind)
+        for power, exponent in zip(powers, exponents)
+    ]
 
 
-def _exp_of_minus_absolute(builder: ir.IRBuilder, z: ir.Value) -> ir.Value:
-    zero = full(z.type, 0.0)
-    negative = builder.select(builder.fcmp_ordered("<", z, zero), z, builder.fneg(z))
-    return _exp2(builder, builder.fmul(negative, full(z.type, math.log2(math.e)), flags=FUSED))
+def _exp_of_minus_absolute(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
+    zero, log2e = full(z[0].type, 0.0), full(z[0].type, math.log2(math.e))
+    negative = [builder.select(builder.fcmp_ordered("<", one, zero), one, builder.fneg(one)) for one in z]
+    return _exp2(builder, [builder.fmul(one, log2e, flags=FUSED) for one in negative])
+
+
+def _softplus(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
+    """log(1 + exp(z)) = max(z, 0) + log(1 + exp(−|z|)): full relative accuracy for very negative z, NaN for NaN."""
+    kind = z[0].type
+    zero = full(kind, 0.0)
+    e = _exp_of_minus_absolute(builder, z)
+    if isinstance(kind.element, ir.FloatType):
+        factors, logarithms = e, _polynomials(builder, e, LOG1P_FLOAT32)
+    else:
+        two = full(kind, 2.0)
+        s = [builder.fdiv(one, builder.fadd(two, one, flags=FUSED), flags=FUSED) for one in e]
+        factors = [builder.fmul(one, two, flags=FUSED) for one in s]
+        logarithms = _polynomials(builder, [builder.fmul(one, one, flags=FUSED) for one in s], ARTANH_FLOAT64)
+    products = [builder.fmul(*pair, flags=FUSED) for pair in zip(factors, logarithms)]
+    # max(z, 0), written so that NaN passes.
+    positive = [builder.select(builder.fcmp_ordered("<", one, zero), zero, one) for one in z]
+    return [builder.fadd(*pair, flags=FUSED) for pair in zip(products, positive)]
+
+
+def _sigmoid(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
+    """1 / (1 + exp(−z)), the derivative of softplus; LLVM finds that both need the same exponential."""
+    zero, unity = full(z[0].type, 0.0), full(z[0].type, 1.0)
+    e = _exp_of_minus_absolute(builder, z)
+    upper = [builder.fdiv(unity, builder.fadd(unity, one, flags=FUSED), flags=FUSED) for one in e]
+    lower = [builder.fmul(*pair, flags=FUSED) for pair in zip(e, upper)]
+    return [builder.select(builder.fcmp_ordered("<", one, zero), *pair) for one, *pair in zip(z, lower, upper)]
+
+
+def _neighbours(builder: ir.IRBuilder, start: ir.Value, vector: Vector, count: int) -> list[ir.Value]:
+    first = builder.bitcast(start, ir_vector(vector).as_pointer())
+    return [builder.gep(first, [ir.Constant(ir.IntType(64), j)]) for j in range(count)]
 
 
 @intrinsic
-def exp2(typingctx: Any, z: Any) -> Any:
-    """Return 2^z: 0 below the exponent's range, infinity above, NaN for NaN; relative error 2e-7 (float32) or 2e-16 (float64)."""
-    if not isinstance(z, Vector):
-        return None
-    return z(z), lambda context, builder, sig, args: _exp2(builder, args[0])
+def put_exp2(typingctx: Any, target: Any, factor: Any, source: Any, lanes: Any) -> Any:
+    """Store 2^(factor · source[j]) to target[j] for as many vectors j as the group has states: relative error 2e-7 or 2e-16.
 
-
-@intrinsic
-def softplus(typingctx: Any, z: Any) -> Any:
-    """Return log(1 + exp(z)) = max(z, 0) + log(1 + exp(−|z|)), to full relative accuracy for very negative z."""
-    if not isinstance(z, Vector):
-        return None
+    The result is 0 below the exponent's range, infinity above it, and NaN for NaN.
+    """
+    number, size = lanes.lanes.group, lanes.lanes.element_bytes
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-        vector = ir_vector(z)
-        e, zero = _exp_of_minus_absolute(builder, args[0]), full(vector, 0.0)
-        # max(z, 0), written so that NaN passes.
-        positive = builder.select(builder.fcmp_ordered("<", args[0], zero), zero, args[0])
-        if z.element == types.float32:
-            return builder.fadd(
-                builder.fmul(_polynomial(builder, e, LOG1P_FLOAT32), e, flags=FUSED), positive, flags=FUSED
-            )
-        s = builder.fdiv(e, builder.fadd(full(vector, 2.0), e, flags=FUSED), flags=FUSED)
-        series = _polynomial(builder, builder.fmul(s, s, flags=FUSED), ARTANH_FLOAT64)
-        doubled = builder.fmul(s, full(vector, 2.0), flags=FUSED)
-        return builder.fadd(builder.fmul(series, doubled, flags=FUSED), positive, flags=FUSED)
+        rates = [builder.load(at, align=size) for at in _neighbours(builder, args[2], source.vector, number)]
+        results = _exp2(builder, [builder.fmul(args[1], one, flags=FUSED) for one in rates])
+        for result, at in zip(results, _neighbours(builder, args[0], source.vector, number)):
+            builder.store(result, at, align=size)
+        return context.get_dummy_value()
 
-    return z(z), generate
+    return types.void(target, source.vector, source, lanes), generate
+
+
+def _elementwise(function: Callable[[ir.IRBuilder, list[ir.Value]], list[ir.Value]]) -> Callable:
+    def typed(typingctx: Any, target: Any, source: Any, lanes: Any) -> Any:
+        number, size = lanes.lanes.group, lanes.lanes.element_bytes
+
+        def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+            loaded = [builder.load(at, align=size) for at in _neighbours(builder, args[1], source.vector, number)]
+            for result, at in zip(function(builder, loaded), _neighbours(builder, args[0], source.vector, number)):
+                builder.store(result, at, align=size)
+            return context.get_dummy_value()
+
+        return types.void(target, source, lanes), generate
+
+    return typed
 
 
 @intrinsic
-def sigmoid(typingctx: Any, z: Any) -> Any:
-    """Return 1 / (1 + exp(−z)), the derivative of softplus; it shares softplus' exponential where both are asked for."""
-    if not isinstance(z, Vector):
-        return None
+def put_softplus(typingctx: Any, target: Any, source: Any, lanes: Any) -> Any:
+    """Store softplus(source[j]) to target[j] for as many vectors j as the group has states."""
+    return _elementwise(_softplus)(typingctx, target, source, lanes)
 
-    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-        vector = ir_vector(z)
-        e, one = _exp_of_minus_absolute(builder, args[0]), full(vector, 1.0)
-        upper = builder.fdiv(one, builder.fadd(one, e, flags=FUSED), flags=FUSED)
-        lower = builder.fmul(e, upper, flags=FUSED)
-        return builder.select(builder.fcmp_ordered("<", args[0], full(vector, 0.0)), lower, upper)
 
-    return z(z), generate
+@intrinsic
+def put_sigmoid(typingctx: Any, target: Any, source: Any, lanes: Any) -> Any:
+    """Store 1 / (1 + exp(−source[j])) to target[j] for as many vectors j as the group has states."""
+    return _elementwise(_sigmoid)(typingctx, target, source, lanes)
 
 
 def _shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: list[int]) -> ir.Value:
@@ -150,16 +191,16 @@ def _sum(builder: ir.IRBuilder, row: ir.Value) -> ir.Value:
     return builder.extract_element(row, ir.Constant(ir.IntType(32), 0))
 
 
-@intrinsic(prefer_literal=True)
-def put_sums(typingctx: Any, target: Any, offset: Any, source: Any, start: Any, rows: Any) -> Any:
-    """Store the lane sums of `rows` (a literal) vectors, which lie at `start` of the source, as neighbours at an offset."""
-    number = rows.literal_value
+@intrinsic
+def put_sums(typingctx: Any, target: Any, offset: Any, source: Any, start: Any, lanes: Any) -> Any:
+    """Store the lane sums of one vector per state of the group, each the first of four from `start` on, as neighbours."""
+    number = lanes.lanes.group
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
         vector = ir_vector(source.vector)
         size = source.vector.element.bitwidth // 8
-        first = builder.bitcast(builder.gep(args[2], [args[3]]), vector.as_pointer())
-        loaded = [builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), k)]), align=size) for k in range(number)]
+        at = _neighbours(builder, builder.gep(args[2], [args[3]]), source.vector, 4 * number)[::4]
+        loaded = [builder.load(one, align=size) for one in at]
         place = builder.gep(args[0], [args[1]])
         if number == 4 and vector.count >= 4:
             four = _sums_of_four(builder, loaded)
@@ -169,7 +210,7 @@ def put_sums(typingctx: Any, target: Any, offset: Any, source: Any, start: Any, 
                 builder.store(_sum(builder, row), builder.gep(place, [ir.Constant(ir.IntType(64), k)]))
         return context.get_dummy_value()
 
-    return types.void(target, types.intp, source, types.intp, rows), generate
+    return types.void(target, types.intp, source, types.intp, lanes), generate
 
 
 @intrinsic(prefer_literal=True)

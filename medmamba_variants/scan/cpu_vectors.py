@@ -7,6 +7,7 @@ kernel written in Python computes with whole registers, whatever the automatic v
 import math
 import operator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from numba.extending import intrinsic, typeof_impl
 FUSED = ("contract",)
 
 
+@cache
 def vector_bytes() -> int:
     """Return the widest vector register, in bytes, of the processor that numba compiles for."""
     triple, _, features = cpu_target.target_context.codegen().magic_tuple()
@@ -35,15 +37,18 @@ def vector_bytes() -> int:
 
 @dataclass(frozen=True)
 class Lanes:
-    """The compile-time choice of a kernel: bytes of an element, elements in a vector, and whether the last vector may be partial.
+    """The compile-time choices of a kernel.
 
-    `revision` takes no part in the computation. numba stores a compiled kernel under a hash of the values its closure holds, and
-    looks at the modification time of one file only: naming the sources' digest here keeps stale code from being loaded.
+    Bytes of an element, elements in a vector, whether the last vector of a row may be partial, and how many states
+    pass through a chunk side by side (it must divide d_state).
+    `revision` takes no part in the computation. numba stores a compiled kernel under a hash of the values its closure
+    holds, and looks at the modification time of one file only: the sources' digest keeps stale code from being loaded.
     """
 
     element_bytes: int
     count: int
     partial: bool
+    group: int
     revision: str
 
     @property
@@ -54,7 +59,7 @@ class Lanes:
 class LanesType(types.Type):
     def __init__(self, lanes: Lanes):
         self.lanes = lanes
-        super().__init__(f"{lanes!r}")
+        super().__init__(repr(lanes))
 
 
 class Vector(types.Type):
@@ -206,17 +211,28 @@ def past(typingctx: Any, start: Any, offset: Any) -> Any:
     return start(start, types.intp), generate
 
 
-@intrinsic(prefer_literal=True)
-def registers(typingctx: Any, count: Any, lanes: Any) -> Any:
-    """Return the Pointer to `count` (a literal) vectors on the stack; with constant offsets they become registers."""
+@intrinsic
+def registers(typingctx: Any, lanes: Any) -> Any:
+    """Return the Pointer to one vector per state of the group, on the stack; with constant offsets, registers."""
     result = Pointer(Vector(lanes.lanes.element, lanes.lanes.count))
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-        array = ir.ArrayType(ir_vector(result.vector), count.literal_value)
-        slot = cgutils.alloca_once(builder, array)
+        slot = cgutils.alloca_once(builder, ir.ArrayType(ir_vector(result.vector), lanes.lanes.group))
         return builder.bitcast(slot, _ir_element(result.vector.element).as_pointer())
 
-    return result(count, lanes), generate
+    return result(lanes), generate
+
+
+@intrinsic
+def width_of(typingctx: Any, lanes: Any) -> Any:
+    """Return how many elements a vector has, as a constant."""
+    return types.intp(lanes), lambda context, builder, sig, args: context.get_constant(types.intp, lanes.lanes.count)
+
+
+@intrinsic
+def group_of(typingctx: Any, lanes: Any) -> Any:
+    """Return how many states pass through a chunk side by side, as a constant."""
+    return types.intp(lanes), lambda context, builder, sig, args: context.get_constant(types.intp, lanes.lanes.group)
 
 
 @intrinsic
@@ -238,6 +254,20 @@ def put_item(typingctx: Any, target: Any, offset: Any, number: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(target, types.intp, target.vector.element), generate
+
+
+@intrinsic
+def copy_group(typingctx: Any, target: Any, to: Any, source: Any, offset: Any, lanes: Any) -> Any:
+    """Copy one element per state of the group, all at once."""
+    size = lanes.lanes.element_bytes
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+        kind = ir.VectorType(_ir_element(lanes.lanes.element), lanes.lanes.group).as_pointer()
+        loaded = builder.load(builder.bitcast(builder.gep(args[2], [args[3]]), kind), align=size)
+        builder.store(loaded, builder.bitcast(builder.gep(args[0], [args[1]]), kind), align=size)
+        return context.get_dummy_value()
+
+    return types.void(target, types.intp, source, types.intp, lanes), generate
 
 
 @intrinsic
