@@ -13,6 +13,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 Array = np.ndarray
+Number = np.ndarray | float
 Dials = Mapping[str, Any]
 Picture = tuple[Array, Array]
 
@@ -71,7 +72,7 @@ class Canvas:
         weights = self.rng.standard_normal((self.count, 1, waves)) / np.sqrt(waves)
         return np.sqrt(2) * weights @ _cosines(self.x[0, 0], waves)[:, 1:].T
 
-    def rings(self, y: Array, x: Array, ry: Array | float, rx: Array | float, turn: Array | float = 0.0) -> Array:
+    def rings(self, y: Number, x: Number, ry: Number, rx: Number, turn: Number = 0.0) -> Array:
         """Elliptic radius about (y, x): 0 in the middle, 1 on the ellipse with half-axes ry and rx turned by `turn`."""
         dy, dx = self.y - y, self.x - x
         if isinstance(turn, float) and turn == 0.0:
@@ -87,11 +88,11 @@ class Canvas:
             total = total + np.cos(harmonic * angle + self.uniform(0, 2 * np.pi))
         return strength * total * np.sqrt(2 / len(harmonics))
 
-    def inside(self, radius: Array, softness: Array | float = 0.15) -> Array:
+    def inside(self, radius: Array, softness: Number = 0.15) -> Array:
         """Coverage from 1 within an outline (`radius` below 1) to 0 outside; `softness` is the width of the edge."""
         return np.clip(0.5 - (radius - 1) / softness, 0, 1)
 
-    def dots(self, y: Array, x: Array, sigma: Array | float, weight: Array | float = 1.0) -> Array:
+    def dots(self, y: Array, x: Array, sigma: Number, weight: Number = 1.0) -> Array:
         """Sum of Gaussian dots at y, x (images, dots, 1, 1), each of height `weight`."""
         # A dot is a product of a column and a row: no array of images × dots × pixels is made.
         column = weight * np.exp(-0.5 * ((self.y[:, np.newaxis] - y) / sigma) ** 2)
@@ -114,7 +115,7 @@ def choose(labels: Array, values: Sequence[float]) -> Array:
     return np.asarray(values, float)[labels].reshape(-1, 1, 1)
 
 
-def blend(under: Array, over: Array, cover: Array) -> Array:
+def blend(under: Array, over: Number, cover: Array) -> Array:
     """`over` where `cover` is 1, `under` where it is 0, and between them between."""
     return under + cover * (over - under)
 

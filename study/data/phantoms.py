@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from study.data import phantoms_colour as colour
+from study.data import phantoms_controlled as controlled
 from study.data import phantoms_grey as grey
 from study.data.canvas import Array, Canvas, Dials, Picture
 from study.data.protocol import SPLITS, Dataset, Split, assemble, unknown_name
@@ -61,7 +63,37 @@ COMMON_DIALS: dict[str, Dial] = {
 
 
 PHANTOMS: dict[str, Phantom] = {
-    "phantom_ultrasound": Phantom("ultrasound", ("normal", "benign mass", "malignant mass"), 1, grey.ultrasound),
+    "phantom_ultrasound": Phantom("breast ultrasound", ("normal", "benign mass", "malignant mass"), 1, grey.ultrasound),
+    "phantom_xray": Phantom("chest X-ray", ("normal", "consolidation", "interstitial pattern"), 1, grey.xray),
+    "phantom_ct": Phantom("abdominal CT", ("no lesion", "cyst", "metastasis"), 1, grey.ct),
+    "phantom_mri": Phantom("brain MRI", ("no tumour", "glioma", "meningioma"), 1, grey.mri),
+    "phantom_fundus": Phantom("fundus photography", ("no finding", "microaneurysms", "exudates"), 3, colour.fundus),
+    "phantom_dermatoscopy": Phantom("dermatoscopy", ("naevus", "melanoma", "keratosis"), 3, colour.dermatoscopy),
+    "phantom_histology": Phantom("histology", ("normal", "adenocarcinoma", "squamous carcinoma"), 3, colour.histology),
+    "phantom_texture": Phantom(
+        "local texture", ("striped across", "striped upright", "checked", "spotted"), 1, controlled.texture, shown=2
+    ),
+    "phantom_sparse": Phantom(
+        "sparse structure",
+        ("blurs", "points"),
+        1,
+        controlled.sparse,
+        {"count": Dial(4, "points or blurs", low=1, high=64)},
+    ),
+    "phantom_relation": Phantom(
+        "relation of two findings",
+        ("level", "tilted"),
+        1,
+        controlled.relation,
+        {"distance": Dial(0.5, "distance of the findings, as a share of the side", low=0.2, high=0.8)},
+    ),
+    "phantom_position": Phantom(
+        "lesion at a position",
+        ("absent", "present"),
+        1,
+        controlled.position,
+        {"where": Dial("anywhere", "place of the lesion", choices=controlled.PLACES)},
+    ),
 }
 
 
