@@ -28,8 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(given)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         return _launch(options, f"python -m study.launch {shlex.join(given)}")
     except (ValueError, OSError) as error:
@@ -38,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted before anything ran", file=sys.stderr)
         return 130
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Parser(argparse.ArgumentParser):

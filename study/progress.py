@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -154,6 +155,15 @@ def describe_failure(label: str, record: Record) -> str:
     return f"{label} · {record['dataset']} · seed {record['seed']}: {error.get('type', 'error')}: {message[:300]}"
 
 
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints at once; a reader that has gone away (`| head`) ends the output, not the study."""
+    out = sys.stdout if stream is None else stream
+    try:
+        print(text, file=out, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
 @contextmanager
 def shown(status: Status, title: str, stream: TextIO | None = None) -> Iterator[Progress]:
     """Progress shown on the stream (standard output) until the block ends: live on a terminal, else as plain lines."""
@@ -201,7 +211,7 @@ class Lines:
     def note(self, text: str) -> None:
         """Writes a line."""
         with self._lock:
-            print(text, file=self._stream, flush=True)
+            say(text, self._stream)
 
 
 class _OnConsole:

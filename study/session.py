@@ -20,7 +20,7 @@ from study.definition import Study
 from study.executors import Asked, cores, ray_is_installed, run_inline, run_ray
 from study.ledger import Ledger
 from study.plan import Costs, describe, read_inputs
-from study.progress import Progress, Status, shown
+from study.progress import Progress, Status, say, shown
 from study.strategies import Search, Strategy, make_strategy
 from study.tracking import StudyTags, Tracker
 
@@ -67,7 +67,7 @@ def dry_run(study: Study, options: Options) -> None:
     executor = choose_executor(options, plan.cells - (plan.done or 0))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     lines = describe(study, inputs, costs, ledger, options.store, options.device, options.threads, workers)
-    print("\n".join([*lines, f"executor: {executor}"]))
+    say("\n".join([*lines, f"executor: {executor}"]))
 
 
 def launch(study: Study, options: Options, command: str) -> int:
@@ -84,7 +84,7 @@ def launch(study: Study, options: Options, command: str) -> int:
         strategy = make_strategy(study, inputs.refs, ledger, options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
-        print(driver.headline(), flush=True)
+        say(driver.headline())
         interrupted = False
         with shown(driver.status, study.name) as progress:
             driver.begin(progress)
@@ -98,8 +98,8 @@ def launch(study: Study, options: Options, command: str) -> int:
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         if interrupted:
             driver.abandon()
-            print(f"interrupted: {driver.status.done} finished cells are kept in {ledger.records_path}")
-            print(f"the same command goes on from there: {command}")
+            say(f"interrupted: {driver.status.done} finished cells are kept in {ledger.records_path}")
+            say(f"the same command goes on from there: {command}")
             return 130
         return driver.close()
 
@@ -167,11 +167,11 @@ class Driver:
             lines += front_lines(self.strategy.front())
         lines += [*self.strategy.notes(), *self.ledger.warnings, *failure_lines(self.study, records, ids), ""]
         lines += place_lines(self.options.store, self.ledger, self.options.tracking_uri, DEFAULT_STORE)
-        print("\n".join(lines), flush=True)
+        say("\n".join(lines))
         if self._tracker is not None:
             self._tracker.summarise(for_tracking(table, records))
             if not self._tracker.close("FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG):
-                print("warning: MLflow is still taking records; the next launch of this study logs what is missing")
+                say("warning: MLflow is still taking records; the next launch of this study logs what is missing")
         return 1 if self.failed else 0
 
     def _adopt(self) -> None:
