@@ -1,5 +1,7 @@
 """The recurrence as a loop: what every backend must compute. Slow, in any floating dtype, with plain autograd."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -74,13 +76,18 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of x, delta, A, B, C, D and delta_bias: the loop once more, differentiated by autograd."""
 
-    def loop(*inputs: Tensor) -> Tensor:
-        x, delta, A, B, C, D, delta_bias = inputs
-        return scan(x, delta, A, B, C, D, delta_bias, table, resets)
+    inputs = (x, delta, A, B, C, D, delta_bias)
 
-    # Inside an operator plain autograd is switched off; functorch's is not.
-    pull_back = torch.func.vjp(loop, x, delta, A, B, C, D, delta_bias)[1]
-    return tuple(gradient.contiguous() for gradient in pull_back(dy))
+    def gradients() -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+            x, delta, A, B, C, D, delta_bias = leaves
+            y = scan(x, delta, A, B, C, D, delta_bias, table, resets)
+            return torch.autograd.grad(y, leaves, dy, allow_unused=True, materialize_grads=True)
+
+    # Inside an operator this thread's autograd is switched off, and modes may watch it: another thread is free.
+    with ThreadPoolExecutor(max_workers=1) as other_thread:
+        return tuple(gradient.contiguous() for gradient in other_thread.submit(gradients).result())
 
 
 def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
