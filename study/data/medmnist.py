@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 from study.data.catalogue import check_md5
 from study.data.npz import file_stamp, read_npz
@@ -86,6 +87,8 @@ class MedMnistSets:
             cause = error.__context__ or error
             if isinstance(cause, KeyboardInterrupt):
                 raise cause from None
+            if isinstance(cause, HTTPError):
+                cause.close()
             reason = str(cause).strip().splitlines() or [type(cause).__name__]
             raise ValueError(f"{path}: must be downloaded from {url}, and could not be: {reason[0]}") from None
 

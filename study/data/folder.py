@@ -1,0 +1,145 @@
+"""A folder of images by data set, split and class: `root/<name>/<split>/<class>/*.png` or `.jpg`."""
+
+import csv
+from collections.abc import Hashable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from study.data.catalogue import FILE_NAME, read_entry
+from study.data.npz import file_stamp
+from study.data.protocol import SPLITS, Dataset, Split, assemble, checked_split, unknown_name
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+GROUPS_FILE = "groups.csv"
+# Modes of eight bits a channel; sixteen-bit images would need a window that nobody has stated.
+GREY_MODES = ("1", "L", "LA")
+COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
+
+
+class ImageFolder:
+    """Reads data sets from one folder of folders; `image_size` resizes every image to that many pixels a side.
+
+    Classes are the sub-folders of train in order of name. An optional `groups.csv` in the data set's folder, with the
+    columns image and group, names each image's patient.
+    """
+
+    def __init__(self, root: str, image_size: int | None) -> None:
+        self.root = Path(root)
+        self._image_size = image_size
+        if not self.root.is_dir():
+            found = "a file" if self.root.exists() else "nothing there"
+            raise ValueError(f"{self.root}: must be a folder of data sets, got {found}")
+
+    def names(self) -> list[str]:
+        """Names of the sub-folders that hold a split, in order."""
+        return sorted(path.name for path in self.root.iterdir() if any((path / split).is_dir() for split in SPLITS))
+
+    def stamp(self, name: str) -> Hashable:
+        """Changes when an image comes, goes or is written anew."""
+        files = sorted(path for path in self._path(name).rglob("*") if path.is_file())
+        return tuple((str(path), file_stamp(path)) for path in files), file_stamp(self.root / FILE_NAME)
+
+    def read(self, name: str) -> Dataset:
+        """The data set, checked; ValueErrors begin with the path of what is wrong."""
+        folder = self._path(name)
+        for split in SPLITS:
+            if not (folder / split).is_dir():
+                there = sorted(path.name for path in folder.iterdir() if path.is_dir())
+                raise ValueError(f"{folder}: must hold the folder {split}, got {', '.join(there) or 'no folder'}")
+        entry = read_entry(self.root, name)
+        classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
+        if not classes:
+            raise ValueError(f"{folder / 'train'}: must hold a folder a class, got none")
+        files = {split: _files(folder / split, classes) for split in SPLITS}
+        colour = any(_mode(path) in COLOUR_MODES for paths in files.values() for path, _ in paths)
+        groups = _groups(folder, [path for paths in files.values() for path, _ in paths])
+        size: tuple[Path, tuple[int, int]] | None = None
+        splits: dict[str, Split] = {}
+        for split, paths in files.items():
+            images = []
+            for path, _ in paths:
+                image = _image(path, colour, self._image_size)
+                size = size or (path, image.shape[:2])
+                if image.shape[:2] != size[1]:
+                    expected, found = (f"{height}×{width}" for height, width in (size[1], image.shape[:2]))
+                    raise ValueError(
+                        f"{path}: must be {expected} like {size[0]}, got {found} (source.image_size resizes all)"
+                    )
+                images.append(image)
+            ids = np.array([path.relative_to(folder).as_posix() for path, _ in paths])
+            labels = np.array([label for _, label in paths], dtype=np.int64)
+            split_groups = None if groups is None else np.array([groups[path] for path, _ in paths], dtype=np.int64)
+            splits[split] = checked_split(str(folder), split, np.stack(images), labels, split_groups, ids)
+        return assemble(name, entry.modality, classes, splits, str(folder))
+
+    def _path(self, name: str) -> Path:
+        path = self.root / name
+        if Path(name).name != name or not path.is_dir():
+            raise unknown_name(str(self.root), name, self.names())
+        return path
+
+
+def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
+    found: list[tuple[Path, int]] = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and path.name not in classes:
+            raise ValueError(f"{path}: must be a class that train has, {', '.join(classes)}, got {path.name}")
+        if path.suffix.lower() in ENDINGS:
+            raise ValueError(f"{path}: must lie in the folder of its class, got it beside the classes")
+    for label, title in enumerate(classes):
+        inside = sorted((folder / title).iterdir()) if (folder / title).is_dir() else []
+        images = [path for path in inside if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+        if not images and folder.name == "train":
+            raise ValueError(f"{folder / title}: must hold images ({', '.join(ENDINGS)}), got none")
+        found += [(path, label) for path in images]
+    if not found:
+        raise ValueError(f"{folder}: must hold at least one image ({', '.join(ENDINGS)}), got an empty split")
+    return found
+
+
+def _mode(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from None
+    if mode not in GREY_MODES + COLOUR_MODES:
+        raise ValueError(f"{path}: must be an image of eight bits a channel, got the mode {mode}")
+    return mode
+
+
+def _image(path: Path, colour: bool, image_size: int | None) -> np.ndarray:
+    """Pixels (height, width) or (height, width, 3), turned as the camera says, resized when asked."""
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB" if colour else "L")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if image_size is not None:
+        upright = upright.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(upright, dtype=np.uint8)
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = str(error).replace(repr(str(path)), "the file").splitlines() or [type(error).__name__]
+    return ValueError(f"{path}: must be a readable image, got {reason[0]}")
+
+
+def _groups(folder: Path, images: list[Path]) -> dict[Path, int] | None:
+    """A number for each image's group, or None where the folder does not name groups."""
+    path = folder / GROUPS_FILE
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if not {"image", "group"} <= set(reader.fieldnames or ()):
+            found = ", ".join(reader.fieldnames or ()) or "none"
+            raise ValueError(f"{path}: must have the columns image and group, got {found}")
+        named = {folder / row["image"]: row["group"] for row in reader}
+    for image in images:
+        if not named.get(image):
+            raise ValueError(f"{path}: must name the group of every image, got none for {image.relative_to(folder)}")
+    numbers = {group: number for number, group in enumerate(sorted({named[image] for image in images}))}
+    return {image: numbers[named[image]] for image in images}
