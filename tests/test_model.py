@@ -1,7 +1,9 @@
 """The network: every axis is alive, the maths is that of the paper, bad inputs say so."""
 
+import copy
 import inspect
 import itertools
+import pickle
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from medmamba_variants.axes import AXES, DOWNSAMPLINGS, FUSIONS, OPERATORS
 from medmamba_variants.checkpoints import to_public_state_dict
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.model import build_model, drop_path_rates
+from medmamba_variants.scan import use_backend
 
 # The published structure in a size that trains in a blink; its maps for 72×44 images are 18×11, 9×5, 4×2 and 2×1.
 SMALL = VariantConfig(depths=(1, 1, 2, 1), dims=(16, 32, 64, 96))
@@ -280,7 +283,7 @@ def test_padding_leaves_border_patches_what_they_are(down):
     assert downsampling.even(x, pads=False).shape == (2, 4, 6, 6)
 
 
-def test_strided_convolution_of_medmamba_t_at_28_pixels():
+def test_an_empty_stage_is_named_with_what_mends_it():
     model = build_model(VariantConfig(dims=(8, 16, 24, 32)), num_classes=2)
     with pytest.raises(
         ValueError, match=r"stage 3 is empty for images of 28×28 .*odd_maps=pad or a smaller patch_size"
@@ -366,3 +369,27 @@ def test_batch_of_zero_and_channels_last_input():
     x = images(height=28, width=36)
     torch.testing.assert_close(model(x.contiguous(memory_format=torch.channels_last)), model(x))
     assert model(x[:0]).shape == (0, 2)
+
+
+def test_traces_as_one_graph():
+    config = VariantConfig(depths=(1, 1), dims=(16, 24), fusion="attention", odd_maps="pad")
+    model = build_model(config, num_classes=2, seed=0).eval()
+    x = images(height=28, width=36)
+    with use_backend("portable"):
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_survives_copies_and_autocast():
+    model = build_model(PRESETS["nano"], num_classes=2, in_channels=1, seed=0).eval()
+    x = images(channels=1, height=28, width=36)
+    expected = model(x)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(twin(x), expected)
+        assert twin.config == model.config
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = model(x)
+    assert rounded.dtype is torch.bfloat16
+    torch.testing.assert_close(rounded.float(), expected, rtol=0.05, atol=0.02)
+    rounded.float().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
