@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from medmamba_variants.config import VariantConfig
@@ -26,10 +26,10 @@ class SS2DBranch(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.mixer = SS2D(channels, config)
-        self.drop_path = drop_path
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        return drop_path(self.mixer(self.norm(x)), self.drop_path if self.training else 0.0)
+        return self.drop_path(self.mixer(self.norm(x)))
 
 
 # The names are the operators of the axis `branches`.
@@ -55,12 +55,3 @@ class Block(nn.Module):
             return x + self.branches[0](x)
         slices = x.split(self.widths, dim=-1)
         return self.fusion(x, [branch(part) for branch, part in zip(self.branches, slices)])
-
-
-def drop_path(x: Tensor, probability: float) -> Tensor:
-    """x with whole images set to zero at random and the others scaled up, so that the mean stays (Huang 2016)."""
-    if probability == 0.0:
-        return x
-    keep = 1 - probability
-    kept = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
-    return x * kept.div_(keep)
