@@ -5,10 +5,11 @@ from typing import Any
 
 from numba import njit
 
-from medmamba_variants.scan.cpu_functions import put_exp2, put_sigmoid, put_softplus, put_sums, take_ticket, whole
+from medmamba_variants.scan.cpu_functions import add_sums, put_exp2, put_sigmoid, put_softplus, take_ticket, whole
 from medmamba_variants.scan.cpu_kernels import CHUNK, LN2, fill_rates, fill_rows, visit_order
 from medmamba_variants.scan.cpu_vectors import (
     Lanes,
+    copy_group,
     group_of,
     item,
     past,
@@ -28,7 +29,7 @@ def backward_scratch(lanes: Lanes, directions: int, steps: int, channels: int, s
     """Return how many floats and 64-bit integers a thread needs."""
     padded = -(-channels // lanes.count) * lanes.count
     floats = (directions + 1) * states * padded + 2 * CHUNK * states
-    floats += 7 * CHUNK * padded + 4 * CHUNK * lanes.group * lanes.count
+    floats += 7 * CHUNK * padded + 2 * CHUNK * lanes.group * (lanes.count + 1)
     return floats, directions * (steps + 1)
 
 
@@ -69,8 +70,8 @@ def _replay(work: Any, rows: Any, tape: Any, h: Any, a: Any, order: Any, m: Any,
         step, drive = read(work, 7 * i * width, None), read(work, (7 * i + 1) * width, None)
         put_exp2(decays, step, a, lanes)
         for j in range(group):
-            write(tape, (4 * (i * group + j) + 2) * width, read(decays, j * width, None), None)
-            write(tape, (4 * (i * group + j) + 3) * width, read(h, j * width, None), None)
+            write(tape, 2 * (i * group + j) * width, read(decays, j * width, None), None)
+            write(tape, (2 * (i * group + j) + 1) * width, read(h, j * width, None), None)
         if whole(order, i, 64) & 1:
             for j in range(group):
                 write(h, j * width, zero, None)
@@ -80,25 +81,28 @@ def _replay(work: Any, rows: Any, tape: Any, h: Any, a: Any, order: Any, m: Any,
 
 
 @njit(nogil=True)
-def _reverse(work: Any, rows: Any, tape: Any, h: Any, a: Any, g: Any, da: Any, order: Any, m: Any, lanes: Any) -> None:
-    """Run back: add to the tape's products whose lane sums are dB and dC, and to the gradients of Δ·x, Δ and A.
+def _reverse(
+    work: Any, rows: Any, sums: Any, tape: Any, h: Any, a: Any, g: Any, da: Any, order: Any, m: Any, lanes: Any
+) -> None:
+    """Run back and add to each step's sums (dB and dC) and to the gradients of Δ·x, Δ and A.
 
     h holds the state after the chunk, g the gradient that flows back over the chunk's end; both are used up.
     """
     width, group = width_of(lanes), group_of(lanes)
-    zero = splat(0.0, work)
+    products_B, products_C, zero = registers(lanes), registers(lanes), splat(0.0, work)
     for i in range(m - 1, -1, -1):
         at, row = 7 * i * width, 2 * i * group
         step, drive, dout = read(work, at, None), read(work, at + width, None), read(work, at + 2 * width, None)
         ddrive, dstep = read(work, at + 3 * width, None), read(work, at + 4 * width, None)
         for j in range(group):
-            s = 4 * (i * group + j) * width
+            s = 2 * (i * group + j) * width
             total = read(g, j * width, None) + dout * spread(rows, row + group + j)
-            write(tape, s, read(tape, s, None) + total * drive, None)
-            write(tape, s + width, read(tape, s + width, None) + dout * read(h, j * width, None), None)
+            write(products_B, j * width, total * drive, None)
+            write(products_C, j * width, dout * read(h, j * width, None), None)
             ddrive = ddrive + total * spread(rows, row + j)
-            write(h, j * width, read(tape, s + 3 * width, None), None)
-            write(g, j * width, total * read(tape, s + 2 * width, None), None)
+            write(h, j * width, read(tape, s + width, None), None)
+            write(g, j * width, total * read(tape, s, None), None)
+        add_sums(sums, row, products_B, products_C, lanes)
         if whole(order, i, 64) & 1:
             # Before the state starts anew nothing flows back, not even NaN.
             for j in range(group):
@@ -177,8 +181,10 @@ def backward_kernel(lanes: Lanes) -> Callable:
         carried = past(rates, parameters)
         rows = past(carried, states * padded)
         work = past(rows, 2 * CHUNK * states)
-        # Per step and state of the group: two products, whose lane sums are dB and dC, decay, state before the step.
+        # Per step and state of the group: decay, state before the step.
         tape = past(work, 7 * CHUNK * padded)
+        # Per step, the group's dB and dC.
+        sums = past(tape, 2 * CHUNK * group * width)
         h, a, g, da, zero = registers(lanes), registers(lanes), registers(lanes), registers(lanes), splat(0.0, x)
         visit_order(table, resets, order, directions, steps)
         fill_rates(rates, pointer(A_at, lanes), directions, states, channels, padded)
@@ -208,9 +214,8 @@ def backward_kernel(lanes: Lanes) -> Callable:
                             here, m, base, k, directions, channels, d, mask, lanes,
                         )  # fmt: skip
                     for n in range(0, states, group):
-                        for i in range(m * group):
-                            write(tape, 4 * i * width, zero, None)
-                            write(tape, (4 * i + 1) * width, zero, None)
+                        for i in range(2 * m * group):
+                            put_item(sums, i, 0.0)
                         for block in range(blocks):
                             d = block * width
                             kept = ((bk * (chunks - 1) + chunk - 1) * states + n) * padded + d
@@ -223,14 +228,14 @@ def backward_kernel(lanes: Lanes) -> Callable:
                                 write(da, j * width, read(part, (k * states + n + j) * padded + d, None), None)
                             mine, chunk_rows = past(work, 7 * d * CHUNK), past(rows, 2 * n * CHUNK)
                             _replay(mine, chunk_rows, tape, h, a, here, m, lanes)
-                            _reverse(mine, chunk_rows, tape, h, a, g, da, here, m, lanes)
+                            _reverse(mine, chunk_rows, sums, tape, h, a, g, da, here, m, lanes)
                             for j in range(group):
                                 write(carried, (n + j) * padded + d, read(g, j * width, None), None)
                                 write(part, (k * states + n + j) * padded + d, read(da, j * width, None), None)
                         for i in range(m):
                             row = ((base + (whole(here, i, 64) >> 1)) * directions + k) * states + n
-                            put_sums(dB, row, tape, 4 * i * group * width, lanes)
-                            put_sums(dC, row, tape, (4 * i * group + 1) * width, lanes)
+                            copy_group(dB, row, sums, 2 * i * group, lanes)
+                            copy_group(dC, row, sums, (2 * i + 1) * group, lanes)
                     for block in range(blocks):
                         d = block * width
                         mask = present(channels - d, lanes)

@@ -162,7 +162,7 @@ def _shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: list[int]) 
 
 
 def _pair(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, width: int) -> ir.Value:
-    """Halve two vectors into one: within each block of 4 lanes, pieces of `width` lanes of a and b alternate (cheap shuffles)."""
+    """Halve two vectors into one: in each block of 4 lanes, pieces of `width` lanes of a and b take turns."""
     count = a.type.count
     low, high = [], []
     for block in range(0, count, 4):
@@ -173,44 +173,52 @@ def _pair(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, width: int) -> ir.Val
     return builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, high), flags=FUSED)
 
 
-def _sums_of_four(builder: ir.IRBuilder, rows: list[ir.Value]) -> ir.Value:
-    """Return the four lane sums of four vectors as one vector of four: a transposition of which only the additions remain."""
-    result = _pair(builder, _pair(builder, rows[0], rows[1], 1), _pair(builder, rows[2], rows[3], 1), 2)
-    while result.type.count > 4:
-        half = result.type.count // 2
-        lower = _shuffle(builder, result, result, list(range(half)))
-        result = builder.fadd(lower, _shuffle(builder, result, result, list(range(half, 2 * half))), flags=FUSED)
+def _sums_of_eight(builder: ir.IRBuilder, rows: list[ir.Value]) -> ir.Value:
+    """Return the lane sums of eight vectors as one vector: a transposition of which only the additions remain."""
+    fours = [_pair(builder, _pair(builder, a, b, 1), _pair(builder, c, d, 1), 2) for a, b, c, d in (rows[:4], rows[4:])]
+    half = fours[0].type.count // 2
+    lower, upper = list(range(half)), list(range(half, 2 * half))
+    if half == 2:
+        return _shuffle(builder, *fours, list(range(8)))
+    # Two vectors in which the four sums repeat become one: the first four fill its lower half, the others the upper.
+    lanes = [[*one, *(2 * half + lane for lane in one)] for one in (lower, upper)]
+    result = builder.fadd(*(_shuffle(builder, *fours, one) for one in lanes), flags=FUSED)
+    while half > 4:
+        quarter = half // 2
+        lanes = [[start + k for start in (side, half + side) for k in range(quarter)] for side in (0, quarter)]
+        result = builder.fadd(*(_shuffle(builder, result, result, one) for one in lanes), flags=FUSED)
+        half = quarter
     return result
 
 
 def _sum(builder: ir.IRBuilder, row: ir.Value) -> ir.Value:
     while row.type.count > 1:
         half = row.type.count // 2
-        lower = _shuffle(builder, row, row, list(range(half)))
-        row = builder.fadd(lower, _shuffle(builder, row, row, list(range(half, 2 * half))), flags=FUSED)
+        parts = [_shuffle(builder, row, row, [start + k for k in range(half)]) for start in (0, half)]
+        row = builder.fadd(*parts, flags=FUSED)
     return builder.extract_element(row, ir.Constant(ir.IntType(32), 0))
 
 
 @intrinsic
-def put_sums(typingctx: Any, target: Any, offset: Any, source: Any, start: Any, lanes: Any) -> Any:
-    """Store the lane sums of one vector per state of the group, each the first of four from `start` on, as neighbours."""
-    number = lanes.lanes.group
+def add_sums(typingctx: Any, target: Any, offset: Any, first: Any, second: Any, lanes: Any) -> Any:
+    """Add the lane sums of two groups of vectors to neighbours at an offset of the target."""
+    group, size = lanes.lanes.group, lanes.lanes.element_bytes
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-        vector = ir_vector(source.vector)
-        size = source.vector.element.bitwidth // 8
-        at = _neighbours(builder, builder.gep(args[2], [args[3]]), source.vector, 4 * number)[::4]
-        loaded = [builder.load(one, align=size) for one in at]
+        at = [*_neighbours(builder, args[2], first.vector, group), *_neighbours(builder, args[3], second.vector, group)]
+        rows = [builder.load(one, align=size) for one in at]
         place = builder.gep(args[0], [args[1]])
-        if number == 4 and vector.count >= 4:
-            four = _sums_of_four(builder, loaded)
-            builder.store(four, builder.bitcast(place, four.type.as_pointer()), align=size)
+        if len(rows) == 8 and first.vector.count >= 4:
+            sums = _sums_of_eight(builder, rows)
+            place = builder.bitcast(place, sums.type.as_pointer())
+            builder.store(builder.fadd(builder.load(place, align=size), sums, flags=FUSED), place, align=size)
         else:
-            for k, row in enumerate(loaded):
-                builder.store(_sum(builder, row), builder.gep(place, [ir.Constant(ir.IntType(64), k)]))
+            for k, row in enumerate(rows):
+                one = builder.gep(place, [ir.Constant(ir.IntType(64), k)])
+                builder.store(builder.fadd(builder.load(one), _sum(builder, row), flags=FUSED), one)
         return context.get_dummy_value()
 
-    return types.void(target, types.intp, source, types.intp, lanes), generate
+    return types.void(target, types.intp, first, second, lanes), generate
 
 
 @intrinsic(prefer_literal=True)

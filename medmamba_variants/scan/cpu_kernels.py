@@ -21,7 +21,7 @@ from medmamba_variants.scan.cpu_functions import put_whole, whole
 from medmamba_variants.scan.cpu_vectors import copy_group, group_of, item, put_item
 
 # Divisible by every group, so that preparations may run over a chunk's end by less than a group.
-CHUNK = 32
+CHUNK = 64
 LOG2E, LN2 = math.log2(math.e), math.log(2.0)
 
 
