@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ Run = Callable[[Cell], Outcome]
 OBJECT_STORE_BYTES = 256 * 2**20
 TEMPORARY_PREFIX = "medmamba-ray-"
 LOCK_NAME = "lock"
+SECONDS_TO_REACH = 10.0
 
 # Read by Ray when it is imported or started; what the user has set stays.
 SETTINGS = {
@@ -264,8 +266,8 @@ def _one_line(text: str) -> str:
 @contextmanager
 def _ray(address: str | None, cpus: int) -> Iterator[Path]:
     """Ray initialised, and a temporary folder for what Tune insists on writing; both are gone afterwards."""
-    if address is not None and address.startswith("ray://"):
-        raise ValueError(f"--address must be auto or HOST:PORT of a node this machine belongs to, got {address!r}")
+    if address is not None and address != "auto":
+        _check_reachable(address)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
@@ -302,6 +304,17 @@ def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         _temp_dir=str(temporary / "ray"),
     )
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ValueError where nobody listens; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        raise ValueError(f"--address must be auto or HOST:PORT of a Ray cluster, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {error}") from None
 
 
 def _room(threads: int, gpus_per_cell: float) -> int:
