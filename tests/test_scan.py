@@ -1,5 +1,6 @@
 """The scan operator: backends against the loop in values and all gradients, and the operator's manners."""
 
+import time
 from contextlib import nullcontext
 
 import numpy as np
@@ -540,6 +541,32 @@ def test_portable_serves_where_nothing_better_works(monkeypatch):
     monkeypatch.setitem(backends.PREFERRED, "cpu", ("absent", "portable"))
     monkeypatch.setitem(backends.BACKENDS, "absent", "medmamba_variants.scan.absent")
     assert backends.backend_name("cpu", torch.float32) == "portable"
+
+
+@pytest.mark.slow
+def test_portable_is_eight_times_as_fast_as_the_loop():
+    path = scan_path("cross4", 14, 14)
+    inputs = make(path, batch=64, channels=48, d_state=16, dtype=torch.float32)
+    dy = torch.randn(inputs[0].shape)
+
+    def seconds(scan, repetitions):
+        times = []
+        for _ in range(repetitions):
+            start = time.process_time()
+            torch.autograd.grad(scan(), inputs, dy)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    # One thread and its processor time: a busy machine slows both alike.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        plain = seconds(lambda: loop(inputs, path), 3)
+        with use_backend("portable"):
+            fast = seconds(lambda: ss2d_scan(*inputs, path), 8)
+    finally:
+        torch.set_num_threads(threads)
+    assert plain / fast > 8
 
 
 @pytest.mark.gpu

@@ -1,7 +1,7 @@
 """Which module computes a scan: the backends by name, the automatic choice, and a switch for tests and benchmarks.
 
 A backend is a module with functions on contiguous tensors of one dtype and device, without autograd. The path comes as
-`table` int32 and `resets` uint8, both (K, steps); batch and channels may be zero:
+`table` int32 and `resets` uint8, both (K, steps). D and delta_bias are always there; batch and channels may be zero.
 
     forward(x, delta, A, B, C, D, delta_bias, table, resets, need_backward) -> (y, checkpoints)
     backward(dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints) -> the seven gradients

@@ -82,7 +82,8 @@ def backward(
     decays = x.new_empty(path.chunk, K, batch, d_state, channels)
     dx = x.new_zeros(length, batch, channels)
     # A direction may leave positions out: their gradient is zero.
-    ddelta, dB, dC = torch.zeros_like(delta), torch.zeros_like(B), torch.zeros_like(C)
+    new = torch.empty_like if path.visited == K * length else torch.zeros_like
+    ddelta, dB, dC = new(delta), new(B), new(C)
     dD, ddelta_bias = x.new_zeros(K, channels), x.new_zeros(K, channels)
     for index, start in reversed(list(enumerate(path.chunks))):
         chunk = _Chunk(path, start, x, delta, B, C, delta_bias)
@@ -180,7 +181,8 @@ class _Path:
         self.positions = order.clamp(min=0)
         # Row of (position, direction) in tensors that have a direction axis.
         self.rows = self.positions * self.K + torch.arange(self.K, device=table.device)
-        self.pauses: Tensor | None = pauses if bool(pauses.any()) else None
+        self.visited = order.numel() - int(pauses.sum())
+        self.pauses: Tensor | None = pauses if self.visited < order.numel() else None
         self.paused_steps = frozenset(pauses.any(1).nonzero().flatten().tolist())
         # A mark at step 0 has nothing to clear.
         self.reset_steps = frozenset(marks.any(1).nonzero().flatten().tolist()) - {0}
