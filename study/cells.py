@@ -40,17 +40,26 @@ class Recipe:
     batch_size: int = _setting(32, "images a step", low=1, high=65_536)
     optimizer: str = _setting("adamw", "timm optimiser", choices=("adamw", "nadamw", "adam", "sgd", "lamb", "lion"))
     learning_rate: float = _setting(2e-3, "peak learning rate", low=1e-8, high=10.0)
-    weight_decay: float = _setting(0.05, "decoupled weight decay; none on norms, biases and scan parameters", low=0.0, high=10.0)
+    weight_decay: float = _setting(
+        0.05, "decoupled weight decay; none on norms, biases and scan parameters", low=0.0, high=10.0
+    )
     warmup_epochs: float = _setting(2.0, "epochs of linear warm-up before the cosine", low=0.0, high=1000.0)
     label_smoothing: float = _setting(0.05, "share of the target spread over all classes", low=0.0, high=0.9)
     class_weights: bool = _setting(False, "weight the loss by inverse class frequency")
-    ema_decay: float = _setting(0.0, "decay of an exponential moving average of the weights (0: none)", low=0.0, high=0.99999)
+    ema_decay: float = _setting(
+        0.0, "decay of an exponential moving average of the weights (0: none)", low=0.0, high=0.99999
+    )
     clip_grad_norm: float = _setting(1.0, "largest norm of the whole gradient (0: no clipping)", low=0.0, high=1e6)
     flip: str = _setting("horizontal", "random flips", choices=("none", "horizontal", "both"))
     shift: float = _setting(0.08, "largest random shift, as a share of the side", low=0.0, high=0.5)
     rotate: float = _setting(10.0, "largest random rotation, degrees", low=0.0, high=180.0)
     intensity: float = _setting(0.15, "largest random change of contrast and brightness", low=0.0, high=1.0)
-    image_size: int | None = _setting(None, "resize images to this many pixels a side (null: as stored)", low=8, high=4096)
+    image_size: int | None = _setting(
+        None, "resize images to this many pixels a side (null: as stored)", low=8, high=4096
+    )
+    max_image_size: int | None = _setting(
+        None, "resize only images with more pixels a side than this (null: none)", low=8, high=4096
+    )
     select_on: str = _setting(
         "macro_auc_ovr",
         "validation metric that picks the epoch",
@@ -69,6 +78,11 @@ class Recipe:
                 hint = f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
                 raise ValueError(f"{where}.{key} is not a recipe setting{hint}")
             checked[key] = _checked(f"{where}.{key}", value, str(known[key].type), known[key].metadata)
+        if checked.get("image_size") is not None and checked.get("max_image_size") is not None:
+            raise ValueError(
+                f"{where}.max_image_size must be left out where image_size fixes the size, "
+                f"got {checked['max_image_size']} beside {checked['image_size']}"
+            )
         return cls(**checked)
 
     def to_dict(self) -> dict[str, Any]:
@@ -80,6 +94,17 @@ class Recipe:
         """Hash of the difference from the defaults, so that a new setting never renames an old recipe."""
         default = Recipe()
         return content_hash({k: v for k, v in self.to_dict().items() if v != getattr(default, k)})
+
+    def size_for(self, stored: int | tuple[int, int]) -> tuple[int, int]:
+        """(height, width) at which images stored at that size are trained; `max_image_size` keeps their proportions."""
+        if self.image_size is not None:
+            return self.image_size, self.image_size
+        height, width = stored if isinstance(stored, tuple) else (stored, stored)
+        longest = max(height, width)
+        if self.max_image_size is None or longest <= self.max_image_size:
+            return height, width
+        ratio = self.max_image_size / longest
+        return max(1, round(height * ratio)), max(1, round(width * ratio))
 
     def epochs_for(self, images: int) -> int:
         """Epochs run on a training split of `images` images, the image budget applied; at least one."""

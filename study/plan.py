@@ -51,7 +51,7 @@ class Costs:
     def of(self, variant: VariantConfig, dataset: str) -> Cost:
         """The cost of a variant on a data set. Raises ValueError where the variant cannot read its images."""
         info = self._infos[dataset]
-        size = self._study.recipe.image_size or info.image_size
+        size = self._study.recipe.size_for(info.image_size)
         return count_cost(variant, image_size=size, num_classes=len(info.classes), in_channels=info.channels)
 
     def macs(self, variant: VariantConfig, dataset: str) -> float:
@@ -144,7 +144,7 @@ class _Guess:
         try:
             step = measure_latency(
                 build_model(study.base, num_classes=len(info.classes), in_channels=info.channels),
-                image_size=study.recipe.image_size or info.image_size,
+                image_size=study.recipe.size_for(info.image_size),
                 in_channels=info.channels,
                 batch_size=min(study.recipe.batch_size, LARGEST_TIMED_BATCH),
                 backward=True,
@@ -205,7 +205,7 @@ def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
     for label, variant in study.variants():
         params, macs = _mean_cost(study, variant, costs)
         rows.append((label, quantity(params), quantity(macs)))
-    sizes = {(study.recipe.image_size or info.image_size, info.channels) for info in inputs.infos.values()}
+    sizes = {(study.recipe.size_for(info.image_size), info.channels) for info in inputs.infos.values()}
     note = "" if len(sizes) == 1 and len(inputs.infos) == 1 else "(parameters and MACs: means over the data sets)"
     lines = columns(("variant", "parameters", "MACs"), rows, right=(1, 2))
     return [*lines, note] if note else lines
@@ -220,8 +220,7 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     rows = []
     for name in study.datasets:
         info = inputs.infos[name]
-        size = study.recipe.image_size or info.image_size
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = study.recipe.size_for(info.image_size)
         shape = f"{height}×{width}×{info.channels}"
         splits = f"{info.n_train} / {info.n_val} / {info.n_test}"
         rows.append((name, info.modality, str(len(info.classes)), shape, splits))

@@ -46,7 +46,12 @@ def commit() -> str | None:
 @functools.cache
 def machine() -> dict[str, Any]:
     """Processor and system by name; no host name, no user, no path."""
-    return {"system": platform.system(), "architecture": platform.machine(), "cpu": _cpu_name(), "cores": os.cpu_count()}
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+    }
 
 
 def _cpu_name() -> str:

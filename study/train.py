@@ -108,7 +108,9 @@ class _Images:
         return len(self.labels)
 
 
-def _train(cell: Cell, data: Dataset, device: torch.device, should_stop: Callable[[int, float], bool] | None) -> _Outcome:
+def _train(
+    cell: Cell, data: Dataset, device: torch.device, should_stop: Callable[[int, float], bool] | None
+) -> _Outcome:
     recipe, info = cell.recipe, data.info
     splits = {name: _on_device(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
     train = splits["train"]
@@ -217,11 +219,11 @@ class _Normaliser:
 
 def _on_device(images: np.ndarray, labels: np.ndarray, recipe: Recipe, device: torch.device) -> _Images:
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    size = recipe.image_size
-    if size is not None and tuple(pixels.shape[1:3]) != (size, size):
+    size = recipe.size_for((pixels.shape[1], pixels.shape[2]))
+    if size != tuple(pixels.shape[1:3]):
         parts = []
         for part in pixels.split(EVALUATION_BATCH):
-            resized = F.interpolate(part.permute(0, 3, 1, 2).float(), size=(size, size), mode="bilinear", antialias=True)
+            resized = F.interpolate(part.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
             parts.append(resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
         pixels = torch.cat(parts)
     return _Images(pixels, torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device))
@@ -271,8 +273,12 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _logits(model: nn.Module, images: _Images, normalise: _Normaliser, cast: Callable[[], Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    for pixels, labels in zip(images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True):
+def _logits(
+    model: nn.Module, images: _Images, normalise: _Normaliser, cast: Callable[[], Any]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for pixels, labels in zip(
+        images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True
+    ):
         with cast():
             logits = model(normalise(pixels))
         yield logits.float(), labels
@@ -354,11 +360,17 @@ def _describe(data: Dataset, cell: Cell) -> Record:
         "modality": info.modality,
         "classes": list(info.classes),
         "channels": info.channels,
-        "image_size": cell.recipe.image_size or info.image_size,
+        "image_size": _side(cell.recipe, info.image_size),
         "n_train": info.n_train,
         "n_val": info.n_val,
         "n_test": info.n_test,
     }
+
+
+def _side(recipe: Recipe, stored: int | tuple[int, int]) -> int | list[int]:
+    """Pixels a side that the cell trains at, or [height, width]."""
+    height, width = recipe.size_for(stored)
+    return height if height == width else [height, width]
 
 
 def _resolve(device: str) -> str:

@@ -105,6 +105,7 @@ STEPS = {
     "rotate": 60.0,
     "intensity": 0.9,
     "image_size": 16,
+    "max_image_size": 16,
     "select_on": "last",
     "precision": "bfloat16",
 }
@@ -120,7 +121,9 @@ def test_one_step_along_every_recipe_setting_changes_the_result(setting, monkeyp
     data = make_dataset()
     keep = np.flatnonzero((data.splits["train"].labels > 0) | (np.arange(40) < 12))
     train = data.splits["train"]
-    thinned = Split(images=train.images[keep], labels=train.labels[keep], ids=train.ids[keep], groups=train.groups[keep])
+    thinned = Split(
+        images=train.images[keep], labels=train.labels[keep], ids=train.ids[keep], groups=train.groups[keep]
+    )
     data = dataclasses.replace(data, splits={**data.splits, "train": thinned})
     monkeypatch.setattr(study.train, "load_dataset", lambda spec, name: data)
     base, changed = QUICK, dataclasses.replace(QUICK, **{setting: STEPS[setting]})
@@ -142,7 +145,9 @@ def test_the_best_epoch_is_chosen_on_validation_and_the_test_split_is_used_once(
     seen = []
     plain = study.train._probabilities
     monkeypatch.setattr(
-        study.train, "_probabilities", lambda model, images, *rest: seen.append(len(images)) or plain(model, images, *rest)
+        study.train,
+        "_probabilities",
+        lambda model, images, *rest: seen.append(len(images)) or plain(model, images, *rest),
     )
     record, _ = run_cell(make_cell(dataclasses.replace(QUICK, epochs=4)))
     assert record["best_epoch"] == 2, "of equal metrics the lower loss decides"
@@ -150,7 +155,13 @@ def test_the_best_epoch_is_chosen_on_validation_and_the_test_split_is_used_once(
 
 
 def test_a_loss_that_is_not_finite_is_a_failed_record(dataset):
-    record, probabilities = run_cell(make_cell(dataclasses.replace(QUICK, learning_rate=10.0, optimizer="sgd", clip_grad_norm=0.0, weight_decay=10.0, epochs=40)))
+    record, probabilities = run_cell(
+        make_cell(
+            dataclasses.replace(
+                QUICK, learning_rate=10.0, optimizer="sgd", clip_grad_norm=0.0, weight_decay=10.0, epochs=40
+            )
+        )
+    )
     assert record["status"] == "failed"
     assert record["error"]["type"] == "NotFiniteError"
     assert "the training loss must stay finite, got nan" in record["error"]["message"]
@@ -181,7 +192,8 @@ def test_a_keyboard_interrupt_passes(dataset, monkeypatch):
 def test_a_stopped_cell_never_sees_the_test_split(dataset):
     asked = []
     record, probabilities = run_cell(
-        make_cell(dataclasses.replace(QUICK, epochs=4)), should_stop=lambda epoch, value: asked.append(value) or epoch == 1
+        make_cell(dataclasses.replace(QUICK, epochs=4)),
+        should_stop=lambda epoch, value: asked.append(value) or epoch == 1,
     )
     assert record["status"] == "stopped"
     assert len(record["curves"]) == len(asked) == 2
@@ -193,6 +205,13 @@ def test_an_image_budget_shortens_large_sets_only():
     recipe = Recipe(epochs=30, image_budget=4000)
     assert [recipe.epochs_for(n) for n in (100, 200, 1000, 9000)] == [30, 20, 4, 1]
     assert Recipe(epochs=30).epochs_for(10**6) == 30
+
+
+def test_a_largest_size_leaves_small_images_alone_and_keeps_proportions():
+    recipe = Recipe(max_image_size=32)
+    assert [recipe.size_for(size) for size in ((28, 28), (64, 64), (40, 64))] == [(28, 28), (32, 32), (20, 32)]
+    assert Recipe(image_size=32).size_for((28, 20)) == (32, 32)
+    assert Recipe().size_for((40, 64)) == (40, 64)
 
 
 NOTHING = {"flip": "none", "shift": 0.0, "rotate": 0.0, "intensity": 0.0}
@@ -244,6 +263,10 @@ def test_shift_moves_by_no_more_than_asked():
     [
         ({"epoch": 3}, "recipe.epoch is not a recipe setting (did you mean epochs?)"),
         ({"learning_rate": "1e-4"}, "recipe.learning_rate must be a number, got the string '1e-4' (write 1.0e-4)"),
+        (
+            {"image_size": 32, "max_image_size": 64},
+            "recipe.max_image_size must be left out where image_size fixes the size, got 64 beside 32",
+        ),
         ({"epochs": 0}, "recipe.epochs must be between 1 and 100000, got 0"),
         ({"epochs": 2.5}, "recipe.epochs must be a whole number, got 2.5"),
         ({"epochs": True}, "recipe.epochs must be a whole number, got True"),
