@@ -156,14 +156,31 @@ def test_portable_softplus_is_exact_to_rounding():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("where", [0, 1, 3, 4])
 def test_nan_and_infinity_stay_where_the_loop_has_them(backend, bad, where):
-    path = custom_path([[0, 5, 2, 3], [-1, 3, -1, 0], [4, 1, -1, 5]], 6, [[0, 0, 1, 0], [0] * 4, [0, 1, 0, 0]])
+    path = custom_path(
+        [[0, 5, 2, 3], [-1, 3, -1, 0], [4, 1, -1, 5], [2, 5, -1, -1]],
+        6,
+        [[0, 0, 1, 0], [0] * 4, [0, 1, 0, 0], [0] * 4],
+    )
     inputs = make(path)
     with torch.no_grad():
-        # Position 5: after it direction 0 starts anew. Position 0 is what a pause must not be mistaken for.
+        # Position 5: after it direction 0 starts anew, and direction 3 pauses to its end.
+        # Position 0 is what a pause must not be mistaken for.
         inputs[where][0, 5] = bad
-        inputs[where][1, 0] = bad
+        inputs[1][1, 0] = bad
+    assert_same_holes(inputs, path)
+
+
+def test_a_state_that_forgets_at_once_survives_pauses(backend):
+    path = custom_path([[0, 2, 1], [-1, 1, 0]], 3)
+    inputs = make(path)
+    with torch.no_grad():
+        inputs[2][1, 0, 0] = -float("inf")
+    assert ss2d_scan(*inputs, path).isfinite().all()
+    assert_same_holes(inputs, path)
+
+
+def assert_same_holes(inputs, path):
     y, expected = ss2d_scan(*inputs, path), loop(inputs, path)
-    assert not expected.isfinite().all()
     torch.testing.assert_close(y, expected, equal_nan=True, rtol=1e-9, atol=1e-12)
     dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)
     gradients, truths = torch.autograd.grad(y, inputs, dy), torch.autograd.grad(expected, inputs, dy)

@@ -151,12 +151,8 @@ def _operator_backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> Gradien
     if dy is None:
         return (None,) * 12
     gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *ctx.saved_tensors, *ctx.rest)
-    return *asked(ctx, gradients), None, None, None, None, None
-
-
-def asked(ctx: Any, gradients: Sequence[Tensor]) -> Gradients:
-    """The gradients that autograd wants, None for the others."""
-    return tuple(gradient if asked else None for gradient, asked in zip(gradients, ctx.needs_input_grad))
+    # Autograd drops what nobody asked for.
+    return *gradients, None, None, None, None, None
 
 
 def _refuse_twice(*arguments: Any) -> NoReturn:

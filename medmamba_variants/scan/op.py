@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from medmamba_variants.scan.backends import backend_name
-from medmamba_variants.scan.dispatch import Gradients, asked, contiguous, run_backward, run_forward
+from medmamba_variants.scan.dispatch import Gradients, contiguous, run_backward, run_forward
 from medmamba_variants.scan.paths import NUMBERED, ScanPath
 
 
@@ -132,7 +132,8 @@ class _Scan(torch.autograd.Function):
             gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *inputs, checkpoints, visited, backend)
         else:
             gradients = run_backward(dy, inputs, checkpoints, backend)
-        return *asked(ctx, gradients), None, None, None, None
+        # Autograd drops what nobody asked for.
+        return *gradients, None, None, None, None
 
 
 def _must_dispatch(x: Tensor, delta: Tensor) -> bool:
