@@ -69,7 +69,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-        """A recipe from plain values; raises ValueError naming `where.key` for an unknown key, a wrong type or bound."""
+        """A recipe from plain values; ValueError names `where.key` for an unknown key, a wrong type or bound."""
         known = {f.name: f for f in dataclasses.fields(cls)}
         checked = {}
         for key, value in values.items():

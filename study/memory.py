@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -27,10 +28,8 @@ class PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         elif CLEAR.exists():
-            try:
+            with suppress(OSError):
                 CLEAR.write_text("5")
-            except OSError:
-                pass
         return self
 
     def __exit__(

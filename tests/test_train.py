@@ -78,7 +78,7 @@ def test_same_seed_gives_the_same_bits_whatever_the_global_state(dataset):
     torch.manual_seed(1)
     _, first = run_cell(make_cell())
     torch.manual_seed(2)
-    np.random.seed(3)  # noqa: NPY002
+    np.random.seed(3)
     state = torch.get_rng_state()
     _, second = run_cell(make_cell())
     np.testing.assert_array_equal(first["test_probabilities"], second["test_probabilities"])
