@@ -34,7 +34,10 @@ def summarise(study: Study, ledger: Ledger) -> pd.DataFrame:
 
     Raises ValueError when there is no record of the study.
     """
-    return summary(load_ledger(ledger.folder, study=study.study_hash))
+    table = summary(load_ledger(ledger.folder, study=study.study_hash))
+    # Cells end in any order; a grid's variants are read in the file's.
+    order = [variant.variant_id for _, variant in study.variants()]
+    return table.sort_values("variant_id", key=lambda ids: ids.map(order.index), kind="stable") if order else table
 
 
 def for_tracking(table: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[VariantSummary]:
