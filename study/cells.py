@@ -39,7 +39,7 @@ class Recipe:
     )
     batch_size: int = _setting(32, "images a step", low=1, high=65_536)
     optimizer: str = _setting("adamw", "timm optimiser", choices=("adamw", "nadamw", "adam", "sgd", "lamb", "lion"))
-    learning_rate: float = _setting(2e-3, "peak learning rate", low=1e-8, high=10.0)
+    learning_rate: float = _setting(1e-3, "peak learning rate", low=1e-8, high=10.0)
     weight_decay: float = _setting(
         0.05, "decoupled weight decay; none on norms, biases and scan parameters", low=0.0, high=10.0
     )
@@ -47,13 +47,13 @@ class Recipe:
     label_smoothing: float = _setting(0.05, "share of the target spread over all classes", low=0.0, high=0.9)
     class_weights: bool = _setting(False, "weight the loss by inverse class frequency")
     ema_decay: float = _setting(
-        0.0, "decay of an exponential moving average of the weights (0: none)", low=0.0, high=0.99999
+        0.98, "decay of an exponential moving average of the weights (0: none)", low=0.0, high=0.99999
     )
     clip_grad_norm: float = _setting(1.0, "largest norm of the whole gradient (0: no clipping)", low=0.0, high=1e6)
     flip: str = _setting("horizontal", "random flips", choices=("none", "horizontal", "both"))
-    shift: float = _setting(0.08, "largest random shift, as a share of the side", low=0.0, high=0.5)
-    rotate: float = _setting(10.0, "largest random rotation, degrees", low=0.0, high=180.0)
-    intensity: float = _setting(0.15, "largest random change of contrast and brightness", low=0.0, high=1.0)
+    shift: float = _setting(0.05, "largest random shift, as a share of the side", low=0.0, high=0.5)
+    rotate: float = _setting(5.0, "largest random rotation, degrees", low=0.0, high=180.0)
+    intensity: float = _setting(0.1, "largest random change of contrast and brightness", low=0.0, high=1.0)
     image_size: int | None = _setting(
         None, "resize images to this many pixels a side (null: as stored)", low=8, high=4096
     )
