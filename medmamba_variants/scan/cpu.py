@@ -5,36 +5,37 @@ The same inputs give the same bits with any number of threads.
 """
 
 import hashlib
+from array import array
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medmamba_variants.scan.cpu_threads import run_shared, scratch_address
 
+UNAVAILABLE: str | None = None
 try:
     import numba
 
     from medmamba_variants.scan.cpu_backward import backward_kernel, backward_scratch, sum_kernel
     from medmamba_variants.scan.cpu_forward import forward_kernel, forward_scratch
-    from medmamba_variants.scan.cpu_kernels import CHUNK
+    from medmamba_variants.scan.cpu_kernels import CHUNK, plan_size
     from medmamba_variants.scan.cpu_vectors import Lanes, vector_bytes
-
-    UNAVAILABLE: str | None = (
-        "numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
-    )
 except ImportError as error:
     UNAVAILABLE = f"numba cannot be imported ({error})"
+else:
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        UNAVAILABLE = "numba's compiler is switched off (NUMBA_DISABLE_JIT)"
 
-# States that share a pass through a chunk; each must divide d_state, the largest is taken.
+# States that pass through a chunk side by side; the largest that divides d_state is taken.
 GROUPS = (4, 2, 1)
 # With fewer batch items than this the forward splits the channels, too.
 FORWARD_TASKS = 8
-# Parts of the batch whose parameter gradients are added up apart; fixed, so that no thread count changes the sum's order.
+# Parts of the batch whose parameter gradients are added up apart: fixed, or threads would change the sum's order.
 BACKWARD_TASKS = 32
 # State updates (batch · K · steps · channels · d_state) that are worth waking one thread for.
 WORK_PER_THREAD = 1 << 18
@@ -61,15 +62,22 @@ def _lanes(element_bytes: int, partial: bool, group: int) -> "Lanes":
 @cache
 def _compiled(name: str, lanes: "Lanes") -> Callable[..., None]:
     kernel, arguments = {
-        "forward": (forward_kernel, 21),
+        "forward": (forward_kernel, 22),
         "backward": (backward_kernel, 26),
         "sum": (sum_kernel, 8),
     }[name]
-    compiled: Any = kernel(lanes)
     signature = (numba.intp,) * arguments
-    compiled.compile(signature)
+    try:
+        dispatcher: Any = kernel(lanes)
+        # Raises RuntimeError where neither the package's folder nor the user's cache folder can be written.
+        dispatcher.enable_caching()
+        dispatcher.compile(signature)
+    except (OSError, RuntimeError, EOFError, UnpicklingError):
+        # A cache that is missing, full or damaged costs time, never the scan.
+        dispatcher = kernel(lanes)
+        dispatcher.compile(signature)
     # The bare entry point: numba's dispatch by argument types would cost more than a small scan.
-    entry: Callable[..., None] = compiled.get_overload(signature)
+    entry: Callable[..., None] = dispatcher.get_overload(signature)
     return entry
 
 
@@ -86,11 +94,27 @@ class _Sizes:
         self.padded = self.blocks * width
         group = next(group for group in GROUPS if self.states % group == 0)
         self.lanes = _lanes(self.element_bytes, self.padded != self.channels, group)
-        self.checkpoints = max(0, -(-self.steps // CHUNK) - 1)
+
+    def arguments(self) -> tuple[int, int, int, int, int]:
+        return self.length, self.directions, self.steps, self.channels, self.states
 
     def threads(self, tasks: int) -> int:
         work = self.batch * self.directions * self.steps * self.padded * (self.states + 2)
         return max(1, min(torch.get_num_threads(), tasks, work // WORK_PER_THREAD))
+
+    def run(
+        self, kernel: Callable[..., None], tensors: tuple[Tensor, ...], scratch: int, counts: tuple[int, ...]
+    ) -> None:
+        """Let threads share a kernel's tasks, whose number is the product of `counts` over all but the last."""
+        ticket = array("q", [0])
+        floats, plan = scratch * self.element_bytes, plan_size(self.directions, self.steps) * 8
+        addresses = tuple(tensor.data_ptr() for tensor in tensors)
+        rest = (ticket.buffer_info()[0], *counts, *self.arguments())
+
+        def work(_: int) -> None:
+            kernel(*addresses, scratch_address("floats", floats), scratch_address("plan", plan), *rest)
+
+        run_shared(work, self.threads(counts[0]))
 
 
 def forward(
@@ -105,35 +129,17 @@ def forward(
     resets: Tensor,
     need_backward: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return y (batch, length, channels) and the states at the starts of the chunks, for the backward (empty when not needed)."""
+    """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
     sizes = _Sizes(x, A, table)
     y = torch.empty_like(x)
-    kept = (sizes.batch, sizes.directions, sizes.checkpoints, sizes.states, sizes.padded)
-    checkpoints = x.new_empty(kept if need_backward else 0)
+    kept = max(0, -(-sizes.steps // CHUNK) - 1) if need_backward else 0
+    checkpoints = x.new_empty((sizes.batch, sizes.directions, kept, sizes.states, sizes.padded))
     if y.numel() == 0 or sizes.directions == 0:
         return y.zero_(), checkpoints
     pieces = 1 if sizes.batch >= FORWARD_TASKS else min(sizes.blocks, -(-FORWARD_TASKS // sizes.batch))
-    tasks = sizes.batch * pieces
-    ticket = np.zeros(1, np.int64)
-    kernel = _compiled("forward", sizes.lanes)
-    addresses = tuple(tensor.data_ptr() for tensor in (x, delta, A, B, C, D, delta_bias, table, resets, y, checkpoints))
-    counts = (
-        ticket.ctypes.data,
-        tasks,
-        pieces,
-        sizes.length,
-        sizes.directions,
-        sizes.steps,
-        sizes.channels,
-        sizes.states,
-    )
-    floats, wholes = forward_scratch(sizes.lanes, sizes.directions, sizes.steps, sizes.channels, sizes.states)
-
-    def work(_: int) -> None:
-        at = scratch_address("floats", floats * sizes.element_bytes)
-        kernel(*addresses, at, scratch_address("wholes", wholes * 8), *counts)
-
-    run_shared(work, sizes.threads(tasks))
+    tensors = (x, delta, A, B, C, D, delta_bias, table, resets, y, checkpoints)
+    scratch = forward_scratch(sizes.directions, sizes.states, sizes.padded, sizes.lanes)
+    sizes.run(_compiled("forward", sizes.lanes), tensors, scratch, (sizes.batch * pieces, sizes.batch, pieces))
     return y, checkpoints
 
 
@@ -152,27 +158,16 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, delta, A, B, C, D and delta_bias, each shaped like its tensor."""
     sizes = _Sizes(x, A, table)
-    gradients = [torch.empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]
-    dx, ddelta, dA, dB, dC, dD, dbias = gradients
+    dx, ddelta, dA, dB, dC, dD, dbias = (torch.empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias))
     if x.numel() == 0 or sizes.directions == 0:
-        for gradient in gradients:
+        for gradient in (dx, ddelta, dA, dB, dC, dD, dbias):
             gradient.zero_()
         return dx, ddelta, dA, dB, dC, dD, dbias
     tasks = min(sizes.batch, BACKWARD_TASKS)
-    ticket = np.zeros(1, np.int64)
-    partial = x.new_empty((tasks, sizes.directions, sizes.states + 2, sizes.padded))
-    kernel = _compiled("backward", sizes.lanes)
-    inputs = (dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints, dx, ddelta, dB, dC, partial)
-    addresses = tuple(tensor.data_ptr() for tensor in inputs)
-    counts = (ticket.ctypes.data, tasks, sizes.batch, sizes.length)
-    counts += (sizes.directions, sizes.steps, sizes.channels, sizes.states)
-    floats, wholes = backward_scratch(sizes.lanes, sizes.directions, sizes.steps, sizes.channels, sizes.states)
-
-    def work(_: int) -> None:
-        at = scratch_address("floats", floats * sizes.element_bytes)
-        kernel(*addresses, at, scratch_address("wholes", wholes * 8), *counts)
-
-    run_shared(work, sizes.threads(tasks))
-    results = tuple(tensor.data_ptr() for tensor in (dA, dD, dbias))
-    _compiled("sum", sizes.lanes)(partial.data_ptr(), tasks, *results, sizes.directions, sizes.channels, sizes.states)
+    parts = x.new_empty((tasks, sizes.directions, sizes.states + 2, sizes.padded))
+    tensors = (dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints, dx, ddelta, dB, dC, parts)
+    scratch = backward_scratch(sizes.directions, sizes.states, sizes.padded, sizes.lanes)
+    sizes.run(_compiled("backward", sizes.lanes), tensors, scratch, (tasks, sizes.batch))
+    results = (dA.data_ptr(), dD.data_ptr(), dbias.data_ptr())
+    _compiled("sum", sizes.lanes)(parts.data_ptr(), tasks, *results, sizes.directions, sizes.channels, sizes.states)
     return dx, ddelta, dA, dB, dC, dD, dbias

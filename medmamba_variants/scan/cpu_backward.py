@@ -5,8 +5,20 @@ from typing import Any
 
 from numba import njit
 
-from medmamba_variants.scan.cpu_functions import add_sums, put_exp2, put_sigmoid, put_softplus, take_ticket, whole
-from medmamba_variants.scan.cpu_kernels import CHUNK, LN2, fill_rates, fill_rows, visit_order
+from medmamba_variants.scan.cpu_functions import add_sums, put_exp2, put_sigmoid, put_softplus, take_ticket
+from medmamba_variants.scan.cpu_kernels import (
+    CHUNK,
+    LN2,
+    Sizes,
+    chunk_at,
+    fill_rates,
+    fill_rows,
+    kept_at,
+    make_plan,
+    row_of,
+    starts_anew,
+    visits_of,
+)
 from medmamba_variants.scan.cpu_vectors import (
     Lanes,
     copy_group,
@@ -14,6 +26,7 @@ from medmamba_variants.scan.cpu_vectors import (
     item,
     past,
     pointer,
+    prefetch,
     present,
     put_item,
     read,
@@ -25,36 +38,39 @@ from medmamba_variants.scan.cpu_vectors import (
 )
 
 
-def backward_scratch(lanes: Lanes, directions: int, steps: int, channels: int, states: int) -> tuple[int, int]:
-    """Return how many floats and 64-bit integers a thread needs."""
-    padded = -(-channels // lanes.count) * lanes.count
+def backward_scratch(directions: int, states: int, padded: int, lanes: Lanes) -> int:
+    """Return how many floats a thread needs."""
     floats = (directions + 1) * states * padded + 2 * CHUNK * states
-    floats += 7 * CHUNK * padded + 2 * CHUNK * lanes.group * (lanes.count + 1)
-    return floats, directions * (steps + 1)
+    return floats + 7 * CHUNK * padded + 2 * CHUNK * lanes.group * (lanes.count + 1)
 
 
 @njit(nogil=True)
 def _prepare(
-    work: Any, x: Any, delta: Any, dy: Any, shift: Any,
-    order: Any, m: Any, base: Any, k: Any, directions: Any, channels: Any, d: Any, mask: Any, lanes: Any,
+    work: Any, x: Any, delta: Any, dy: Any, bias: Any, ddelta: Any, chunk: Any, following: Any, d: Any,
+    sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
-    """Write each step's Δ, its slope, Δ·x, dy, two zeros for the gradients of Δ·x and Δ, and x, for one block."""
-    width, group = width_of(lanes), group_of(lanes)
+    """Write each step's Δ, Δ·x, dy, two zeros for the gradients of Δ·x and Δ, Δ's slope, and x, for the block at d."""
+    width, group, channels = width_of(lanes), group_of(lanes), sizes.channels
+    mask = present(channels - d, lanes)
+    shift, zero = read(bias, chunk.k * channels + d, mask), splat(0.0, work)
     raw, steps, slopes = registers(lanes), registers(lanes), registers(lanes)
-    zero = splat(0.0, work)
-    for start in range(0, m, group):
+    for start in range(0, chunk.count, group):
         # Past the chunk's end the last step is repeated; nobody reads what it leaves there.
         for j in range(group):
-            q = base + (whole(order, min(start + j, m - 1), 64) >> 1)
-            write(raw, j * width, read(delta, (q * directions + k) * channels + d, mask) + shift, None)
+            row = row_of(chunk, min(start + j, chunk.count - 1)) * sizes.directions + chunk.k
+            write(raw, j * width, read(delta, row * channels + d, mask) + shift, None)
+            prefetch(ddelta, row * channels + d, 1)
+            # Along a direction rows are far apart, which no hardware foresees.
+            row = row_of(following, min(start + j, following.count - 1)) * sizes.directions + following.k
+            prefetch(delta, row * channels + d, 0)
         put_softplus(steps, raw, lanes)
         put_sigmoid(slopes, raw, lanes)
         for j in range(group):
-            q = base + (whole(order, min(start + j, m - 1), 64) >> 1)
-            u, step, at = read(x, q * channels + d, mask), read(steps, j * width, None), 7 * (start + j) * width
+            row = row_of(chunk, min(start + j, chunk.count - 1))
+            u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 7 * (start + j) * width
             write(work, at, step, None)
             write(work, at + width, step * u, None)
-            write(work, at + 2 * width, read(dy, q * channels + d, mask), None)
+            write(work, at + 2 * width, read(dy, row * channels + d, mask), None)
             write(work, at + 3 * width, zero, None)
             write(work, at + 4 * width, zero, None)
             write(work, at + 5 * width, read(slopes, j * width, None), None)
@@ -62,17 +78,17 @@ def _prepare(
 
 
 @njit(nogil=True)
-def _replay(work: Any, rows: Any, tape: Any, h: Any, a: Any, order: Any, m: Any, lanes: Any) -> None:
+def _replay(work: Any, rows: Any, tape: Any, h: Any, a: Any, chunk: Any, lanes: Any) -> None:
     """Run one group of states through a chunk and write decay and state before each step to the tape."""
     width, group = width_of(lanes), group_of(lanes)
     decays, zero = registers(lanes), splat(0.0, work)
-    for i in range(m):
+    for i in range(chunk.count):
         step, drive = read(work, 7 * i * width, None), read(work, (7 * i + 1) * width, None)
         put_exp2(decays, step, a, lanes)
         for j in range(group):
             write(tape, 2 * (i * group + j) * width, read(decays, j * width, None), None)
             write(tape, (2 * (i * group + j) + 1) * width, read(h, j * width, None), None)
-        if whole(order, i, 64) & 1:
+        if starts_anew(chunk, i):
             for j in range(group):
                 write(h, j * width, zero, None)
         for j in range(group):
@@ -82,7 +98,7 @@ def _replay(work: Any, rows: Any, tape: Any, h: Any, a: Any, order: Any, m: Any,
 
 @njit(nogil=True)
 def _reverse(
-    work: Any, rows: Any, sums: Any, tape: Any, h: Any, a: Any, g: Any, da: Any, order: Any, m: Any, lanes: Any
+    work: Any, rows: Any, sums: Any, tape: Any, h: Any, a: Any, g: Any, da: Any, chunk: Any, lanes: Any
 ) -> None:
     """Run back and add to each step's sums (dB and dC) and to the gradients of Δ·x, Δ and A.
 
@@ -90,7 +106,7 @@ def _reverse(
     """
     width, group = width_of(lanes), group_of(lanes)
     products_B, products_C, zero = registers(lanes), registers(lanes), splat(0.0, work)
-    for i in range(m - 1, -1, -1):
+    for i in range(chunk.count - 1, -1, -1):
         at, row = 7 * i * width, 2 * i * group
         step, drive, dout = read(work, at, None), read(work, at + width, None), read(work, at + 2 * width, None)
         ddrive, dstep = read(work, at + 3 * width, None), read(work, at + 4 * width, None)
@@ -103,7 +119,7 @@ def _reverse(
             write(h, j * width, read(tape, s + width, None), None)
             write(g, j * width, total * read(tape, s, None), None)
         add_sums(sums, row, products_B, products_C, lanes)
-        if whole(order, i, 64) & 1:
+        if starts_anew(chunk, i):
             # Before the state starts anew nothing flows back, not even NaN.
             for j in range(group):
                 write(g, j * width, zero, None)
@@ -118,67 +134,66 @@ def _reverse(
 
 @njit(nogil=True)
 def _finish(
-    work: Any, dx: Any, ddelta: Any, part: Any, skip: Any, add: Any,
-    order: Any, m: Any, base: Any, k: Any, directions: Any, channels: Any, padded: Any, d: Any, mask: Any, lanes: Any,
-) -> None:  # fmt: skip
-    """Write the chunk's dx and ddelta, and add to the gradients of D and delta_bias, for one block."""
-    width, ln2 = width_of(lanes), splat(LN2, work)
-    dskip, dshift = splat(0.0, work), splat(0.0, work)
-    for i in range(m):
-        q = base + (whole(order, i, 64) >> 1)
-        at = 7 * i * width
+    work: Any, dx: Any, ddelta: Any, D: Any, part: Any, add: Any, chunk: Any, d: Any, sizes: Any, lanes: Any
+) -> None:
+    """Write the chunk's dx and ddelta, and add to the gradients of D and delta_bias, for the block at d."""
+    width, channels, ln2 = width_of(lanes), sizes.channels, splat(LN2, work)
+    mask = present(channels - d, lanes)
+    skip, dskip, dshift = read(D, chunk.k * channels + d, mask), splat(0.0, work), splat(0.0, work)
+    for i in range(chunk.count):
+        row, at = row_of(chunk, i), 7 * i * width
         dout, ddrive = read(work, at + 2 * width, None), read(work, at + 3 * width, None)
         u, slope = read(work, at + 6 * width, None), read(work, at + 5 * width, None)
         # The kernels know A times log2 e, hence the ln 2.
         draw = (read(work, at + 4 * width, None) * ln2 + ddrive * u) * slope
-        write(ddelta, (q * directions + k) * channels + d, draw, mask)
+        write(ddelta, (row * sizes.directions + chunk.k) * channels + d, draw, mask)
         dshift, dskip = dshift + draw, dskip + dout * u
         du = ddrive * read(work, at, None) + dout * skip
         if add:
-            du = du + read(dx, q * channels + d, mask)
-        write(dx, q * channels + d, du, mask)
-    write(part, k * padded + d, read(part, k * padded + d, None) + dskip, None)
-    at = (directions + k) * padded + d
+            du = du + read(dx, row * channels + d, mask)
+        write(dx, row * channels + d, du, mask)
+    at = (sizes.directions * sizes.states + chunk.k) * sizes.padded + d
+    write(part, at, read(part, at, None) + dskip, None)
+    at += sizes.directions * sizes.padded
     write(part, at, read(part, at, None) + dshift, None)
 
 
 @njit(nogil=True)
-def _clear(
-    dx: Any, ddelta: Any, dB: Any, dC: Any, base: Any, length: Any, k: Any, directions: Any, channels: Any, states: Any
-) -> None:
-    """Zero the gradients of one batch item and direction, for directions which leave positions out."""
-    for q in range(base, base + length):
-        row = q * directions + k
-        for n in range(states):
-            put_item(dB, row * states + n, 0.0)
-            put_item(dC, row * states + n, 0.0)
-        for d in range(channels):
-            put_item(ddelta, row * channels + d, 0.0)
-            if k == 0:
-                put_item(dx, q * channels + d, 0.0)
+def _clear(dx: Any, ddelta: Any, dB: Any, dC: Any, base: Any, plan: Any, sizes: Any) -> None:
+    """Zero one batch item's gradients of those directions which leave positions out."""
+    for k in range(sizes.directions):
+        if visits_of(plan, k, sizes) < sizes.length:
+            for row in range(base, base + sizes.length):
+                line = row * sizes.directions + k
+                for n in range(line * sizes.states, (line + 1) * sizes.states):
+                    put_item(dB, n, 0.0)
+                    put_item(dC, n, 0.0)
+                for d in range(line * sizes.channels, (line + 1) * sizes.channels):
+                    put_item(ddelta, d, 0.0)
+                if k == sizes.directions - 1:
+                    for d in range(row * sizes.channels, (row + 1) * sizes.channels):
+                        put_item(dx, d, 0.0)
 
 
 def backward_kernel(lanes: Lanes) -> Callable:
-    """Return the compiled kernel for one kind of vector."""
+    """Return the kernel for one kind of vector."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def scan_backward(
         dy_at, x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, checkpoints_at,
-        dx_at, ddelta_at, dB_at, dC_at, partial_at, floats, order,
+        dx_at, ddelta_at, dB_at, dC_at, parts_at, floats, plan,
         ticket, tasks, batch, length, directions, steps, channels, states,
     ):  # fmt: skip
         width, group = width_of(lanes), group_of(lanes)
+        padded = (channels + width - 1) // width * width
+        sizes = Sizes(length, directions, steps, channels, states, padded)
         dy, x, delta = pointer(dy_at, lanes), pointer(x_at, lanes), pointer(delta_at, lanes)
         B, C, D, bias = pointer(B_at, lanes), pointer(C_at, lanes), pointer(D_at, lanes), pointer(bias_at, lanes)
         dx, ddelta = pointer(dx_at, lanes), pointer(ddelta_at, lanes)
         dB, dC = pointer(dB_at, lanes), pointer(dC_at, lanes)
-        blocks = (channels + width - 1) // width
-        padded = blocks * width
-        chunks = (steps + CHUNK - 1) // CHUNK
-        parameters = directions * states * padded
         checkpoints, rates = pointer(checkpoints_at, lanes), pointer(floats, lanes)
         # The gradient that flows back over the chunk's end, per state and channel.
-        carried = past(rates, parameters)
+        carried = past(rates, directions * states * padded)
         rows = past(carried, states * padded)
         work = past(rows, 2 * CHUNK * states)
         # Per step and state of the group: decay, state before the step.
@@ -186,88 +201,85 @@ def backward_kernel(lanes: Lanes) -> Callable:
         # Per step, the group's dB and dC.
         sums = past(tape, 2 * CHUNK * group * width)
         h, a, g, da, zero = registers(lanes), registers(lanes), registers(lanes), registers(lanes), splat(0.0, x)
-        visit_order(table, resets, order, directions, steps)
-        fill_rates(rates, pointer(A_at, lanes), directions, states, channels, padded)
+        chunks = make_plan(table, resets, plan, sizes)
+        whole_map = visits_of(plan, directions - 1, sizes) == length
+        fill_rates(rates, pointer(A_at, lanes), sizes)
         while True:
             task = take_ticket(ticket)
             if task >= tasks:
                 break
-            part = past(pointer(partial_at, lanes), task * (parameters + 2 * directions * padded))
-            for n in range(0, parameters + 2 * directions * padded, width):
+            # This task's gradients: A as (K, d_state, padded channels), then D and delta_bias as (K, padded channels).
+            size = directions * (states + 2) * padded
+            part = past(pointer(parts_at, lanes), task * size)
+            for n in range(0, size, width):
                 write(part, n, zero, None)
-            for bk in range(task * batch // tasks * directions, (task + 1) * batch // tasks * directions):
-                base, k = bk // directions * length, bk % directions
-                visited = whole(order, directions * steps + k, 64)
-                if visited < length:
-                    _clear(dx, ddelta, dB, dC, base, length, k, directions, channels, states)
-                for n in range(0, states * padded, width):
-                    write(carried, n, zero, None)
-                for chunk in range((visited + CHUNK - 1) // CHUNK - 1, -1, -1):
-                    here = order + 8 * (k * steps + chunk * CHUNK)
-                    m = min(CHUNK, visited - chunk * CHUNK)
-                    fill_rows(rows, B, C, here, m, base, k, directions, states, lanes)
-                    for block in range(blocks):
-                        d = block * width
-                        mask = present(channels - d, lanes)
-                        _prepare(
-                            past(work, 7 * d * CHUNK), x, delta, dy, read(bias, k * channels + d, mask),
-                            here, m, base, k, directions, channels, d, mask, lanes,
-                        )  # fmt: skip
+            for base in range(task * batch // tasks * length, (task + 1) * batch // tasks * length, length):
+                _clear(dx, ddelta, dB, dC, base, plan, sizes)
+                carried_k = -1
+                for index in range(chunks - 1, -1, -1):
+                    chunk = chunk_at(plan, index, base, sizes)
+                    following = chunk_at(plan, max(index - 1, 0), base, sizes)
+                    if index == 0:
+                        following = chunk_at(plan, chunks - 1, (base + length) % (batch * length), sizes)
+                    k = chunk.k
+                    if k != carried_k:
+                        for n in range(0, states * padded, width):
+                            write(carried, n, zero, None)
+                        carried_k = k
+                    fill_rows(rows, B, C, chunk, sizes, lanes)
+                    for d in range(0, padded, width):
+                        mine = past(work, 7 * d * CHUNK)
+                        _prepare(mine, x, delta, dy, bias, ddelta, chunk, following, d, sizes, lanes)
                     for n in range(0, states, group):
-                        for i in range(2 * m * group):
+                        for i in range(2 * chunk.count * group):
                             put_item(sums, i, 0.0)
-                        for block in range(blocks):
-                            d = block * width
-                            kept = ((bk * (chunks - 1) + chunk - 1) * states + n) * padded + d
+                        chunk_rows = past(rows, 2 * n * CHUNK)
+                        for d in range(0, padded, width):
+                            mine = past(work, 7 * d * CHUNK)
                             for j in range(group):
                                 write(h, j * width, zero, None)
-                                if chunk > 0:
-                                    write(h, j * width, read(checkpoints, kept + j * padded, None), None)
+                                if chunk.number > 0:
+                                    kept = read(checkpoints, kept_at(chunk, n + j, sizes) + d, None)
+                                    write(h, j * width, kept, None)
                                 write(a, j * width, read(rates, (k * states + n + j) * padded + d, None), None)
                                 write(g, j * width, read(carried, (n + j) * padded + d, None), None)
                                 write(da, j * width, read(part, (k * states + n + j) * padded + d, None), None)
-                            mine, chunk_rows = past(work, 7 * d * CHUNK), past(rows, 2 * n * CHUNK)
-                            _replay(mine, chunk_rows, tape, h, a, here, m, lanes)
-                            _reverse(mine, chunk_rows, sums, tape, h, a, g, da, here, m, lanes)
+                            _replay(mine, chunk_rows, tape, h, a, chunk, lanes)
+                            _reverse(mine, chunk_rows, sums, tape, h, a, g, da, chunk, lanes)
                             for j in range(group):
                                 write(carried, (n + j) * padded + d, read(g, j * width, None), None)
                                 write(part, (k * states + n + j) * padded + d, read(da, j * width, None), None)
-                        for i in range(m):
-                            row = ((base + (whole(here, i, 64) >> 1)) * directions + k) * states + n
+                        for i in range(chunk.count):
+                            row = (row_of(chunk, i) * directions + k) * states + n
                             copy_group(dB, row, sums, 2 * i * group, lanes)
                             copy_group(dC, row, sums, (2 * i + 1) * group, lanes)
-                    for block in range(blocks):
-                        d = block * width
-                        mask = present(channels - d, lanes)
-                        _finish(
-                            past(work, 7 * d * CHUNK), dx, ddelta, past(part, parameters),
-                            read(D, k * channels + d, mask), k > 0 or visited < length,
-                            here, m, base, k, directions, channels, padded, d, mask, lanes,
-                        )  # fmt: skip
+                    add = k < directions - 1 or not whole_map
+                    for d in range(0, padded, width):
+                        _finish(past(work, 7 * d * CHUNK), dx, ddelta, D, part, add, chunk, d, sizes, lanes)
 
     return scan_backward
 
 
 def sum_kernel(lanes: Lanes) -> Callable:
-    """Return the compiled sum of the tasks' gradients of A, D and bias, in the tasks' order, into those layouts."""
+    """Return the kernel that sums the tasks' gradients of A, D and delta_bias, in order, into those layouts."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
-    def scan_sum(partial_at, tasks, dA_at, dD_at, dbias_at, directions, channels, states):
+    @njit(nogil=True, error_model="numpy")
+    def scan_sum(parts_at, tasks, dA_at, dD_at, dbias_at, directions, channels, states):
         width = width_of(lanes)
-        partial, dA = pointer(partial_at, lanes), pointer(dA_at, lanes)
+        parts, dA = pointer(parts_at, lanes), pointer(dA_at, lanes)
         dD, dbias = pointer(dD_at, lanes), pointer(dbias_at, lanes)
         padded = (channels + width - 1) // width * width
         size = directions * (states + 2) * padded
         for n in range(0, size, width):
-            total = read(partial, n, None)
+            total = read(parts, n, None)
             for task in range(1, tasks):
-                total = total + read(partial, task * size + n, None)
-            write(partial, n, total, None)
+                total = total + read(parts, task * size + n, None)
+            write(parts, n, total, None)
         for k in range(directions):
             for d in range(channels):
                 for n in range(states):
-                    put_item(dA, (k * channels + d) * states + n, item(partial, (k * states + n) * padded + d))
-                put_item(dD, k * channels + d, item(partial, (directions * states + k) * padded + d))
-                put_item(dbias, k * channels + d, item(partial, (directions * (states + 1) + k) * padded + d))
+                    put_item(dA, (k * channels + d) * states + n, item(parts, (k * states + n) * padded + d))
+                put_item(dD, k * channels + d, item(parts, (directions * states + k) * padded + d))
+                put_item(dbias, k * channels + d, item(parts, (directions * (states + 1) + k) * padded + d))
 
     return scan_sum

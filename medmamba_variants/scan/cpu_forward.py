@@ -5,13 +5,25 @@ from typing import Any
 
 from numba import njit
 
-from medmamba_variants.scan.cpu_functions import put_exp2, put_softplus, take_ticket, whole
-from medmamba_variants.scan.cpu_kernels import CHUNK, fill_rates, fill_rows, visit_order
+from medmamba_variants.scan.cpu_functions import put_exp2, put_softplus, take_ticket
+from medmamba_variants.scan.cpu_kernels import (
+    CHUNK,
+    Sizes,
+    chunk_at,
+    fill_rates,
+    fill_rows,
+    kept_at,
+    make_plan,
+    row_of,
+    starts_anew,
+    visits_of,
+)
 from medmamba_variants.scan.cpu_vectors import (
     Lanes,
     group_of,
     past,
     pointer,
+    prefetch,
     present,
     read,
     registers,
@@ -22,50 +34,54 @@ from medmamba_variants.scan.cpu_vectors import (
 )
 
 
-def forward_scratch(lanes: Lanes, directions: int, steps: int, channels: int, states: int) -> tuple[int, int]:
-    """Return how many floats and 64-bit integers a thread needs."""
-    padded = -(-channels // lanes.count) * lanes.count
-    return (directions + 1) * states * padded + 3 * CHUNK * lanes.count + 2 * CHUNK * states, directions * (steps + 1)
+def forward_scratch(directions: int, states: int, padded: int, lanes: Lanes) -> int:
+    """Return how many floats a thread needs."""
+    return (directions + 1) * states * padded + 3 * CHUNK * lanes.count + 2 * CHUNK * states
 
 
 @njit(nogil=True)
 def _prepare(
-    work: Any, x: Any, delta: Any, y: Any, skip: Any, shift: Any, add: Any,
-    order: Any, m: Any, base: Any, k: Any, directions: Any, channels: Any, d: Any, mask: Any, lanes: Any,
+    work: Any, x: Any, delta: Any, y: Any, D: Any, bias: Any, add: Any, chunk: Any, following: Any, d: Any,
+    sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
-    """Write each step's Δ, Δ·x and D·x (plus what y holds from other directions) for one block of channels."""
-    width, group = width_of(lanes), group_of(lanes)
+    """Write each step's Δ, Δ·x and D·x (plus what y holds from other directions) for the block of channels at d."""
+    width, group, channels = width_of(lanes), group_of(lanes), sizes.channels
+    mask = present(channels - d, lanes)
+    skip, shift = read(D, chunk.k * channels + d, mask), read(bias, chunk.k * channels + d, mask)
     steps = registers(lanes)
-    for start in range(0, m, group):
+    for start in range(0, chunk.count, group):
         # Past the chunk's end the last step is repeated; nobody reads what it leaves there.
         for j in range(group):
-            q = base + (whole(order, min(start + j, m - 1), 64) >> 1)
-            write(steps, j * width, read(delta, (q * directions + k) * channels + d, mask) + shift, None)
+            row = row_of(chunk, min(start + j, chunk.count - 1)) * sizes.directions + chunk.k
+            write(steps, j * width, read(delta, row * channels + d, mask) + shift, None)
+            # Along a direction rows are far apart, which no hardware foresees.
+            row = row_of(following, min(start + j, following.count - 1)) * sizes.directions + following.k
+            prefetch(delta, row * channels + d, 0)
         put_softplus(steps, steps, lanes)
         for j in range(group):
-            q = base + (whole(order, min(start + j, m - 1), 64) >> 1)
-            u, step, at = read(x, q * channels + d, mask), read(steps, j * width, None), 3 * (start + j) * width
+            row = row_of(chunk, min(start + j, chunk.count - 1))
+            u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 3 * (start + j) * width
             total = skip * u
             if add:
-                total = total + read(y, q * channels + d, mask)
+                total = total + read(y, row * channels + d, mask)
             write(work, at, step, None)
             write(work, at + width, step * u, None)
             write(work, at + 2 * width, total, None)
 
 
 @njit(nogil=True)
-def _advance(work: Any, rows: Any, state: Any, rates: Any, order: Any, m: Any, padded: Any, lanes: Any) -> None:
+def _advance(work: Any, rows: Any, state: Any, rates: Any, chunk: Any, sizes: Any, lanes: Any) -> None:
     """Run one group of states of one block of channels through a chunk and add C·h to each step's total."""
     width, group = width_of(lanes), group_of(lanes)
     h, a, decays = registers(lanes), registers(lanes), registers(lanes)
     zero = splat(0.0, work)
     for j in range(group):
-        write(h, j * width, read(state, j * padded, None), None)
-        write(a, j * width, read(rates, j * padded, None), None)
-    for i in range(m):
+        write(h, j * width, read(state, j * sizes.padded, None), None)
+        write(a, j * width, read(rates, j * sizes.padded, None), None)
+    for i in range(chunk.count):
         at, row = 3 * i * width, 2 * i * group
         step, drive, total = read(work, at, None), read(work, at + width, None), read(work, at + 2 * width, None)
-        if whole(order, i, 64) & 1:
+        if starts_anew(chunk, i):
             for j in range(group):
                 write(h, j * width, zero, None)
         put_exp2(decays, step, a, lanes)
@@ -75,69 +91,63 @@ def _advance(work: Any, rows: Any, state: Any, rates: Any, order: Any, m: Any, p
             total = total + new * spread(rows, row + group + j)
         write(work, at + 2 * width, total, None)
     for j in range(group):
-        write(state, j * padded, read(h, j * width, None), None)
+        write(state, j * sizes.padded, read(h, j * width, None), None)
 
 
 def forward_kernel(lanes: Lanes) -> Callable:
-    """Return the compiled kernel for one kind of vector."""
+    """Return the kernel for one kind of vector."""
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @njit(nogil=True, error_model="numpy")
     def scan_forward(
-        x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, y_at, checkpoints_at, floats, order,
-        ticket, tasks, pieces, length, directions, steps, channels, states,
+        x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, y_at, checkpoints_at, floats, plan,
+        ticket, tasks, batch, pieces, length, directions, steps, channels, states,
     ):  # fmt: skip
         width, group = width_of(lanes), group_of(lanes)
+        blocks = (channels + width - 1) // width
+        sizes = Sizes(length, directions, steps, channels, states, blocks * width)
         x, delta, B, C = pointer(x_at, lanes), pointer(delta_at, lanes), pointer(B_at, lanes), pointer(C_at, lanes)
         D, bias, y = pointer(D_at, lanes), pointer(bias_at, lanes), pointer(y_at, lanes)
-        blocks = (channels + width - 1) // width
-        padded = blocks * width
-        chunks = (steps + CHUNK - 1) // CHUNK
         checkpoints, rates = pointer(checkpoints_at, lanes), pointer(floats, lanes)
-        state = past(rates, directions * states * padded)
-        work = past(state, states * padded)
+        state = past(rates, directions * states * sizes.padded)
+        work = past(state, states * sizes.padded)
         rows = past(work, 3 * CHUNK * width)
         zero = splat(0.0, x)
-        visit_order(table, resets, order, directions, steps)
-        fill_rates(rates, pointer(A_at, lanes), directions, states, channels, padded)
+        chunks = make_plan(table, resets, plan, sizes)
+        whole_map = visits_of(plan, 0, sizes) == length
+        fill_rates(rates, pointer(A_at, lanes), sizes)
         while True:
             task = take_ticket(ticket)
             if task >= tasks:
                 break
-            b, piece = task // pieces, task % pieces
-            first, last = piece * blocks // pieces, (piece + 1) * blocks // pieces
-            for k in range(directions):
-                visited = whole(order, directions * steps + k, 64)
-                add = k > 0 or visited < length
-                if k == 0 and add:
-                    for q in range(b * length, (b + 1) * length):
-                        for block in range(first, last):
-                            write(y, q * channels + block * width, zero, present(channels - block * width, lanes))
-                for n in range(states):
-                    for block in range(first, last):
-                        write(state, n * padded + block * width, zero, None)
-                for chunk in range((visited + CHUNK - 1) // CHUNK):
-                    here = order + 8 * (k * steps + chunk * CHUNK)
-                    m = min(CHUNK, visited - chunk * CHUNK)
-                    fill_rows(rows, B, C, here, m, b * length, k, directions, states, lanes)
-                    for block in range(first, last):
-                        d = block * width
-                        mask = present(channels - d, lanes)
-                        if checkpoints_at != 0 and chunk > 0:
-                            kept = ((b * directions + k) * (chunks - 1) + chunk - 1) * states * padded + d
-                            for n in range(states):
-                                write(checkpoints, kept + n * padded, read(state, n * padded + d, None), None)
-                        skip, shift = read(D, k * channels + d, mask), read(bias, k * channels + d, mask)
-                        _prepare(
-                            work, x, delta, y, skip, shift, add,
-                            here, m, b * length, k, directions, channels, d, mask, lanes,
-                        )  # fmt: skip
-                        for n in range(0, states, group):
-                            a = past(rates, (k * states + n) * padded + d)
-                            _advance(
-                                work, past(rows, 2 * n * CHUNK), past(state, n * padded + d), a, here, m, padded, lanes
-                            )
-                        for i in range(m):
-                            q = b * length + (whole(here, i, 64) >> 1)
-                            write(y, q * channels + d, read(work, (3 * i + 2) * width, None), mask)
+            base, piece = task // pieces * length, task % pieces
+            first, last = piece * blocks // pieces * width, (piece + 1) * blocks // pieces * width
+            if not whole_map:
+                for row in range(base, base + length):
+                    for d in range(first, last, width):
+                        write(y, row * channels + d, zero, present(channels - d, lanes))
+            for index in range(chunks):
+                chunk = chunk_at(plan, index, base, sizes)
+                following = chunk_at(plan, min(index + 1, chunks - 1), base, sizes)
+                if index + 1 == chunks:
+                    following = chunk_at(plan, 0, (base + length) % (batch * length), sizes)
+                fill_rows(rows, B, C, chunk, sizes, lanes)
+                for d in range(first, last, width):
+                    for n in range(states):
+                        if chunk.number == 0:
+                            write(state, n * sizes.padded + d, zero, None)
+                        elif checkpoints_at != 0:
+                            h = read(state, n * sizes.padded + d, None)
+                            write(checkpoints, kept_at(chunk, n, sizes) + d, h, None)
+                    add = chunk.k > 0 or not whole_map
+                    _prepare(work, x, delta, y, D, bias, add, chunk, following, d, sizes, lanes)
+                    for n in range(0, states, group):
+                        mine, a = (
+                            past(state, n * sizes.padded + d),
+                            past(rates, (chunk.k * states + n) * sizes.padded + d),
+                        )
+                        _advance(work, past(rows, 2 * n * CHUNK), mine, a, chunk, sizes, lanes)
+                    mask = present(channels - d, lanes)
+                    for i in range(chunk.count):
+                        write(y, row_of(chunk, i) * channels + d, read(work, (3 * i + 2) * width, None), mask)
 
     return scan_forward

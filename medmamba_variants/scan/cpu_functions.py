@@ -1,4 +1,4 @@
-"""Elementary functions on vectors, sums over lanes, and integer memory for the CPU kernels: LLVM emitted by numba intrinsics."""
+"""Elementary functions on vectors, sums over lanes, and integers in memory, for the CPU kernels."""
 
 import math
 from collections.abc import Callable
@@ -6,11 +6,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from medmamba_variants.scan.cpu_vectors import FUSED, Vector, full, ir_vector
+from medmamba_variants.scan.cpu_vectors import FUSED, Vector, full, intrinsic, ir_vector
 
-# 2^f on |f| ≤ ½ with value 1 at 0: the polynomial of least relative error (9.1e-8), from a linear program over 2001 points.
+# 2^f on |f| ≤ ½ with value 1 at 0: the least relative error (9.1e-8), from a linear program over 2001 points.
 EXP2_FLOAT32 = (
     1.0,
     0.6931469775578204,
@@ -114,9 +113,9 @@ def _neighbours(builder: ir.IRBuilder, start: ir.Value, vector: Vector, count: i
 
 @intrinsic
 def put_exp2(typingctx: Any, target: Any, factor: Any, source: Any, lanes: Any) -> Any:
-    """Store 2^(factor · source[j]) to target[j] for as many vectors j as the group has states: relative error 2e-7 or 2e-16.
+    """Store 2^(factor · source[j]) to target[j] for as many vectors j as the group has states.
 
-    The result is 0 below the exponent's range, infinity above it, and NaN for NaN.
+    The relative error is 2e-7 or 2e-16; 0 below the exponent's range, infinity above it, and NaN for NaN.
     """
     number, size = lanes.lanes.group, lanes.lanes.element_bytes
 
@@ -175,18 +174,19 @@ def _pair(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, width: int) -> ir.Val
 
 def _sums_of_eight(builder: ir.IRBuilder, rows: list[ir.Value]) -> ir.Value:
     """Return the lane sums of eight vectors as one vector: a transposition of which only the additions remain."""
-    fours = [_pair(builder, _pair(builder, a, b, 1), _pair(builder, c, d, 1), 2) for a, b, c, d in (rows[:4], rows[4:])]
-    half = fours[0].type.count // 2
-    lower, upper = list(range(half)), list(range(half, 2 * half))
+    first, second = (
+        _pair(builder, _pair(builder, a, b, 1), _pair(builder, c, d, 1), 2) for a, b, c, d in (rows[:4], rows[4:])
+    )
+    half = first.type.count // 2
     if half == 2:
-        return _shuffle(builder, *fours, list(range(8)))
-    # Two vectors in which the four sums repeat become one: the first four fill its lower half, the others the upper.
-    lanes = [[*one, *(2 * half + lane for lane in one)] for one in (lower, upper)]
-    result = builder.fadd(*(_shuffle(builder, *fours, one) for one in lanes), flags=FUSED)
+        return _shuffle(builder, first, second, list(range(8)))
+    # In both vectors the four sums' parts repeat; in their sum the first four fill the lower half, the others the upper.
+    sides = [[start + k for start in (side, 2 * half + side) for k in range(half)] for side in (0, half)]
+    result = builder.fadd(*(_shuffle(builder, first, second, side) for side in sides), flags=FUSED)
     while half > 4:
         quarter = half // 2
-        lanes = [[start + k for start in (side, half + side) for k in range(quarter)] for side in (0, quarter)]
-        result = builder.fadd(*(_shuffle(builder, result, result, one) for one in lanes), flags=FUSED)
+        sides = [[start + k for start in (side, half + side) for k in range(quarter)] for side in (0, quarter)]
+        result = builder.fadd(*(_shuffle(builder, result, result, side) for side in sides), flags=FUSED)
         half = quarter
     return result
 
@@ -227,9 +227,9 @@ def whole(typingctx: Any, address: Any, offset: Any, bits: Any) -> Any:
     width = bits.literal_value
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-        kind, wanted = ir.IntType(width), ir.IntType(types.intp.bitwidth)
+        kind, wanted = ir.IntType(width), ir.IntType(64)
         value = builder.load(builder.gep(builder.inttoptr(args[0], kind.as_pointer()), [args[1]]))
-        if width == wanted.width:
+        if width == 64:
             return value
         return builder.zext(value, wanted) if width == 8 else builder.sext(value, wanted)
 

@@ -4,62 +4,142 @@ Symbols are the operator's: x, delta, A, B, C, D, h; K directions. Tensors arriv
 A vector holds neighbouring channels of one position, so a direction is nothing but an order of rows and no tensor is
 ever permuted.
 
-A path is cut into chunks of CHUNK steps. What does not depend on the state (softplus, products) is computed for a chunk
-first; then a group of states at a time runs through the chunk in registers. The forward keeps the state at each chunk's
-start, the backward runs a chunk again from there. exp(Δ·A) is computed as 2^(Δ·A·log2 e).
+A path is cut into chunks of at most CHUNK steps. What does not depend on the state (softplus, products) is computed for
+a chunk first; then a group of states at a time runs through the chunk in registers. The forward keeps the state at each
+chunk's start, the backward runs a chunk again from there. exp(Δ·A) is computed as 2^(Δ·A·log2 e).
 
 A kernel draws tasks from a shared counter until none is left. A task's result does not depend on who computes it, and
 what tasks share is summed afterwards in their order: the number of threads cannot change a bit.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import njit
 
 from medmamba_variants.scan.cpu_functions import put_whole, whole
 from medmamba_variants.scan.cpu_vectors import copy_group, group_of, item, put_item
 
-# Divisible by every group, so that preparations may run over a chunk's end by less than a group.
+# Long enough to hide the turns between passes, short enough that a pass stays in the first cache. Divisible by every
+# group, so that preparations may run over a chunk's end by less than a group.
 CHUNK = 64
 LOG2E, LN2 = math.log2(math.e), math.log(2.0)
 
 
+class Sizes(NamedTuple):
+    """The sizes of one call; `padded` is the number of channels in whole vectors."""
+
+    length: Any
+    directions: Any
+    steps: Any
+    channels: Any
+    states: Any
+    padded: Any
+
+
+class Chunk(NamedTuple):
+    """A part of one direction's path for one batch item.
+
+    `visits` is the address of its entries, 2 · position + reset mark; `number` counts the direction's chunks.
+    """
+
+    base: Any
+    k: Any
+    visits: Any
+    count: Any
+    number: Any
+
+
+def plan_size(directions: int, steps: int) -> int:
+    """Return how many 64-bit integers a plan takes."""
+    return directions * (steps + 1 + 4 * -(-steps // CHUNK))
+
+
 @njit(nogil=True)
-def visit_order(table: Any, resets: Any, order: Any, directions: Any, steps: Any) -> None:
-    """Write each direction's visited steps as 2 · position + reset mark; after all of them, the K numbers of steps."""
+def make_plan(table: Any, resets: Any, plan: Any, sizes: Any) -> Any:
+    """Write a plan and return how many chunks all directions have together.
+
+    A plan holds (K, steps) visits, without the padding; the K numbers of visits; and for each chunk its direction, its
+    first visit, its number of visits, and its number within the direction.
+    """
+    directions, steps = sizes.directions, sizes.steps
+    chunks, entry = 0, directions * (steps + 1)
     for k in range(directions):
-        count, mark = 0, 0
+        visited, mark = 0, 0
         for s in range(steps):
             # A mark on a padded step holds for the next visited one.
             mark |= whole(resets, k * steps + s, 8) != 0
             position = whole(table, k * steps + s, 32)
             if position >= 0:
-                put_whole(order, k * steps + count, 2 * position + mark)
-                count += 1
+                put_whole(plan, k * steps + visited, 2 * position + mark)
+                visited += 1
                 mark = 0
-        put_whole(order, directions * steps + k, count)
+        put_whole(plan, directions * steps + k, visited)
+        if visited > 0:
+            # As even as possible, but a multiple of the largest group.
+            parts = (visited + CHUNK - 1) // CHUNK
+            size = ((visited + parts - 1) // parts + 3) // 4 * 4
+            for number in range((visited + size - 1) // size):
+                put_whole(plan, entry, k)
+                put_whole(plan, entry + 1, k * steps + number * size)
+                put_whole(plan, entry + 2, min(size, visited - number * size))
+                put_whole(plan, entry + 3, number)
+                chunks += 1
+                entry += 4
+    return chunks
 
 
 @njit(nogil=True)
-def fill_rates(rates: Any, A: Any, directions: Any, states: Any, channels: Any, padded: Any) -> None:
+def visits_of(plan: Any, k: Any, sizes: Any) -> Any:
+    """Return how many positions a direction visits."""
+    return whole(plan, sizes.directions * sizes.steps + k, 64)
+
+
+@njit(nogil=True)
+def chunk_at(plan: Any, index: Any, base: Any, sizes: Any) -> Any:
+    """Return a plan's chunk by its index, for the batch item whose first row is `base`."""
+    entry = sizes.directions * (sizes.steps + 1) + 4 * index
+    visits = plan + 8 * whole(plan, entry + 1, 64)
+    return Chunk(base, whole(plan, entry, 64), visits, whole(plan, entry + 2, 64), whole(plan, entry + 3, 64))
+
+
+@njit(nogil=True)
+def row_of(chunk: Any, i: Any) -> Any:
+    """Return the row (batch · length) that step i of a chunk visits."""
+    return chunk.base + (whole(chunk.visits, i, 64) >> 1)
+
+
+@njit(nogil=True)
+def starts_anew(chunk: Any, i: Any) -> Any:
+    """Whether the state starts anew before step i."""
+    return whole(chunk.visits, i, 64) & 1
+
+
+@njit(nogil=True)
+def kept_at(chunk: Any, n: Any, sizes: Any) -> Any:
+    """Return where in the checkpoints (batch, K, chunks − 1, d_state, padded channels) state n before a chunk lies."""
+    line = chunk.base // sizes.length * sizes.directions + chunk.k
+    return ((line * ((sizes.steps + CHUNK - 1) // CHUNK - 1) + chunk.number - 1) * sizes.states + n) * sizes.padded
+
+
+@njit(nogil=True)
+def fill_rates(rates: Any, A: Any, sizes: Any) -> None:
     """Write A · log2 e as (K, d_state, padded channels), zero in the padding."""
-    for k in range(directions):
-        for n in range(states):
-            for d in range(channels):
-                put_item(rates, (k * states + n) * padded + d, item(A, (k * channels + d) * states + n) * LOG2E)
-            for d in range(channels, padded):
-                put_item(rates, (k * states + n) * padded + d, 0.0)
+    for k in range(sizes.directions):
+        for n in range(sizes.states):
+            line = (k * sizes.states + n) * sizes.padded
+            for d in range(sizes.channels):
+                put_item(rates, line + d, item(A, (k * sizes.channels + d) * sizes.states + n) * LOG2E)
+            for d in range(sizes.channels, sizes.padded):
+                put_item(rates, line + d, 0.0)
 
 
 @njit(nogil=True)
-def fill_rows(
-    rows: Any, B: Any, C: Any, order: Any, m: Any, base: Any, k: Any, directions: Any, states: Any, lanes: Any
-) -> None:
+def fill_rows(rows: Any, B: Any, C: Any, chunk: Any, sizes: Any, lanes: Any) -> None:
     """Write a chunk's B and C as (d_state / group, CHUNK, 2, group): in memory their rows are far apart."""
     group = group_of(lanes)
-    for i in range(m):
-        row = ((base + (whole(order, i, 64) >> 1)) * directions + k) * states
-        for n in range(0, states, group):
+    for i in range(chunk.count):
+        row = (row_of(chunk, i) * sizes.directions + chunk.k) * sizes.states
+        for n in range(0, sizes.states, group):
             copy_group(rows, 2 * (n * CHUNK + i * group), B, row + n, lanes)
             copy_group(rows, 2 * (n * CHUNK + i * group) + group, C, row + n, lanes)

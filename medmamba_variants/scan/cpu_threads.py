@@ -22,11 +22,18 @@ class _Crew:
         self.size = 0
         self.growth = threading.Lock()
 
-    def grow(self, size: int) -> None:
+    def grow(self, size: int) -> int:
+        """Have at least `size` threads, or as many as the system allows; returns how many there are."""
         with self.growth:
             while self.size < size:
+                thread = threading.Thread(target=self._serve, name=f"scan-{self.size + 1}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # No more threads here, or the interpreter is shutting down: fewer do the same work.
+                    break
                 self.size += 1
-                threading.Thread(target=self._serve, name=f"scan-{self.size}", daemon=True).start()
+            return self.size
 
     def _serve(self) -> None:
         while True:
@@ -56,31 +63,42 @@ if hasattr(os, "register_at_fork"):
 
 
 def run_shared(work: Callable[[int], None], threads: int) -> None:
-    """Call work(0) … work(threads − 1), each on its own thread, the first on the caller's; returns when all are done."""
-    if threads == 1:
-        work(0)
-        return
-    crew = _crew
-    if crew.size < threads - 1:
-        crew.grow(threads - 1)
+    """Call work(0), work(1) … at the same time, the first on the caller's thread, up to `threads` calls.
+
+    Returns when all are done. There may be fewer calls where threads cannot be had.
+    """
+    others = 0
+    if threads > 1:
+        crew = _crew
+        others = threads - 1 if crew.size >= threads - 1 else min(threads - 1, crew.grow(threads - 1))
     done: SimpleQueue[BaseException | None] = SimpleQueue()
-    for index in range(1, threads):
+    for index in range(1, others + 1):
         crew.jobs.put((work, index, done))
+    errors: list[BaseException] = []
     try:
         work(0)
-    finally:
-        # The others write into the caller's tensors: it must not return before them, whatever happens.
-        errors = [done.get() for _ in range(1, threads)]
-    for error in errors:
-        if error is not None:
-            raise error
+    except BaseException as error:
+        errors.append(error)
+    # The others write into the caller's tensors: it must not return before them, not even when interrupted.
+    while others > 0:
+        try:
+            error_or_none = done.get()
+        except KeyboardInterrupt as interruption:
+            errors.append(interruption)
+            continue
+        others -= 1
+        if error_or_none is not None:
+            errors.append(error_or_none)
+    if errors:
+        raise errors[0]
 
 
 def scratch_address(name: str, size: int) -> int:
-    """Return the address of `size` aligned bytes of this thread's own memory, valid until the next request of that name."""
-    held: np.ndarray | None = getattr(_scratch, name, None)
-    if held is None or held.size < size + ALIGNMENT or held.size > KEPT_BYTES:
-        held = np.empty(size + ALIGNMENT, np.uint8)
+    """Return the address of `size` aligned bytes of this thread's own, valid until its next request of that name."""
+    held: tuple[np.ndarray, int, int] | None = getattr(_scratch, name, None)
+    if held is None or held[1] < size or held[1] > KEPT_BYTES:
+        memory = np.empty(size + ALIGNMENT, np.uint8)
+        address: int = memory.ctypes.data
+        held = (memory, size, -(-address // ALIGNMENT) * ALIGNMENT)
         setattr(_scratch, name, held)
-    address: int = held.ctypes.data
-    return -(-address // ALIGNMENT) * ALIGNMENT
+    return held[2]

@@ -1,10 +1,9 @@
 """Machine vectors inside numba kernels: a vector type, a pointer type, and the elementary functions the scan needs.
 
-numba has no vector type; LLVM, which compiles its code, has. The intrinsics below emit LLVM vector instructions directly, so a
+numba has no vector type; LLVM, which compiles its code, has. The intrinsics below emit LLVM vector instructions, so a
 kernel written in Python computes with whole registers, whatever the automatic vectoriser thinks of the loop around it.
 """
 
-import math
 import operator
 from dataclasses import dataclass
 from functools import cache
@@ -19,10 +18,14 @@ from numba.core.errors import TypingError
 from numba.core.imputils import lower_builtin, lower_constant
 from numba.core.registry import cpu_target
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, typeof_impl
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import typeof_impl
 
-# A multiplication and an addition may become one fused instruction; nothing else is reordered, so NaN and infinity survive.
+# A multiplication and an addition may become one fused instruction; nothing else changes, so NaN and infinity survive.
 FUSED = ("contract",)
+
+# In kernels an intrinsic is called without its first parameter, which a type checker cannot know.
+intrinsic: Any = numba_intrinsic
 
 
 @cache
@@ -143,9 +146,6 @@ def full(vector: ir.VectorType, number: float) -> ir.Constant:
     return ir.Constant(vector, [exact] * vector.count)
 
 
-# --- Arithmetic -----------------------------------------------------------------------------------------------------------
-
-
 @infer_global(operator.add)
 @infer_global(operator.sub)
 @infer_global(operator.mul)
@@ -183,9 +183,6 @@ def splat(typingctx: Any, number: Any, like: Any) -> Any:
         return _splat(builder, scalar, ir_vector(vector))
 
     return vector(number, like), generate
-
-
-# --- Memory ---------------------------------------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -296,6 +293,22 @@ def present(typingctx: Any, remaining: Any, lanes: Any) -> Any:
         return builder.icmp_signed("<", ir.Constant(wide, list(range(count))), _splat(builder, args[0], wide))
 
     return Mask(count)(types.intp, lanes), generate
+
+
+@intrinsic(prefer_literal=True)
+def prefetch(typingctx: Any, source: Any, offset: Any, to_write: Any) -> Any:
+    """Ask for the cache line at an offset, to_write (a literal 0 or 1); the address need not exist."""
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+        address, flag = builder.bitcast(builder.gep(args[0], [args[1]]), ir.IntType(8).as_pointer()), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag]), "llvm.prefetch.p0"
+        )
+        # To be kept in all caches; data, not instructions.
+        builder.call(function, [address, flag(to_write.literal_value), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, to_write), generate
 
 
 def _masked(
