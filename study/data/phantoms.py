@@ -78,7 +78,7 @@ PHANTOMS: dict[str, Phantom] = {
         ("blurs", "points"),
         1,
         controlled.sparse,
-        {"count": Dial(4, "points or blurs", low=1, high=64)},
+        {"count": Dial(6, "points or blurs", low=1, high=64)},
     ),
     "phantom_relation": Phantom(
         "relation of two findings",

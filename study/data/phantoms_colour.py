@@ -33,7 +33,7 @@ def fundus(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     disc = c.inside(c.rings(disc_y, disc_x, c.uniform(0.15, 0.19), c.uniform(0.13, 0.17)), 0.5)
     image = paint(image, (250, 215, 145), 0.9 * disc * (1 - 0.5 * vessels))
 
-    strength = c.uniform(0.45, 1.0)
+    strength = c.uniform(0.65, 1.0)
     many = 9
     shown = (np.arange(many).reshape(1, -1, 1, 1) < c.uniform(3, many + 1)[:, np.newaxis]).astype(float)
     dot_y, dot_x = c.uniform(-0.65, 0.65, many), c.uniform(-0.65, 0.65, many)
@@ -63,28 +63,28 @@ def dermatoscopy(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     image = skin + (7 * c.smooth(3) + 3 * c.grain(0.7))[..., np.newaxis]
     y, x = c.uniform(-0.22, 0.22), c.uniform(-0.22, 0.22)
     size = c.uniform(0.38, 0.62)
-    uneven = np.clip(choose(labels, (0.25, 0.75, 0.35)) + 0.22 * c.uniform(-1, 1), 0, 1)
+    uneven = np.clip(choose(labels, (0.15, 0.9, 0.3)) + 0.2 * c.uniform(-1, 1), 0, 1)
     edge = c.wobble(y, x, 0.16 * uneven, (2, 3)) + c.wobble(y, x, 0.1 * uneven, (5, 7, 9))
     radius = c.rings(y, x, size, size * c.uniform(0.75, 1.3), c.uniform(0, np.pi)) / np.clip(1 + edge, 0.4, None)
     cover = c.inside(radius, choose(labels, (0.55, 0.5, 0.22)) * c.uniform(0.7, 1.3))
-    depth = c.uniform(0.45, 1.0)
+    depth = c.uniform(0.65, 1.0)
     brown = np.stack([c.uniform(105, 160), c.uniform(65, 105), c.uniform(45, 80)], axis=-1)
     lesion = brown + 14 * (radius - 0.5)[..., np.newaxis].clip(0, 1)
     patches = c.smooth(5)
-    mixed = np.clip(choose(labels, (0.25, 0.85, 0.3)) * c.uniform(0.6, 1.1), 0, 1)
+    mixed = np.clip(choose(labels, (0.15, 1.0, 0.2)) * c.uniform(0.7, 1.1), 0, 1)
     lesion = paint(lesion, (62, 62, 84), 0.8 * mixed * np.clip(patches - 0.4, 0, 1))
     lesion = paint(lesion, (48, 28, 24), 0.8 * mixed * np.clip(-patches - 0.4, 0, 1))
     lesion = paint(lesion, (190, 90, 85), 0.6 * mixed * np.clip(c.smooth(5) - 0.7, 0, 1))
     cysts = np.clip(
         c.dots(y[:, np.newaxis] + c.uniform(-0.4, 0.4, 8), x[:, np.newaxis] + c.uniform(-0.4, 0.4, 8), 0.05), 0, 1
     )
-    lesion = paint(lesion, (225, 195, 165), choose(labels, (0.04, 0.04, 0.6)) * c.uniform(0.4, 1.1) * cysts)
+    lesion = paint(lesion, (225, 195, 165), choose(labels, (0.0, 0.0, 0.85)) * c.uniform(0.6, 1.1) * cysts)
     image = paint(image, lesion, cover * depth)
     for _ in range(4):
         angle = c.uniform(0, np.pi)
         along, apart = c.x * np.cos(angle) + c.y * np.sin(angle), c.y * np.cos(angle) - c.x * np.sin(angle)
         hair = np.exp(-0.5 * ((apart - c.uniform(-0.8, 0.8) - 0.3 * c.sign() * along**2) / 0.022) ** 2)
-        image = paint(image, (45, 32, 28), 0.75 * hair * c.chance(0.4))
+        image = paint(image, (45, 32, 28), 0.75 * hair * c.chance(0.25))
     light = 1.04 - 0.22 * c.rings(0, 0, 1.3, 1.3) ** 2
     image = image * light[..., np.newaxis] + _sensor(c, 6 * dials["noise"])
     return image, np.broadcast_to(radius < 1, cover.shape)

@@ -34,8 +34,8 @@ def sparse(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     c = canvas
     count = dials["count"]
     y, x = 0.85 * (2 * c.rng.random((2, c.count, count, 1, 1)) - 1)
-    sharp, blurred = 0.045, 0.11
-    weight = 0.3 + 0.4 * c.rng.random((c.count, count, 1, 1))
+    sharp, blurred = 0.05, 0.12
+    weight = 0.48 + 0.35 * c.rng.random((c.count, count, 1, 1))
     points = c.dots(y, x, sharp, weight)
     blurs = c.dots(y, x, blurred, weight * (sharp / blurred) ** 2)
     tissue = 85 + 22 * c.smooth(4) + 7 * c.grain(0.1 / c.pixel)
@@ -53,14 +53,14 @@ def relation(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     c = canvas
     apart = dials["distance"] * c.uniform(0.9, 1.1)
     y, x = c.uniform(-0.35, 0.35), c.uniform(-1, 1) * np.clip(0.85 - apart, 0, None)
-    rise = 0.24 * c.sign()
+    rise = 0.3 * c.sign()
     image = 100 + 16 * c.smooth(4) + 7 * c.grain(0.09 / c.pixel)
     mask = np.zeros((c.count, c.height, c.width), dtype=bool)
     for side, height in ((-1, rise), (1, np.where(labels.reshape(-1, 1, 1) > 0, -rise, rise))):
         size = c.uniform(0.12, 0.17)
         spot_y = y + height + c.uniform(-0.08, 0.08)
         radius = c.rings(spot_y, x + side * apart, size, size * c.uniform(0.9, 1.1))
-        image = image + c.uniform(35, 75) * c.inside(radius, 0.5)
+        image = image + c.uniform(55, 95) * c.inside(radius, 0.5)
         mask |= radius < 1.1
     for _ in range(2):
         size = c.uniform(0.15, 0.2)
@@ -88,5 +88,5 @@ def position(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     # The sum over the lesion is about zero and its sign is random: brightness at the place says nothing.
     target = c.sign() * (1 - 1.2 * radius**2) * np.exp(-(radius**2))
     image = 110 + 18 * c.smooth(4) + 9 * c.grain(0.09 / c.pixel)
-    image = image + choose(labels, (0, 1)) * c.uniform(38, 80) * target + 14 * dials["noise"] * c.grain(0.3)
+    image = image + choose(labels, (0, 1)) * c.uniform(50, 95) * target + 14 * dials["noise"] * c.grain(0.3)
     return image, (radius < 1.2) & (labels > 0).reshape(-1, 1, 1)

@@ -28,9 +28,9 @@ def ultrasound(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     edge = c.wobble(y, x, choose(labels, (0.06, 0.04, 0.15)), (3, 5, 7, 9))
     radius = c.rings(y, x, ry, rx, c.uniform(-0.3, 0.3)) / (1 + edge)
     mass = c.inside(radius, choose(labels, (0.9, 0.2, 0.35)))
-    decibels -= mass * choose(labels, (8, 12, 11)) * c.uniform(0.6, 1.3)
+    decibels -= mass * choose(labels, (8, 13, 12)) * c.uniform(0.75, 1.3)
     behind = np.clip((c.y - y) / ry - 0.5, 0, 1) * np.clip(1.4 - np.abs(c.x - x) / rx, 0, 1)
-    decibels += behind * np.exp((y - c.y) / 0.9) * choose(labels, (0, 7, -9)) * c.uniform(0.2, 1.1)
+    decibels += behind * np.exp((y - c.y) / 0.9) * choose(labels, (0, 8, -10)) * c.uniform(0.4, 1.2)
     decibels -= 4 * (c.y + 1) * c.uniform(0.3, 1.2)
 
     cell = max(0.6, 0.03 / c.pixel)
@@ -71,7 +71,7 @@ def xray(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     finding = choose(labels, (0, 1, 0)) * 0.62 * cloud + choose(labels, (0, 0, 1)) * 0.2 * net
     aerated = lungs > 0.2
     attenuation = 1.1 * trunk - 0.8 * lungs + 0.4 * heart + 0.5 * spine + 0.14 * ribs + 0.18 * collar + 0.25 * dome
-    attenuation = attenuation + finding * c.uniform(0.45, 1.15) * np.clip(lungs * 1.6, 0, 1) + 0.04 * c.smooth(3)
+    attenuation = attenuation + finding * c.uniform(0.8, 1.5) * np.clip(lungs * 1.6, 0, 1) + 0.04 * c.smooth(3)
     # Fewer photons behind more matter: the noise of the logarithm grows with attenuation.
     attenuation = attenuation + dials["noise"] * 0.06 * np.exp(0.5 * attenuation) * c.grain(0.3)
     image = 255 * (attenuation * c.uniform(0.85, 1.1) + c.uniform(-0.05, 0.1)) / 1.75
@@ -117,7 +117,7 @@ def ct(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     turn, away = c.uniform(0, 2 * np.pi), np.sqrt(c.uniform(0, 1)) * 0.24
     spot_y, spot_x, size = liver_y + away * np.sin(turn), liver_x + away * np.cos(turn), c.uniform(0.11, 0.2)
     spot = c.rings(spot_y, spot_x, size, size * c.uniform(0.8, 1.25), turn)
-    strength = c.uniform(0.5, 1.1)
+    strength = c.uniform(0.75, 1.35)
     cyst = -46 * c.inside(spot, 0.3)
     rim = np.exp(-(((spot - 0.95) / 0.28) ** 2))
     metastasis = 30 * rim - 30 * c.inside(spot / 0.6, 0.6)
@@ -157,7 +157,7 @@ def mri(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     size = c.uniform(0.15, 0.27)
     edge = c.wobble(spot_y, spot_x, np.where(glioma > 0, 0.13, 0.03), (2, 3, 4, 5))
     spot = c.rings(spot_y, spot_x, size, size * c.uniform(0.85, 1.2)) / (1 + edge)
-    strength = c.uniform(0.45, 1.1)
+    strength = c.uniform(0.8, 1.4)
     rim = np.exp(-(((spot - 0.85) / 0.3) ** 2))
     swelling = np.exp(-((spot / 1.7) ** 2))
     image = image + glioma * strength * (58 * rim - 48 * c.inside(spot / 0.55, 0.6) - 26 * swelling) * (brain < 1)
