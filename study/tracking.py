@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmamba_variants.config import VariantConfig
+from study.views import VIEW_TAG, VIEWS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -291,6 +292,8 @@ def _open(uri: str, store: Path, study: StudyTags) -> _View:
     with _alone(uri):
         client = MlflowClient(tracking_uri=uri)
         experiment_id = _experiment(client, uri, store, study.name)
+        for name, view in VIEWS.items():
+            client.set_experiment_tag(experiment_id, VIEW_TAG + name, json.dumps(view))
     return _View(client, study, experiment_id)
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sqlite3
 import sys
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+
+from study.tracking import DATABASE, serve
+from study.views import VIEW_TAG
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -24,15 +29,35 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"MLflow of {options.store} on http://{HOST}:{port} (ready in a few seconds; end with Ctrl-C)", flush=True)
-    from study.tracking import serve
-
+    address = f"http://{HOST}:{port}"
+    print(f"MLflow of {options.store} on {address} (ready in a few seconds; end with Ctrl-C)")
+    for study, view, path in views(options.store):
+        print(f"  {study}: {view:<8}  {address}{path}")
+    sys.stdout.flush()
     serve(options.store, HOST, port)
     return 0
 
 
+def views(store: Path) -> list[tuple[str, str, str]]:
+    """(study, view, path of the address) of the pages that launches have prepared, newest study first.
+
+    Read straight from the database: importing MLflow takes longer than a person should wait for an address.
+    """
+    question = (
+        "SELECT e.name, t.key, e.experiment_id FROM experiments e JOIN experiment_tags t USING (experiment_id) "
+        "WHERE e.lifecycle_stage = 'active' AND t.key LIKE ? ORDER BY e.last_update_time DESC, t.key"
+    )
+    try:
+        with closing(sqlite3.connect(f"{(store.absolute() / DATABASE).as_uri()}?mode=ro", uri=True)) as database:
+            rows = database.execute(question, (f"{VIEW_TAG}%",)).fetchall()
+    except sqlite3.Error:
+        return []
+    found = [(name, key.removeprefix(VIEW_TAG), number) for name, key, number in rows]
+    return [(name, view, f"/#/experiments/{number}/runs?viewStateShareKey={view}") for name, view, number in found]
+
+
 def _check(store: Path) -> None:
-    if not (store / "mlflow.db").is_file():
+    if not (store / DATABASE).is_file():
         raise ValueError(f"{store}: the store must hold mlflow.db, which the first launch makes, got no such file")
     if find_spec("mlflow") is None:
         raise ValueError("mlflow must be installed, got no such package (pip install mlflow)")

@@ -23,6 +23,8 @@ def template(tmp_path_factory):
     store = tmp_path_factory.mktemp("template")
     # Under another name, for an experiment keeps the folder of its artifacts.
     track(store, [], study=StudyTags("template", "f" * 16, "Nothing?"))
+    client = make_client(store)
+    client.delete_experiment(client.get_experiment_by_name("template").experiment_id)
     return store / "mlflow.db"
 
 
@@ -86,7 +88,7 @@ def make_client(store):
 
 def find_runs(store, kind=None):
     client = make_client(store)
-    experiments = [e.experiment_id for e in client.search_experiments() if e.name != "template"]
+    experiments = [e.experiment_id for e in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.kind = '{kind}'" if kind else "")
     return sorted(runs, key=lambda run: run.info.run_name)
 
@@ -264,8 +266,12 @@ def test_the_pages_of_a_store_open_on_loopback(store):
     command = [sys.executable, "-m", "study.ui", "--store", str(store), "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        line = server.stdout.readline()
-        address = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+        first, *links = [server.stdout.readline() for _ in range(3)]
+        address = next(word for word in first.split() if word.startswith("http://127.0.0.1:"))
+        number = make_client(store).get_experiment_by_name("split_ratio").experiment_id
+        for link, view in zip(links, ("cells", "variants"), strict=True):
+            page = f"{address}/#/experiments/{number}/runs?viewStateShareKey={view}"
+            assert link.split() == ["split_ratio:", view, page]
         body = json.dumps({"filter": "name = 'split_ratio'", "max_results": 5}).encode()
         found = _ask(server, f"{address}/api/2.0/mlflow/experiments/search", body)
         assert [experiment["name"] for experiment in found["experiments"]] == ["split_ratio"]

@@ -1,0 +1,38 @@
+"""How MLflow's pages show a study's runs, by the name in a page's address.
+
+Flat, best first, and with columns that say something: the default is one closed row a study. Each view is a tag of the
+experiment, in the form in which MLflow keeps a view that one person shares with another.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+VIEW_TAG = "mlflow.sharedViewState."
+VIEWS: dict[str, dict[str, Any]] = {
+    "cells": {
+        "searchFilter": "tags.kind = 'cell'",
+        "orderByKey": "metrics.`test.macro_auc_ovr`",
+        "orderByAsc": False,
+        "selectedColumns": [
+            "attributes.`Duration`",
+            *(f"params.`{name}`" for name in ("variant", "dataset", "seed")),
+            *(f"metrics.`{name}`" for name in ("test.macro_f1", "test.macro_auc_ovr", "cost.params", "cost.macs")),
+        ],
+    },
+    "variants": {
+        "searchFilter": "tags.kind = 'summary'",
+        "orderByKey": "metrics.`summary.macro_auc_ovr`",
+        "orderByAsc": False,
+        "selectedColumns": [
+            "params.`variant`",
+            "tags.`interval_over`",
+            *(
+                f"metrics.`summary.{name}{end}`"
+                for name in ("macro_f1", "macro_auc_ovr")
+                for end in ("", "_low", "_high")
+            ),
+            *(f"metrics.`summary.{name}`" for name in ("n_cells", "params", "macs")),
+        ],
+    },
+}
