@@ -43,14 +43,16 @@ def summarise(study: Study, ledger: Ledger) -> pd.DataFrame:
 def for_tracking(table: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[VariantSummary]:
     """The rows of `summarise` as MLflow gets them."""
     variants = {record["variant_id"]: record["variant"] for record in records.values()}
-    numbers = [f"{name}{end}" for name in METRICS_SUMMARISED for end in ("", "_low", "_high")]
-    numbers += ["n_datasets", "n_seeds", "n_cells", "n_excluded", "params", "macs"]
+    numbers = {name: name for name in ("n_datasets", "n_seeds", "n_cells", "n_excluded", "params", "macs")}
+    for name in METRICS_SUMMARISED:
+        # The part first: MLflow's columns are narrow.
+        numbers |= {f"mean.{name}": name, f"low.{name}": f"{name}_low", f"high.{name}": f"{name}_high"}
     return [
         VariantSummary(
             variant_id=row["variant_id"],
             label=row["variant_label"],
             variant=variants[row["variant_id"]],
-            numbers={f"summary.{name}": None if pd.isna(row[name]) else float(row[name]) for name in numbers},
+            numbers={name: None if pd.isna(row[key]) else float(row[key]) for name, key in numbers.items()},
             interval_over=row["interval_over"],
         )
         for row in table.to_dict("records")

@@ -22,17 +22,13 @@ VIEWS: dict[str, dict[str, Any]] = {
     },
     "variants": {
         "searchFilter": "tags.kind = 'summary'",
-        "orderByKey": "metrics.`summary.macro_auc_ovr`",
+        "orderByKey": "metrics.`mean.macro_auc_ovr`",
         "orderByAsc": False,
         "selectedColumns": [
             "params.`variant`",
             "tags.`interval_over`",
-            *(
-                f"metrics.`summary.{name}{end}`"
-                for name in ("macro_f1", "macro_auc_ovr")
-                for end in ("", "_low", "_high")
-            ),
-            *(f"metrics.`summary.{name}`" for name in ("n_cells", "params", "macs")),
+            *(f"metrics.`{part}.{name}`" for name in ("macro_f1", "macro_auc_ovr") for part in ("mean", "low", "high")),
+            *(f"metrics.`{name}`" for name in ("n_cells", "params", "macs")),
         ],
     },
 }

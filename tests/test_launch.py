@@ -20,6 +20,7 @@ from study.launch import main
 from study.ledger import Ledger
 from study.plan import Costs, estimate, read_inputs
 from study.space import load_study
+from study.views import VIEWS
 
 FILE = """\
 question: Does the share of the scan matter?
@@ -338,6 +339,14 @@ def test_a_store_has_its_database_and_every_cell_in_it(folder, capsys):
     runs = client.search_runs([client.get_experiment_by_name("study").experiment_id])
     assert Counter(run.data.tags["kind"] for run in runs) == {"study": 1, "cell": 2, "summary": 2}
     assert {run.info.status for run in runs} == {"FINISHED"}
+    # What the prepared pages show must be there.
+    kinds = {"cells": "cell", "variants": "summary"}
+    for name, view in VIEWS.items():
+        run = next(run for run in runs if run.data.tags["kind"] == kinds[name])
+        found = {f"metrics.`{key}`" for key in run.data.metrics} | {f"params.`{key}`" for key in run.data.params}
+        wanted = {column for column in view["selectedColumns"] if column.startswith(("metrics", "params"))}
+        undefined = {column for column in wanted if ".`low." in column or ".`high." in column}
+        assert wanted - undefined <= found and len(wanted - undefined) > 3
     assert set(os.listdir(folder)) == {"study.yaml", "mlruns"}
     assert {name for name in os.listdir(folder / "mlruns") if name[0] != "."} == {"mlflow.db", "artifacts", "ledger"}
 
