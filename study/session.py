@@ -117,6 +117,7 @@ class Driver:
         self._adopted = 0
         self._progress: Progress | None = None
         self._tracker: Tracker | None = None
+        self._adopt()
 
     def headline(self) -> str:
         """What is about to happen, in a line."""
@@ -132,7 +133,8 @@ class Driver:
             tags = StudyTags(self.study.name, self.study.study_hash, self.study.question)
             self._tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
             self._tracker.start()
-        self._adopt()
+            for record in self.strategy.resumed:
+                self._track(record, self._label(record))
 
     def started(self, cell: Cell) -> None:
         """A worker has begun this cell."""
@@ -177,7 +179,7 @@ class Driver:
     def _adopt(self) -> None:
         """Counts finished cells of earlier launches, which a search learns of as it goes, and the total."""
         for record in self.strategy.resumed[self._adopted :]:
-            label = self.study.label(VariantConfig.from_dict(record["variant"]))
+            label = self._label(record)
             self._track(record, label)
             if self.options.limit is None:
                 self.status.adopt(label, record)
@@ -187,6 +189,9 @@ class Driver:
     def _total(self) -> int | None:
         total, limit = self.strategy.total(), self.options.limit
         return total if limit is None or total is None else min(total, limit)
+
+    def _label(self, record: Record) -> str:
+        return self.study.label(VariantConfig.from_dict(record["variant"]))
 
     def _track(self, record: Record, label: str) -> None:
         if self._tracker is not None:
@@ -245,6 +250,8 @@ def run_here(cell: Cell, device: str, threads: int) -> tuple[Record, Probabiliti
 def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
     total = strategy.total() or 0
     chosen: Asked = strategy if options.limit is None else First(strategy, options.limit)
+    if chosen.done():
+        return
     run = partial(run_here, device=options.device, threads=options.threads)
     to_run = min(total - len(strategy.resumed), options.limit or total)
     if choose_executor(options, to_run) == "inline":

@@ -26,9 +26,9 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """A rough time in words: "40 s", "12 min", "3.5 h"."""
+    """A rough time in words: "1.5 s", "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return f"{round(seconds)} s" if seconds >= 10 else f"{max(0.1, seconds):.1f} s"
     if seconds < 90 * 60:
         return f"{round(seconds / 60)} min"
     return f"{seconds / 3600:.1f} h"

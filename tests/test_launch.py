@@ -110,7 +110,9 @@ def test_a_study_runs_to_its_table_and_the_same_command_runs_nothing_more(folder
 
     before = lines_of(folder)
     assert launch() == 0
-    assert "4 cells, 4 done already" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 cells, 4 done already" in out
+    assert "0 of 4 cells" not in out
     assert lines_of(folder) == before
     # More seeds: only the new ones run.
     assert launch("--seeds", "0,1,2") == 0

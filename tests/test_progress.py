@@ -192,7 +192,10 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (300, "5 min"), (9000, "2.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.02, "0.1 s"), (1.54, "1.5 s"), (10.4, "10 s"), (89, "89 s"), (300, "5 min"), (9000, "2.5 h")],
+)
 def test_rough_times(seconds, text):
     assert about(seconds) == text
 
