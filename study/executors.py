@@ -239,28 +239,35 @@ def _failed(cell: Cell, error: BaseException) -> Record:
 
 def _worker_fault(trial: Any) -> BaseException:
     """Why a trial failed outside its cell, Ray's whole report as the cause."""
-    path = trial.pickled_error_file
-    if path is None:
-        return WorkerDiedError(f"the worker must start, but Ray gave up: {_one_line(str(trial.get_error()))}")
-    # Written by Tune in this process, into this run's own folder.
-    cause = pickle.loads(Path(path).read_bytes())
+    cause = _reported(trial)
     original = getattr(cause, "cause", None)
     if isinstance(original, Exception):
         return original
-    report = str(cause)
+    # The sentences in the middle say what happened; before them stand ids, after them general advice.
+    reason = str(cause)
     for mark in ("Worker exit detail:", "because "):
-        if mark in report:
-            report = report.partition(mark)[2].partition("Some common causes")[0]
+        if mark in reason:
+            reason = reason.partition(mark)[2].partition("Some common causes")[0]
             break
     fault = WorkerDiedError(
-        f"the worker must live until its cell ends, but it crashed or was killed: {_one_line(report)}"
+        f"the worker must live until its cell ends, but it crashed or was killed: {_one_line(reason)}"
     )
     fault.__cause__ = cause
     return fault
 
 
+def _reported(trial: Any) -> Exception:
+    """Ray's own exception, or its text where Tune kept no more."""
+    if trial.pickled_error_file is not None:
+        # Written by Tune in this process, into this run's own folder.
+        return pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    if trial.error_file is None:
+        return RuntimeError("Ray gave no reason")
+    return RuntimeError(Path(trial.error_file).read_text().partition("\n")[2])
+
+
 def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:400]
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:300]
 
 
 @contextmanager
