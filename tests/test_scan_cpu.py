@@ -1,10 +1,21 @@
-"""The numba scan against the loop in float64, and what must hold around it: threads, forks, caches, NaN, tails, resets."""
+"""The numba scan against the loop in float64, and what must hold around it: threads, forks, caches, NaN, long paths."""
+
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan import cpu, reference
+from medmamba_variants.scan import cpu, cpu_threads, reference
 
 pytestmark = pytest.mark.skipif(cpu.UNAVAILABLE is not None, reason=str(cpu.UNAVAILABLE))
 
@@ -45,33 +56,287 @@ def relative_error(result: Tensor, truth: Tensor) -> float:
     return float((result.double() - truth).norm() / truth.norm().clamp_min(1e-300))
 
 
+# batch, channels, length, states, directions, holes
 CASES = [
-    # batch, channels, length, states, directions, holes
     (3, 48, 35, 16, 4, False),
     (2, 20, 70, 4, 3, True),
-    (2, 16, 40, 3, 2, True),
+    (2, 20, 40, 3, 2, True),
     (2, 7, 33, 1, 2, False),
-    (1, 40, 5, 6, 2, True),
+    (1, 39, 5, 6, 2, True),
     (33, 5, 3, 2, 1, False),
     (2, 9, 1, 64, 4, False),
 ]
 
 
+def scan_both_ways(inputs: list[Tensor], dy: Tensor, table: Tensor, resets: Tensor) -> list[Tensor]:
+    """y and the seven gradients."""
+    y, checkpoints = cpu.forward(*inputs, table, resets, True)
+    return [y, *cpu.backward(dy, *inputs, table, resets, checkpoints)]
+
+
+def true_scan_both_ways(inputs: list[Tensor], dy: Tensor, table: Tensor, resets: Tensor) -> list[Tensor]:
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    y = reference.scan(*leaves, table, resets)
+    return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
+
+
+def make_case(case: tuple) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+    batch, channels, length, states, directions, holes = case
+    inputs = make_inputs(batch, channels, length, states, directions)
+    dy = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    return inputs, dy, *make_path(directions, length, holes)
+
+
+@pytest.fixture
+def set_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """torch.set_num_threads, undone afterwards; even the smallest scan is shared among the threads."""
+    monkeypatch.setattr(cpu, "WORK_PER_THREAD", 1)
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_and_gradients_equal_the_loop(case: tuple, dtype: torch.dtype) -> None:
-    batch, channels, length, states, directions, holes = case
-    inputs = make_inputs(batch, channels, length, states, directions)
-    table, resets = make_path(directions, length, holes)
-    true_inputs = [tensor.clone().requires_grad_() for tensor in inputs]
-    true_y = reference.scan(*true_inputs, table, resets)
-    dy = torch.randn(true_y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    true_gradients = torch.autograd.grad(true_y, true_inputs, dy)
-    given = [tensor.to(dtype) for tensor in inputs]
-    y, checkpoints = cpu.forward(*given, table, resets, True)
-    gradients = cpu.backward(dy.to(dtype), *given, table, resets, checkpoints)
+    inputs, dy, table, resets = make_case(case)
+    truth = true_scan_both_ways(inputs, dy, table, resets)
+    results = scan_both_ways([tensor.to(dtype) for tensor in inputs], dy.to(dtype), table, resets)
     bound = 1e-6 if dtype == torch.float32 else 1e-12
-    assert relative_error(y, true_y.detach()) < bound
-    for name, gradient, true_gradient in zip(NAMES, gradients, true_gradients):
-        assert gradient.shape == true_gradient.shape
-        assert relative_error(gradient, true_gradient) < bound, name
+    for name, result, true_result in zip(("y", *NAMES), results, truth):
+        assert result.shape == true_result.shape and result.dtype == dtype
+        assert relative_error(result, true_result) < bound, name
+
+
+def test_value_is_the_same_without_backward() -> None:
+    inputs, _, table, resets = make_case((2, 20, 150, 4, 3, True))
+    y, checkpoints = cpu.forward(*inputs, table, resets, True)
+    y_alone, nothing = cpu.forward(*inputs, table, resets, False)
+    assert torch.equal(y, y_alone)
+    assert checkpoints.numel() > 0 and nothing.numel() == 0
+
+
+@pytest.mark.parametrize("batch", [1, 3, 40])
+def test_thread_count_does_not_change_a_bit(batch: int, set_threads: Any) -> None:
+    inputs, dy, table, resets = make_case((batch, 37, 70, 4, 3, True))
+    single = [tensor.float() for tensor in inputs]
+    set_threads(1)
+    expected = scan_both_ways(single, dy.float(), table, resets)
+    for threads in (2, 3, 5):
+        set_threads(threads)
+        for result, one in zip(scan_both_ways(single, dy.float(), table, resets), expected):
+            assert torch.equal(result, one)
+    assert sum(thread.name.startswith("scan-") for thread in threading.enumerate()) >= min(4, batch - 1)
+
+
+def test_batch_items_do_not_depend_on_each_other() -> None:
+    inputs, _, table, resets = make_case((5, 16, 33, 4, 2, False))
+    y, _ = cpu.forward(*inputs, table, resets, False)
+    alone = [tensor[3:4].contiguous() if tensor.shape[0] == 5 else tensor for tensor in inputs]
+    assert torch.equal(cpu.forward(*alone, table, resets, False)[0], y[3:4])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("which", range(7), ids=["x", "delta", "A", "B", "C", "D", "delta_bias"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
+def test_nan_and_infinity_pass_through(value: float, which: int, dtype: torch.dtype) -> None:
+    # exp(A · Δ) with A = +∞ is no scan; the loop has NaN where the state is still zero.
+    if NAMES[which] == "dA" and value == math.inf:
+        pytest.skip("A is negative")
+    inputs, dy, table, resets = make_case((2, 9, 20, 4, 2, True))
+    inputs = [tensor.to(dtype) for tensor in inputs]
+    inputs[which].view(-1)[inputs[which].numel() // 2] = value
+    truth = true_scan_both_ways(inputs, dy.to(dtype), table, resets)
+    results = scan_both_ways(inputs, dy.to(dtype), table, resets)
+    for kind in (torch.isnan, torch.isposinf, torch.isneginf):
+        assert torch.equal(kind(results[0]), kind(truth[0]))
+    # Gradients are sums in another order than the loop's, so ∞ − ∞ may be ∞ there: what is finite must agree.
+    for name, result, true_result in zip(NAMES, results[1:], truth[1:]):
+        assert torch.equal(result.isfinite(), true_result.isfinite()), name
+    assert not results[0].isfinite().all() or (which, value) in {(1, -math.inf), (2, -math.inf), (6, -math.inf)}
+
+
+@pytest.mark.parametrize("shift", [-60.0, -12.0, 12.0, 60.0])
+def test_extreme_steps_keep_relative_accuracy(shift: float) -> None:
+    inputs, dy, table, resets = make_case((2, 16, 12, 4, 2, False))
+    inputs[6] += shift
+    inputs[5].zero_()
+    single = [tensor.float() for tensor in inputs]
+    truth = true_scan_both_ways([tensor.double() for tensor in single], dy.float().double(), table, resets)
+    for name, result, true_result in zip(("y", *NAMES), scan_both_ways(single, dy.float(), table, resets), truth):
+        # exp(−60 · A) underflows: gradients of A that small are zero here.
+        floor = 1e-30 * true_result.numel()
+        assert float((result - true_result).norm()) < 1e-5 * float(true_result.norm()) + floor, name
+
+
+def test_very_long_path_equals_the_geometric_series() -> None:
+    length, step, rate = 300_000, 0.25, 0.01
+    ones = torch.ones(1, length, 1, 1, dtype=torch.float64)
+    delta = torch.full((1, length, 1, 1), math.log(math.expm1(step)), dtype=torch.float64)
+    table, resets = torch.arange(length).view(1, -1).int(), torch.zeros(1, length, dtype=torch.uint8)
+    inputs = [ones[..., 0], delta, torch.full((1, 1, 1), -rate, dtype=torch.float64), ones, ones]
+    inputs += [torch.zeros(1, 1, dtype=torch.float64)] * 2
+    results = scan_both_ways(inputs, torch.ones_like(inputs[0]), table, resets)
+    sums = step * (1 - torch.exp(-step * rate * torch.arange(1.0, length + 1, dtype=torch.float64))) / (1 - math.exp(-step * rate))
+    assert relative_error(results[0].flatten(), sums) < 1e-9
+    # x at position t reaches all later positions: the same series, backwards.
+    assert relative_error(results[1].flatten(), sums.flip(0)) < 1e-9
+
+
+@pytest.mark.parametrize("case", [(0, 5, 6, 2, 3), (2, 5, 0, 2, 3), (2, 0, 6, 2, 3), (2, 5, 6, 0, 3), (2, 5, 6, 2, 0)])
+def test_empty_dimensions(case: tuple) -> None:
+    batch, channels, length, states, directions = case
+    inputs = make_inputs(batch, channels, length, states, directions)
+    table = torch.zeros(directions, length, dtype=torch.int32) + torch.arange(length, dtype=torch.int32)
+    resets = torch.zeros(directions, length, dtype=torch.uint8)
+    results = scan_both_ways(inputs, torch.ones_like(inputs[0]), table, resets)
+    truth = inputs[0] * inputs[5].sum(0) if states == 0 else torch.zeros_like(inputs[0])
+    torch.testing.assert_close(results[0], truth)
+    assert [result.shape for result in results[1:]] == [tensor.shape for tensor in inputs]
+    assert all(result.isfinite().all() for result in results)
+
+
+def test_path_that_visits_nothing_gives_zeros() -> None:
+    inputs, dy, table, resets = make_case((2, 5, 6, 2, 3, False))
+    for result in scan_both_ways(inputs, dy, torch.full_like(table, -1), resets):
+        assert not result.any()
+
+
+def test_supports_only_what_it_can_scan() -> None:
+    assert cpu.supports(torch.zeros(1)) and cpu.supports(torch.zeros(1, dtype=torch.float64))
+    assert not cpu.supports(torch.zeros(1, dtype=torch.bfloat16))
+    assert not cpu.supports(torch.zeros(1, device="meta"))
+
+
+def _scan_in_child(results: Any) -> None:
+    inputs, _, table, resets = make_case((6, 16, 33, 4, 2, False))
+    y, _ = cpu.forward(*inputs, table, resets, False)
+    results.put((y.numpy().tobytes(), len(threading.enumerate())))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_has_threads_of_its_own(set_threads: Any) -> None:
+    inputs, _, table, resets = make_case((6, 16, 33, 4, 2, False))
+    set_threads(3)
+    y, _ = cpu.forward(*inputs, table, resets, False)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    child = context.Process(target=_scan_in_child, args=(results,))
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads: the very thing that is tried here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+    content, threads = results.get(timeout=60)
+    child.join(60)
+    assert content == y.numpy().tobytes()
+    assert threads >= 3
+
+
+def test_shared_work_runs_everywhere_and_reports_errors() -> None:
+    names: set[str] = set()
+    barrier = threading.Barrier(3)
+
+    def meet(index: int) -> None:
+        barrier.wait(timeout=30)
+        names.add(threading.current_thread().name)
+
+    cpu_threads.run_shared(meet, 3)
+    assert len(names) == 3
+
+    def fail(index: int) -> None:
+        if index == 1:
+            raise ArithmeticError("on the other thread")
+
+    with pytest.raises(ArithmeticError, match="on the other thread"):
+        cpu_threads.run_shared(fail, 2)
+
+
+def test_shared_work_makes_do_with_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(cpu_threads, "_crew", cpu_threads._Crew())
+    monkeypatch.setattr(cpu_threads.threading, "Thread", NoThread)
+    calls: list[int] = []
+    cpu_threads.run_shared(calls.append, 4)
+    assert calls == [0]
+
+
+def test_scratch_is_aligned_reused_and_bounded() -> None:
+    first = cpu_threads.scratch_address("test", 1000)
+    assert first % cpu_threads.ALIGNMENT == 0
+    assert cpu_threads.scratch_address("test", 500) == first
+    cpu_threads.scratch_address("test", cpu_threads.KEPT_BYTES + 1)
+    cpu_threads.scratch_address("test", 10)
+    assert cpu_threads._scratch.test[1] == 10
+
+
+def test_kernels_work_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def kernel(lanes: Any) -> Any:
+        dispatcher = original(lanes)
+
+        def enable_caching() -> None:
+            tried.append("cache")
+            raise RuntimeError("cannot cache function: no locator available")
+
+        dispatcher.enable_caching = enable_caching
+        return dispatcher
+
+    original = cpu.sum_kernel
+    monkeypatch.setattr(cpu, "sum_kernel", kernel)
+    total = cpu._compiled.__wrapped__("sum", cpu._lanes(8, True, 1))
+    parts = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], dtype=torch.float64)
+    parts = torch.nn.functional.pad(parts.unsqueeze(-1), (0, cpu._lanes(8, True, 1).count - 1)).contiguous()
+    dA, dD, dbias = (torch.zeros(1, dtype=torch.float64) for _ in range(3))
+    total(parts.data_ptr(), 2, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(), 1, 1, 1)
+    assert tried == ["cache"] and [dA.item(), dD.item(), dbias.item()] == [11.0, 22.0, 33.0]
+
+
+NARROW = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import test_scan_cpu as t
+from numba.core.caching import FunctionCache
+hits = []
+load = FunctionCache.load_overload
+FunctionCache.load_overload = lambda *a: hits.append(load(*a) is not None) or load(*a)
+inputs, dy, table, resets = t.make_case((2, 13, 40, 4, 2, True))
+results = t.scan_both_ways([i.float() for i in inputs], dy.float(), table, resets)
+torch.save(results, sys.argv[2])
+print(t.cpu.vector_bytes(), hits)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or os.uname().machine != "x86_64", reason="names x86 features")
+def test_narrower_vectors_and_the_cache_on_disk(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    environment |= {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2", "PYTHONWARNINGS": ""}
+    command = [sys.executable, "-c", NARROW, str(Path(__file__).parent), str(tmp_path / "results")]
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout.strip())
+    # The first process compiles forward, backward and sum; the second one finds them.
+    assert outputs == ["16 [False, False, False]", "16 [True, True, True]"]
+    truth = true_scan_both_ways(*make_case((2, 13, 40, 4, 2, True)))
+    for name, result, true_result in zip(("y", *NAMES), torch.load(tmp_path / "results", weights_only=True), truth):
+        assert relative_error(result, true_result) < 1e-6, name
+
+
+def test_cached_code_is_tied_to_sources_and_processor() -> None:
+    dispatcher = cpu.sum_kernel(cpu._lanes(4, False, 1))
+    dispatcher.enable_caching()
+    codegen = dispatcher.targetctx.codegen()
+    key = dispatcher._cache._index_key((), codegen)
+    assert key[1] == codegen.magic_tuple()
+    for lanes in (
+        cpu.Lanes(4, cpu.vector_bytes() // 8, False, 1, cpu._revision()),
+        cpu.Lanes(4, cpu.vector_bytes() // 4, False, 1, "other sources"),
+    ):
+        other = cpu.sum_kernel(lanes)
+        other.enable_caching()
+        assert other._cache._index_key((), codegen) != key

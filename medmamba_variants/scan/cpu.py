@@ -46,6 +46,13 @@ def supports(x: Tensor) -> bool:
     return UNAVAILABLE is None and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
+def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
+    """The shape of the checkpoints that `forward` returns when a backward pass will follow: states between chunks."""
+    directions, channels, states = A.shape
+    width = vector_bytes() // x.element_size()
+    return x.shape[0], directions, max(0, -(-steps // CHUNK) - 1), states, -(-channels // width) * width
+
+
 @cache
 def _revision() -> str:
     digest = hashlib.sha256()
@@ -132,8 +139,7 @@ def forward(
     """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
     sizes = _Sizes(x, A, table)
     y = torch.empty_like(x)
-    kept = max(0, -(-sizes.steps // CHUNK) - 1) if need_backward else 0
-    checkpoints = x.new_empty((sizes.batch, sizes.directions, kept, sizes.states, sizes.padded))
+    checkpoints = x.new_empty(checkpoint_shape(x, A, sizes.steps) if need_backward else (0,))
     if y.numel() == 0 or sizes.directions == 0:
         return y.zero_(), checkpoints
     pieces = 1 if sizes.batch >= FORWARD_TASKS else min(sizes.blocks, -(-FORWARD_TASKS // sizes.batch))

@@ -119,15 +119,15 @@ def _reverse(
             write(h, j * width, read(tape, s + width, None), None)
             write(g, j * width, total * read(tape, s, None), None)
         add_sums(sums, row, products_B, products_C, lanes)
-        if starts_anew(chunk, i):
+        anew = starts_anew(chunk, i)
+        for j in range(group):
+            flow = read(g, j * width, None) * (zero if anew else read(h, j * width, None))
+            dstep = dstep + flow * read(a, j * width, None)
+            write(da, j * width, read(da, j * width, None) + flow * step, None)
+        if anew:
             # Before the state starts anew nothing flows back, not even NaN.
             for j in range(group):
                 write(g, j * width, zero, None)
-        else:
-            for j in range(group):
-                flow = read(g, j * width, None) * read(h, j * width, None)
-                dstep = dstep + flow * read(a, j * width, None)
-                write(da, j * width, read(da, j * width, None) + flow * step, None)
         write(work, at + 3 * width, ddrive, None)
         write(work, at + 4 * width, dstep, None)
 

@@ -180,7 +180,7 @@ def _sums_of_eight(builder: ir.IRBuilder, rows: list[ir.Value]) -> ir.Value:
     half = first.type.count // 2
     if half == 2:
         return _shuffle(builder, first, second, list(range(8)))
-    # In both vectors the four sums' parts repeat; in their sum the first four fill the lower half, the others the upper.
+    # In both vectors the parts of four sums repeat: fold the first into the lower half, the second into the upper.
     sides = [[start + k for start in (side, 2 * half + side) for k in range(half)] for side in (0, half)]
     result = builder.fadd(*(_shuffle(builder, first, second, side) for side in sides), flags=FUSED)
     while half > 4:

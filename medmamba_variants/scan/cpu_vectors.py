@@ -325,7 +325,7 @@ def _masked(
 
 @intrinsic
 def read(typingctx: Any, source: Any, offset: Any, mask: Any) -> Any:
-    """Return the vector at an offset; lanes outside the mask (None: all lanes) are zero and their memory is not touched."""
+    """Return the vector at an offset; lanes outside the mask (None: all) are zero, their memory is not touched."""
     vector = ir_vector(source.vector)
     align = source.vector.element.bitwidth // 8
 
