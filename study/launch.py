@@ -28,7 +28,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(given)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # A signal that the caller has silenced stays so: nohup must go on working.
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
         return _launch(options, f"python -m study.launch {shlex.join(given)}")
     except (ValueError, OSError) as error:
