@@ -9,8 +9,9 @@ READY := .venv/.ready
 
 .PHONY: study ui test check bench schema
 
+# The question on built-in images, with three seeds and a short recipe: minutes on two cores.
 study: $(READY)
-	$(BIN)/python -m study.launch search_spaces/split_ratio.yaml $(ARGS)
+	$(BIN)/python -m study.launch search_spaces/split_ratio.yaml --seeds 0,1,2 --set recipe.image_budget=2400 $(ARGS)
 
 ui: $(READY)
 	$(BIN)/python -m study.ui $(ARGS)

@@ -39,15 +39,15 @@ class Recipe:
     )
     batch_size: int = _setting(32, "images a step", low=1, high=65_536)
     optimizer: str = _setting("adamw", "timm optimiser", choices=("adamw", "nadamw", "adam", "sgd", "lamb", "lion"))
-    learning_rate: float = _setting(1e-3, "peak learning rate", low=1e-8, high=10.0)
+    learning_rate: float = _setting(2e-3, "peak learning rate", low=1e-8, high=10.0)
     weight_decay: float = _setting(
         0.05, "decoupled weight decay; none on norms, biases and scan parameters", low=0.0, high=10.0
     )
     warmup_epochs: float = _setting(2.0, "epochs of linear warm-up before the cosine", low=0.0, high=1000.0)
     label_smoothing: float = _setting(0.05, "share of the target spread over all classes", low=0.0, high=0.9)
     class_weights: bool = _setting(False, "weight the loss by inverse class frequency")
-    ema_decay: float = _setting(
-        0.98, "decay of an exponential moving average of the weights (0: none)", low=0.0, high=0.99999
+    ema_span: float = _setting(
+        0.2, "span of the moving average of the weights, as a share of all steps (0: no average)", low=0.0, high=1.0
     )
     clip_grad_norm: float = _setting(1.0, "largest norm of the whole gradient (0: no clipping)", low=0.0, high=1e6)
     flip: str = _setting("horizontal", "random flips", choices=("none", "horizontal", "both"))

@@ -120,10 +120,12 @@ def _train(
 
     cost = _cost(cell.variant, (height, width), num_classes, info.channels)
     model = build_model(cell.variant, num_classes=num_classes, in_channels=info.channels).to(device)
-    ema = ModelEmaV3(model, decay=recipe.ema_decay) if recipe.ema_decay else None
-    evaluated = ema.module if ema else model
     epochs = recipe.epochs_for(len(train))
     steps = math.ceil(len(train) / recipe.batch_size)
+    # A span in steps would average over all of a short run and nothing of a long one.
+    span = recipe.ema_span * epochs * steps
+    ema = ModelEmaV3(model, decay=math.exp(-1 / span)) if span else None
+    evaluated = ema.module if ema else model
     optimizer = _optimizer(model, recipe)
     schedule = _schedule(optimizer, recipe, epochs * steps, steps)
     weights = _class_weights(train.labels, num_classes) if recipe.class_weights else None
