@@ -177,7 +177,11 @@ def test_very_long_path_equals_the_geometric_series() -> None:
     inputs = [ones[..., 0], delta, torch.full((1, 1, 1), -rate, dtype=torch.float64), ones, ones]
     inputs += [torch.zeros(1, 1, dtype=torch.float64)] * 2
     results = scan_both_ways(inputs, torch.ones_like(inputs[0]), table, resets)
-    sums = step * (1 - torch.exp(-step * rate * torch.arange(1.0, length + 1, dtype=torch.float64))) / (1 - math.exp(-step * rate))
+    sums = (
+        step
+        * (1 - torch.exp(-step * rate * torch.arange(1.0, length + 1, dtype=torch.float64)))
+        / (1 - math.exp(-step * rate))
+    )
     assert relative_error(results[0].flatten(), sums) < 1e-9
     # x at position t reaches all later positions: the same series, backwards.
     assert relative_error(results[1].flatten(), sums.flip(0)) < 1e-9

@@ -20,6 +20,7 @@ from medmamba_variants.scan.cpu_kernels import (
     visits_of,
 )
 from medmamba_variants.scan.cpu_vectors import (
+    ABREAST,
     Lanes,
     copy_group,
     group_of,
@@ -50,13 +51,13 @@ def _prepare(
     sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Write each step's Δ, Δ·x, dy, two zeros for the gradients of Δ·x and Δ, Δ's slope, and x, for the block at d."""
-    width, group, channels = width_of(lanes), group_of(lanes), sizes.channels
+    width, channels = width_of(lanes), sizes.channels
     mask = present(channels - d, lanes)
     shift, zero = read(bias, chunk.k * channels + d, mask), splat(0.0, work)
     raw, steps, slopes = registers(lanes), registers(lanes), registers(lanes)
-    for start in range(0, chunk.count, group):
+    for start in range(0, chunk.count, ABREAST):
         # Past the chunk's end the last step is repeated; nobody reads what it leaves there.
-        for j in range(group):
+        for j in range(ABREAST):
             row = row_of(chunk, min(start + j, chunk.count - 1)) * sizes.directions + chunk.k
             write(raw, j * width, read(delta, row * channels + d, mask) + shift, None)
             prefetch(ddelta, row * channels + d, 1)
@@ -65,7 +66,7 @@ def _prepare(
             prefetch(delta, row * channels + d, 0)
         put_softplus(steps, raw, lanes)
         put_sigmoid(slopes, raw, lanes)
-        for j in range(group):
+        for j in range(ABREAST):
             row = row_of(chunk, min(start + j, chunk.count - 1))
             u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 7 * (start + j) * width
             write(work, at, step, None)

@@ -19,6 +19,7 @@ from medmamba_variants.scan.cpu_kernels import (
     visits_of,
 )
 from medmamba_variants.scan.cpu_vectors import (
+    ABREAST,
     Lanes,
     group_of,
     past,
@@ -45,20 +46,20 @@ def _prepare(
     sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Write each step's Δ, Δ·x and D·x (plus what y holds from other directions) for the block of channels at d."""
-    width, group, channels = width_of(lanes), group_of(lanes), sizes.channels
+    width, channels = width_of(lanes), sizes.channels
     mask = present(channels - d, lanes)
     skip, shift = read(D, chunk.k * channels + d, mask), read(bias, chunk.k * channels + d, mask)
     steps = registers(lanes)
-    for start in range(0, chunk.count, group):
+    for start in range(0, chunk.count, ABREAST):
         # Past the chunk's end the last step is repeated; nobody reads what it leaves there.
-        for j in range(group):
+        for j in range(ABREAST):
             row = row_of(chunk, min(start + j, chunk.count - 1)) * sizes.directions + chunk.k
             write(steps, j * width, read(delta, row * channels + d, mask) + shift, None)
             # Along a direction rows are far apart, which no hardware foresees.
             row = row_of(following, min(start + j, following.count - 1)) * sizes.directions + following.k
             prefetch(delta, row * channels + d, 0)
         put_softplus(steps, steps, lanes)
-        for j in range(group):
+        for j in range(ABREAST):
             row = row_of(chunk, min(start + j, chunk.count - 1))
             u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 3 * (start + j) * width
             total = skip * u

@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from medmamba_variants.scan.cpu_vectors import FUSED, Vector, full, intrinsic, ir_vector
+from medmamba_variants.scan.cpu_vectors import ABREAST, FUSED, Vector, full, intrinsic, ir_vector
 
 # 2^f on |f| ≤ ½ with value 1 at 0: the least relative error (9.1e-8), from a linear program over 2001 points.
 EXP2_FLOAT32 = (
@@ -131,11 +131,11 @@ def put_exp2(typingctx: Any, target: Any, factor: Any, source: Any, lanes: Any) 
 
 def _elementwise(function: Callable[[ir.IRBuilder, list[ir.Value]], list[ir.Value]]) -> Callable:
     def typed(typingctx: Any, target: Any, source: Any, lanes: Any) -> Any:
-        number, size = lanes.lanes.group, lanes.lanes.element_bytes
+        size = lanes.lanes.element_bytes
 
         def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-            loaded = [builder.load(at, align=size) for at in _neighbours(builder, args[1], source.vector, number)]
-            for result, at in zip(function(builder, loaded), _neighbours(builder, args[0], source.vector, number)):
+            loaded = [builder.load(at, align=size) for at in _neighbours(builder, args[1], source.vector, ABREAST)]
+            for result, at in zip(function(builder, loaded), _neighbours(builder, args[0], source.vector, ABREAST)):
                 builder.store(result, at, align=size)
             return context.get_dummy_value()
 
@@ -146,13 +146,13 @@ def _elementwise(function: Callable[[ir.IRBuilder, list[ir.Value]], list[ir.Valu
 
 @intrinsic
 def put_softplus(typingctx: Any, target: Any, source: Any, lanes: Any) -> Any:
-    """Store softplus(source[j]) to target[j] for as many vectors j as the group has states."""
+    """Store softplus(source[j]) to target[j] for ABREAST vectors j."""
     return _elementwise(_softplus)(typingctx, target, source, lanes)
 
 
 @intrinsic
 def put_sigmoid(typingctx: Any, target: Any, source: Any, lanes: Any) -> Any:
-    """Store 1 / (1 + exp(−source[j])) to target[j] for as many vectors j as the group has states."""
+    """Store 1 / (1 + exp(−source[j])) to target[j] for ABREAST vectors j."""
     return _elementwise(_sigmoid)(typingctx, target, source, lanes)
 
 

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from medmamba_variants.scan.cpu_functions import put_whole, whole
-from medmamba_variants.scan.cpu_vectors import copy_group, group_of, item, put_item
+from medmamba_variants.scan.cpu_vectors import ABREAST, copy_group, group_of, item, put_item
 
-# Long enough to hide the turns between passes, short enough that a pass stays in the first cache. Divisible by every
-# group, so that preparations may run over a chunk's end by less than a group.
+# Long enough to hide the turns between passes, short enough that a pass stays in the first cache. Divisible by ABREAST,
+# so that preparations may run over a chunk's end by less than that.
 CHUNK = 64
 LOG2E, LN2 = math.log2(math.e), math.log(2.0)
 
@@ -76,9 +76,9 @@ def make_plan(table: Any, resets: Any, plan: Any, sizes: Any) -> Any:
                 mark = 0
         put_whole(plan, directions * steps + k, visited)
         if visited > 0:
-            # As even as possible, but a multiple of the largest group.
+            # As even as possible, but a multiple of ABREAST.
             parts = (visited + CHUNK - 1) // CHUNK
-            size = ((visited + parts - 1) // parts + 3) // 4 * 4
+            size = ((visited + parts - 1) // parts + ABREAST - 1) // ABREAST * ABREAST
             for number in range((visited + size - 1) // size):
                 put_whole(plan, entry, k)
                 put_whole(plan, entry + 1, k * steps + number * size)

@@ -23,6 +23,9 @@ from numba.extending import typeof_impl
 
 # A multiplication and an addition may become one fused instruction; nothing else changes, so NaN and infinity survive.
 FUSED = ("contract",)
+# How many vectors the functions of one argument take at once, and how many an array of registers has at least: enough
+# independent work to fill the time in which each instruction waits for the one before.
+ABREAST = 4
 
 # In kernels an intrinsic is called without its first parameter, which a type checker cannot know.
 intrinsic: Any = numba_intrinsic
@@ -210,11 +213,12 @@ def past(typingctx: Any, start: Any, offset: Any) -> Any:
 
 @intrinsic
 def registers(typingctx: Any, lanes: Any) -> Any:
-    """Return the Pointer to one vector per state of the group, on the stack; with constant offsets, registers."""
+    """Return the Pointer to a vector per state of the group, at least ABREAST; with constant offsets, registers."""
     result = Pointer(Vector(lanes.lanes.element, lanes.lanes.count))
+    number = max(lanes.lanes.group, ABREAST)
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
-        slot = cgutils.alloca_once(builder, ir.ArrayType(ir_vector(result.vector), lanes.lanes.group))
+        slot = cgutils.alloca_once(builder, ir.ArrayType(ir_vector(result.vector), number))
         return builder.bitcast(slot, _ir_element(result.vector.element).as_pointer())
 
     return result(lanes), generate
