@@ -11,7 +11,7 @@ READY := .venv/.ready
 
 # The question on built-in images, with three seeds and a short recipe: minutes on two cores.
 study: $(READY)
-	$(BIN)/python -m study.launch search_spaces/split_ratio.yaml --seeds 0,1,2 --set recipe.image_budget=2400 $(ARGS)
+	$(BIN)/python -m study.launch search_spaces/split_ratio.yaml --seeds 0,1,2 --set recipe.image_budget=1600 $(ARGS)
 
 ui: $(READY)
 	$(BIN)/python -m study.ui $(ARGS)
