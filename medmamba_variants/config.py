@@ -374,3 +374,7 @@ PRESETS: dict[str, VariantConfig] = {
     # For 64-pixel images on a CPU: maps of 16, 8, 4 and 2.
     "micro": VariantConfig(depths=(1, 1, 2, 1), dims=(32, 64, 128, 256), d_state=8, odd_maps="pad"),
 }
+
+
+if __name__ == "__main__":
+    print(axis_table(), end="")

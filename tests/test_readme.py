@@ -1,0 +1,62 @@
+"""The README keeps its promises: its table is the code's, its files and commands exist."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medmamba_variants.config import PRESETS, axis_table
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_axis_table_is_the_one_the_code_prints():
+    block = re.search(r"<!-- axes -->\n(.*?)<!-- /axes -->", README, re.DOTALL)
+    assert block
+    assert block.group(1) == axis_table(), "replace it by the output of: python -m medmamba_variants.config"
+
+
+def test_every_file_it_names_exists():
+    names = set(re.findall(r"(?:search_spaces|benchmarks|medmamba_variants|study|analysis|tests)/[\w./-]*\w", README))
+    assert len(names) >= 3
+    assert sorted(name for name in names if not (ROOT / name).exists()) == []
+
+
+def test_every_make_target_it_names_exists():
+    targets = set(re.findall(r"\bmake ([a-z]+)\b", README))
+    makefile = (ROOT / "Makefile").read_text()
+    assert {"study", "test", "ui"} <= targets
+    assert sorted(name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)) == []
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+)", README))))
+def test_every_module_it_runs_can_be_run(module):
+    path = ROOT / module.replace(".", "/")
+    source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    assert 'if __name__ == "__main__"' in source.read_text() or source.name == "__main__.py"
+
+
+def test_every_preset_is_named():
+    assert sorted(name for name in PRESETS if name not in README) == []
+
+
+def test_its_study_can_be_read(tmp_path):
+    yaml_text = re.search(r"```yaml\n(.*?)```", README, re.DOTALL)
+    assert yaml_text
+    phantoms = "[phantom_ct, phantom_mri, phantom_xray]"
+    file = tmp_path / "readme.yaml"
+    file.write_text(yaml_text.group(1).replace("[breastmnist, busi, pneumoniamnist]", phantoms))
+    from study.space import load_study
+
+    study = load_study(file)
+    assert [label for label, _ in study.variants()] == ["baseline", "fusion=attention"]
+
+
+def test_its_python_runs():
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert code
+    out = subprocess.run([sys.executable, "-c", code.group(1)], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert out.returncode == 0, out.stderr
