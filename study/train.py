@@ -38,6 +38,7 @@ EVALUATION_BATCH = 256
 
 Record = dict[str, Any]
 Probabilities = dict[str, np.ndarray]
+Normalise = Callable[[Tensor], Tensor]
 
 
 class NotFiniteError(ArithmeticError):
@@ -50,13 +51,15 @@ def run_cell(
     device: str = "auto",
     threads: int = 1,
     should_stop: Callable[[int, float], bool] | None = None,
+    keep_model: Callable[[nn.Module, Normalise], None] | None = None,
 ) -> tuple[Record, Probabilities]:
     """Train one cell and return its record and the probabilities of its validation and test images.
 
     A fault of any kind becomes a record with status "failed", the message and the traceback; only a keyboard interrupt
     passes. `should_stop(epoch, value)` is asked after each epoch with the selection metric; True ends the cell with
     status "stopped" and without touching the test split. `threads` sets torch's CPU threads: the last bits of a result
-    depend on it, so every executor passes the same number.
+    depend on it, so every executor passes the same number. `keep_model` gets the network that the test metrics are of,
+    and what turns its uint8 images into inputs: a record keeps no weights.
     """
     torch.set_num_threads(threads)
     record = _identity(cell)
@@ -71,7 +74,7 @@ def run_cell(
         # does the caller's state reach the cell nor the cell change the caller's.
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), PeakMemory(where) as memory:
             torch.manual_seed(_stream(cell.seed, 0))
-            outcome = _train(cell, data, where, should_stop)
+            outcome = _train(cell, data, where, should_stop, keep_model)
         probabilities = outcome.probabilities
         record |= outcome.fields | {"peak_bytes": memory.peak_bytes}
     except Exception as error:
@@ -98,7 +101,7 @@ class _Outcome:
 
 
 @dataclass(frozen=True)
-class _Images:
+class Images:
     """One split on the training device: uint8 (n, height, width, channels) and labels (n,)."""
 
     pixels: Tensor
@@ -109,10 +112,14 @@ class _Images:
 
 
 def _train(
-    cell: Cell, data: Dataset, device: torch.device, should_stop: Callable[[int, float], bool] | None
+    cell: Cell,
+    data: Dataset,
+    device: torch.device,
+    should_stop: Callable[[int, float], bool] | None,
+    keep_model: Callable[[nn.Module, Normalise], None] | None,
 ) -> _Outcome:
     recipe, info = cell.recipe, data.info
-    splits = {name: _on_device(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
+    splits = {name: on_device(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
     train = splits["train"]
     height, width = train.pixels.shape[1:3]
     normalise = _Normaliser(train.pixels)
@@ -183,6 +190,8 @@ def _train(
             return _Outcome(fields, {})
 
     evaluated.load_state_dict(best_state)
+    if keep_model is not None:
+        keep_model(evaluated, normalise)
     probabilities: Probabilities = {}
     results: Record = {}
     for split_name, long_name in (("val", "validation"), ("test", "test")):
@@ -219,7 +228,8 @@ class _Normaliser:
         return torch.addcmul(self.offset, pixels.float(), self.scale).permute(0, 3, 1, 2)
 
 
-def _on_device(images: np.ndarray, labels: np.ndarray, recipe: Recipe, device: torch.device) -> _Images:
+def on_device(images: np.ndarray, labels: np.ndarray, recipe: Recipe, device: torch.device) -> Images:
+    """A split as cells train on it: at the recipe's size, on the device."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     size = recipe.size_for((pixels.shape[1], pixels.shape[2]))
     if size != tuple(pixels.shape[1:3]):
@@ -228,7 +238,7 @@ def _on_device(images: np.ndarray, labels: np.ndarray, recipe: Recipe, device: t
             resized = F.interpolate(part.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
             parts.append(resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
         pixels = torch.cat(parts)
-    return _Images(pixels, torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device))
+    return Images(pixels, torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device))
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -277,7 +287,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _logits(
-    model: nn.Module, images: _Images, normalise: _Normaliser, cast: Callable[[], Any]
+    model: nn.Module, images: Images, normalise: Normalise, cast: Callable[[], Any]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     for pixels, labels in zip(
         images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True
@@ -288,7 +298,7 @@ def _logits(
 
 
 def _validate(
-    model: nn.Module, images: _Images, normalise: _Normaliser, num_classes: int, cast: Callable[[], Any]
+    model: nn.Module, images: Images, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
 ) -> tuple[float, dict[str, float]]:
     """Mean cross-entropy and the running metrics of the validation split."""
     metrics = _validation_metrics(num_classes, images.labels.device)
@@ -314,7 +324,7 @@ def _validation_metrics(num_classes: int, device: torch.device) -> MetricCollect
     ).to(device)
 
 
-def _probabilities(model: nn.Module, images: _Images, normalise: _Normaliser, cast: Callable[[], Any]) -> Tensor:
+def _probabilities(model: nn.Module, images: Images, normalise: Normalise, cast: Callable[[], Any]) -> Tensor:
     with _evaluating(model):
         return torch.cat([logits.softmax(dim=1) for logits, _ in _logits(model, images, normalise, cast)])
 
