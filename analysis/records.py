@@ -2,26 +2,25 @@
 
 A ledger is a folder with `records.jsonl` (one record a line; of several lines of one cell the last counts, except that
 a finished cell is never replaced by a later failure), `probabilities/<cell_id>.npz` and `studies/<study_hash>.json`.
-Wherever a folder is asked for, the store that holds the ledger as `ledger/` will do.
+Wherever a folder is asked for, the store that holds the ledger as `ledger/` will do; where only records and predictions
+are read, so will the artifacts that MLflow keeps of the cells (see `analysis.folders`).
 """
 
 import json
-import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
+from analysis.folders import RECORDS, ledger_folder, records_folder
 from analysis.metrics import METRICS
+from analysis.predictions import SPLITS
 
 SCHEMA = 1
 STATUSES = ("done", "failed", "stopped")
-SPLITS = ("validation", "test")
 COSTS = ("params", "macs", "flops")
 
 Record = dict[str, Any]
@@ -69,16 +68,6 @@ PLAIN = (
 )
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """One split's predictions of one cell: probabilities (images, classes), labels, ids and groups, (images,) each."""
-
-    probabilities: np.ndarray
-    labels: np.ndarray
-    ids: np.ndarray
-    groups: np.ndarray | None
-
-
 def validate_record(record: Mapping[str, Any]) -> None:
     """Raises ValueError, one line, where a record departs from the schema; keys that are not named here are free."""
     schema = record.get("schema", SCHEMA)
@@ -108,45 +97,57 @@ def validate_record(record: Mapping[str, Any]) -> None:
             raise ValueError(f"record.{split}.per_class must have {count} rows, one a class, got {_short(rows)}")
 
 
-def ledger_folder(folder: Path | str) -> Path:
-    """The folder that holds records.jsonl: the one given, or its `ledger`. Raises ValueError when neither does."""
-    folder = Path(folder)
-    for candidate in (folder, folder / "ledger"):
-        if (candidate / "records.jsonl").is_file():
-            return candidate
-    found = "a folder without one" if folder.is_dir() else "a file" if folder.exists() else "nothing there"
-    raise ValueError(f"{folder}: must be a ledger (a folder with records.jsonl) or a store that holds one, got {found}")
-
-
 def read_records(folder: Path | str) -> tuple[list[Record], int]:
     """The record that counts for each cell, in the order the cells first appeared, and the number of torn lines (≤ 1).
 
-    A last line that a kill left half-written is counted as torn and left out. Raises ValueError, one line starting with
-    the file, for any other line that is no record, for one that breaks the schema, and when there is no record at all.
+    A last line that a kill left half-written is counted as torn and left out. Of artifacts of one cell, logged for two
+    studies or after a failure, the last to finish counts. Raises ValueError, one line starting with the file, for
+    anything else that is no record, for a record that breaks the schema, and when there is no record at all.
     """
-    path = ledger_folder(folder) / "records.jsonl"
-    *lines, tail = path.read_bytes().split(b"\n")
-    latest: dict[str, tuple[int, Record]] = {}
-    torn = 0
-    for number, line in enumerate([*lines, tail] if tail else lines, start=1):
-        record = _parsed(line)
-        if record is None:
-            if number > len(lines):
-                torn = 1
-                continue
-            raise ValueError(f"{path}: line {number} must be a record, got {_short(line.decode(errors='replace'))}")
-        # Replacing a value keeps the key's place: the order is that of first appearance, the line that of what counts.
+    folder, artifacts = records_folder(folder)
+    found, torn = _artifact_records(artifacts) if artifacts else _lines(folder / RECORDS)
+    latest: dict[str, tuple[str, Record]] = {}
+    for place, record in found:
+        # Replacing a value keeps the key's place: the order is that of first appearance, the place that of what counts.
         earlier = latest.get(record["cell_id"])
         if earlier is None or earlier[1].get("status") != "done" or record.get("status") == "done":
-            latest[record["cell_id"]] = (number, record)
-    if not latest:
-        raise ValueError(f"{path}: must hold at least one record, got {'a half-written one' if torn else 'none'}")
-    for number, record in latest.values():
+            latest[record["cell_id"]] = (place, record)
+    for place, record in latest.values():
         try:
             validate_record(record)
         except ValueError as problem:
-            raise ValueError(f"{path}: line {number}: {problem}") from None
+            raise ValueError(f"{place}: {problem}") from None
     return [record for _, record in latest.values()], torn
+
+
+def _lines(path: Path) -> tuple[list[tuple[str, Record]], int]:
+    """Every record of a ledger, with its place, and the number of torn lines."""
+    found = []
+    torn = 0
+    *lines, tail = path.read_bytes().split(b"\n")
+    for number, line in enumerate([*lines, tail] if tail else lines, start=1):
+        record = _parsed(line)
+        if record is not None:
+            found.append((f"{path}: line {number}", record))
+        elif number > len(lines):
+            torn = 1
+        else:
+            raise ValueError(f"{path}: line {number} must be a record, got {_short(line.decode(errors='replace'))}")
+    if not found:
+        raise ValueError(f"{path}: must hold at least one record, got {'a half-written one' if torn else 'none'}")
+    return found, torn
+
+
+def _artifact_records(paths: list[Path]) -> tuple[list[tuple[str, Record]], int]:
+    """The record of every cell's artifacts, with its file, by the time they were finished; none of them is torn."""
+    found = []
+    for path in paths:
+        text = path.read_bytes()
+        record = _parsed(text)
+        if record is None:
+            raise ValueError(f"{path}: must be a record, got {_short(text.decode(errors='replace'))}")
+        found.append((str(path), record))
+    return sorted(found, key=lambda item: str(item[1].get("finished") or "")), 0
 
 
 def load_manifest(folder: Path | str, study: str) -> dict[str, Any]:
@@ -179,6 +180,7 @@ def load_ledger(
 
     study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in) and
     labels variants as it does: a cell is shared by all studies that ask for it, its record labelled by the first.
+    Artifacts hold no manifest: there a study keeps the cells that it was the first to run.
     cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
     `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
     `missing` (ids that were asked for and have no record), `folder`.
@@ -186,11 +188,13 @@ def load_ledger(
     Raises ValueError, one line, for a missing or empty ledger, when finished cells of one data set name stem from
     different contents or numerics versions (select one), and when two cells are one variant, recipe, data set and seed.
     """
-    folder = ledger_folder(folder)
+    folder, artifacts = records_folder(folder)
     records, torn = read_records(folder)
     labels: dict[str, str] = {}
     wanted = None if cell_ids is None else set(cell_ids)
-    if study is not None:
+    if study is not None and artifacts:
+        records = [r for r in records if study in (r.get("study"), r.get("study_hash"))]
+    elif study is not None:
         manifest = load_manifest(folder, study)
         labels = manifest.get("variants") or {}
         listed = manifest.get("cell_ids")
@@ -204,7 +208,8 @@ def load_ledger(
     if fingerprints is not None:
         records = [r for r in records if r["data_fingerprint"] == fingerprints.get(r["dataset"], r["data_fingerprint"])]
     if not records:
-        raise ValueError(f"{folder / 'records.jsonl'}: must hold a record of what was selected, got none")
+        place = folder if artifacts else folder / RECORDS
+        raise ValueError(f"{place}: must hold a record of what was selected, got none")
     _refuse_mixtures(records, folder)
 
     axes = _axes(records)
@@ -225,30 +230,6 @@ def load_ledger(
         "folder": str(folder),
     }
     return table
-
-
-def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") -> Predictions:
-    """One split's per-image predictions of one cell. Raises ValueError, one line starting with the file."""
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    path = ledger_folder(folder) / "probabilities" / f"{cell_id}.npz"
-    try:
-        # Opened here: np.load leaves its file open when the zip is bad.
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files if name.startswith(f"{split}_")}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: must hold the probabilities of cell {cell_id}, got no such file") from None
-    except (BadZipFile, zlib.error, EOFError, OSError, ValueError) as problem:
-        raise ValueError(f"{path}: must be a whole npz file without pickled objects, got {problem}") from None
-    needed = [f"{split}_{name}" for name in ("probabilities", "labels", "ids")]
-    absent = [name for name in needed if name not in found]
-    if absent:
-        raise ValueError(f"{path}: must hold {', '.join(needed)}, got no {', '.join(absent)}")
-    lengths = {name: len(array) for name, array in found.items()}
-    if len(set(lengths.values())) != 1:
-        raise ValueError(f"{path}: arrays of a split must have one length, got {lengths}")
-    probabilities, labels, ids = (found[name] for name in needed)
-    return Predictions(probabilities, labels, ids, found.get(f"{split}_groups"))
 
 
 def _refuse_mixtures(records: list[Record], folder: Path) -> None:

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from analysis.metrics import METRICS, all_metrics
-from analysis.records import load_ledger, load_manifest, load_probabilities, read_records, validate_record
+from analysis.predictions import load_probabilities
+from analysis.records import load_ledger, load_manifest, read_records, validate_record
 
 CLASSES = ["benign", "malignant", "normal"]
 
