@@ -41,8 +41,7 @@ from medmamba_variants.scan.cpu_vectors import (
 
 def backward_scratch(directions: int, states: int, padded: int, lanes: Lanes) -> int:
     """Return how many floats a thread needs."""
-    floats = (directions + 1) * states * padded + 2 * CHUNK * states
-    return floats + 7 * CHUNK * padded + 2 * CHUNK * lanes.group * (lanes.count + 1)
+    return (directions + 1) * states * padded + CHUNK * (4 * states + (7 + 2 * lanes.group) * lanes.count)
 
 
 @njit(nogil=True)
@@ -196,11 +195,11 @@ def backward_kernel(lanes: Lanes) -> Callable:
         # The gradient that flows back over the chunk's end, per state and channel.
         carried = past(rates, directions * states * padded)
         rows = past(carried, states * padded)
-        work = past(rows, 2 * CHUNK * states)
+        # A chunk's dB and dC, laid out like the rows.
+        sums = past(rows, 2 * CHUNK * states)
+        work = past(sums, 2 * CHUNK * states)
         # Per step and state of the group: decay, state before the step.
-        tape = past(work, 7 * CHUNK * padded)
-        # Per step, the group's dB and dC.
-        sums = past(tape, 2 * CHUNK * group * width)
+        tape = past(work, 7 * CHUNK * width)
         h, a, g, da, zero = registers(lanes), registers(lanes), registers(lanes), registers(lanes), splat(0.0, x)
         chunks = make_plan(table, resets, plan, sizes)
         whole_map = visits_of(plan, directions - 1, sizes) == length
@@ -228,15 +227,12 @@ def backward_kernel(lanes: Lanes) -> Callable:
                             write(carried, n, zero, None)
                         carried_k = k
                     fill_rows(rows, B, C, chunk, sizes, lanes)
-                    for d in range(0, padded, width):
-                        mine = past(work, 7 * d * CHUNK)
-                        _prepare(mine, x, delta, dy, bias, ddelta, chunk, following, d, sizes, lanes)
                     for n in range(0, states, group):
                         for i in range(2 * chunk.count * group):
-                            put_item(sums, i, 0.0)
-                        chunk_rows = past(rows, 2 * n * CHUNK)
-                        for d in range(0, padded, width):
-                            mine = past(work, 7 * d * CHUNK)
+                            put_item(sums, 2 * n * CHUNK + i, 0.0)
+                    for d in range(0, padded, width):
+                        _prepare(work, x, delta, dy, bias, ddelta, chunk, following, d, sizes, lanes)
+                        for n in range(0, states, group):
                             for j in range(group):
                                 write(h, j * width, zero, None)
                                 if chunk.number > 0:
@@ -245,18 +241,19 @@ def backward_kernel(lanes: Lanes) -> Callable:
                                 write(a, j * width, read(rates, (k * states + n + j) * padded + d, None), None)
                                 write(g, j * width, read(carried, (n + j) * padded + d, None), None)
                                 write(da, j * width, read(part, (k * states + n + j) * padded + d, None), None)
-                            _replay(mine, chunk_rows, tape, h, a, chunk, lanes)
-                            _reverse(mine, chunk_rows, sums, tape, h, a, g, da, chunk, lanes)
+                            mine = past(rows, 2 * n * CHUNK)
+                            _replay(work, mine, tape, h, a, chunk, lanes)
+                            _reverse(work, mine, past(sums, 2 * n * CHUNK), tape, h, a, g, da, chunk, lanes)
                             for j in range(group):
                                 write(carried, (n + j) * padded + d, read(g, j * width, None), None)
                                 write(part, (k * states + n + j) * padded + d, read(da, j * width, None), None)
-                        for i in range(chunk.count):
-                            row = (row_of(chunk, i) * directions + k) * states + n
-                            copy_group(dB, row, sums, 2 * i * group, lanes)
-                            copy_group(dC, row, sums, (2 * i + 1) * group, lanes)
-                    add = k < directions - 1 or not whole_map
-                    for d in range(0, padded, width):
-                        _finish(past(work, 7 * d * CHUNK), dx, ddelta, D, part, add, chunk, d, sizes, lanes)
+                        add = k < directions - 1 or not whole_map
+                        _finish(work, dx, ddelta, D, part, add, chunk, d, sizes, lanes)
+                    for i in range(chunk.count):
+                        row = (row_of(chunk, i) * directions + k) * states
+                        for n in range(0, states, group):
+                            copy_group(dB, row + n, sums, 2 * (n * CHUNK + i * group), lanes)
+                            copy_group(dC, row + n, sums, 2 * (n * CHUNK + i * group) + group, lanes)
 
     return scan_backward
 
