@@ -1,0 +1,144 @@
+"""A ledger's table seen data set by data set: means over seeds, and differences paired by seed.
+
+The data set is the unit of every claim in general. Functions here only arrange and average; no number carries an
+uncertainty yet.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+
+Matrix: TypeAlias = pd.DataFrame | np.ndarray | Sequence[Sequence[float]]
+
+
+def is_ledger(table: pd.DataFrame) -> bool:
+    """Whether a frame has one row a cell, as `load_ledger` gives it."""
+    return {"variant_id", "dataset"} <= set(table.columns)
+
+
+def metric_column(table: pd.DataFrame, metric: str) -> str:
+    """The column of a metric: `test.<metric>`, or the column that has the name itself."""
+    for name in (f"test.{metric}", metric):
+        if name in table.columns:
+            return name
+    known = ", ".join(c.removeprefix("test.") for c in table.columns if c.startswith("test.")) or ", ".join(table)
+    raise ValueError(f"metric must be one of {known}, got {metric!r}")
+
+
+def finished_cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The cells that are done and have the metric, with it as the column `value`; the index is renumbered.
+
+    A table without `status` has only finished cells, one without `seed` only seed 0. `attrs["left_out"]` counts what is
+    not kept: nothing is imputed. Raises ValueError when two cells are one variant, data set and seed (two recipes).
+    """
+    if not is_ledger(table):
+        raise ValueError(f"table must have the columns variant_id and dataset, got {', '.join(map(str, table))}")
+    values = table[metric_column(table, metric)].astype(np.float64)
+    usable = np.isfinite(values.to_numpy())
+    if "status" in table:
+        usable &= (table["status"] == "done").to_numpy()
+    cells = table.loc[usable].assign(value=values[usable]).reset_index(drop=True)
+    if "seed" not in cells:
+        cells["seed"] = 0
+    twice = cells[cells.duplicated(["variant_id", "dataset", "seed"])]
+    if len(twice):
+        variant, dataset, seed = twice.iloc[0][["variant_id", "dataset", "seed"]]
+        raise ValueError(
+            f"variant, data set and seed must name one cell, got two of {variant} on {dataset} (seed {seed}); "
+            "select one recipe"
+        )
+    cells.attrs["left_out"] = int((~usable).sum())
+    return cells
+
+
+def dataset_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Means over seeds, (data sets, variants), in the order of first appearance; NaN where no cell has finished."""
+    cells = finished_cells(table, metric)
+    means = cells.pivot_table(index="dataset", columns="variant_id", values="value", aggfunc="mean", sort=False)
+    return means.reindex(index=list(dict.fromkeys(cells["dataset"])), columns=list(dict.fromkeys(cells["variant_id"])))
+
+
+def paired_differences(table: pd.DataFrame, metric: str, baseline: str, against: str) -> pd.DataFrame:
+    """One row a data set: the mean over paired seeds of against − baseline, from the seeds on which both finished.
+
+    Columns: dataset, difference, baseline, against (means over the paired seeds), n_seeds, n_unpaired (cells of either
+    variant without a partner). A data set without a pair has no row and is named in `attrs["left_out"]`; with no pair
+    at all the frame is empty. The sign is that of the metric: above zero is better only where more is better.
+
+    Raises ValueError for a variant that the table does not have.
+    """
+    if not is_ledger(table):
+        raise ValueError(f"table must have the columns variant_id and dataset, got {', '.join(map(str, table))}")
+    variants = list(dict.fromkeys(table["variant_id"]))
+    for variant in (baseline, against):
+        if variant not in variants:
+            raise ValueError(f"variants must be among those of the table ({', '.join(variants)}), got {variant!r}")
+    cells = finished_cells(table[table["variant_id"].isin([baseline, against])], metric)
+    rows, left_out = [], []
+    for dataset, here in cells.groupby("dataset", sort=False):
+        first, second = (here[here["variant_id"] == v].set_index("seed")["value"] for v in (baseline, against))
+        seeds = first.index.intersection(second.index)
+        if len(seeds) == 0:
+            left_out.append(str(dataset))
+            continue
+        means = float(first[seeds].mean()), float(second[seeds].mean())
+        rows.append(
+            {
+                "dataset": dataset,
+                "difference": float((second[seeds] - first[seeds]).mean()),
+                "baseline": means[0],
+                "against": means[1],
+                "n_seeds": len(seeds),
+                "n_unpaired": len(first) + len(second) - 2 * len(seeds),
+            }
+        )
+    columns = ["dataset", "difference", "baseline", "against", "n_seeds", "n_unpaired"]
+    frame = pd.DataFrame(rows, columns=columns)
+    # Data sets on which neither finished are left out, too.
+    absent = set(table.loc[table["variant_id"].isin([baseline, against]), "dataset"]) - set(cells["dataset"])
+    frame.attrs["left_out"] = [*left_out, *sorted(absent)]
+    return frame
+
+
+def paired_seeds(table: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
+    """For each data set the values (seeds, variants) of the seeds on which every variant finished.
+
+    Variants without any finished cell are no part of it; a data set on which the others share no seed has no entry.
+    Raises ValueError when no data set is left.
+    """
+    cells = finished_cells(table, metric)
+    variants = list(dict.fromkeys(cells["variant_id"]))
+    found = {}
+    for dataset, here in cells.groupby("dataset", sort=False):
+        values = here.pivot(index="seed", columns="variant_id", values="value").reindex(columns=variants).dropna()
+        if len(values):
+            found[str(dataset)] = values.sort_index()
+    if not found:
+        raise ValueError(f"variants must share a finished seed on some data set, got none of {len(cells)} cells")
+    return found
+
+
+def as_matrix(table: Matrix, metric: str | None = None) -> tuple[pd.DataFrame, int]:
+    """Values (data sets, variants) of the data sets that are complete, and how many were left out as incomplete.
+
+    table: a ledger's table, whose metric is averaged over seeds, or the values themselves (rows are data sets).
+    Raises ValueError for fewer than two variants, and when no data set is complete.
+    """
+    if isinstance(table, pd.DataFrame) and is_ledger(table):
+        if metric is None:
+            raise ValueError("metric must be named for a table of cells, got none")
+        values = dataset_means(table, metric)
+    else:
+        values = pd.DataFrame(table)
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError) as problem:
+            raise ValueError(f"table must hold numbers, data sets × variants, got {problem}") from None
+    if values.shape[1] < 2:
+        raise ValueError(f"table must have at least two variants (columns), got {values.shape[1]}")
+    complete = values[np.isfinite(values.to_numpy()).all(axis=1)]
+    if len(complete) == 0:
+        raise ValueError(f"table must have a data set that every variant finished, got none of {len(values)}")
+    return complete, len(values) - len(complete)

@@ -1,0 +1,109 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.datasets import as_matrix, dataset_means, finished_cells, metric_column, paired_differences, paired_seeds
+
+
+def make_table(cells):
+    """A ledger's table from (variant, data set, seed, macro_f1) and changes."""
+    rows = []
+    for variant, dataset, seed, value, *changes in cells:
+        row = {"variant_id": variant, "dataset": dataset, "seed": seed, "status": "done", "test.macro_f1": value}
+        rows.append(row | (changes[0] if changes else {}))
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def table():
+    cells = [
+        ("x", "a", 0, 0.5),
+        ("x", "a", 1, 0.6),
+        ("y", "a", 1, 0.7),
+        ("y", "a", 0, 0.65),
+        ("x", "b", 0, 0.8),
+        ("y", "b", 0, 0.7),
+        # No partner: seed 1 of x on b, seed 2 of y on b failed.
+        ("x", "b", 1, 0.99),
+        ("y", "b", 2, 0.1, {"status": "failed"}),
+        # No pair at all on c; nothing finished on d.
+        ("x", "c", 0, 0.9),
+        ("y", "c", 1, 0.8),
+        ("x", "d", 0, math.nan),
+    ]
+    return make_table(cells)
+
+
+def test_differences_are_paired_by_seed_and_averaged_by_data_set(table):
+    pairs = paired_differences(table, "macro_f1", "x", "y")
+    assert pairs["dataset"].tolist() == ["a", "b"]
+    assert pairs["difference"].tolist() == pytest.approx([(0.15 + 0.1) / 2, -0.1])
+    assert pairs["baseline"].tolist() == pytest.approx([0.55, 0.8])
+    assert pairs["against"].tolist() == pytest.approx([0.675, 0.7])
+    assert pairs["n_seeds"].tolist() == [2, 1] and pairs["n_unpaired"].tolist() == [0, 1]
+    assert pairs.attrs["left_out"] == ["c", "d"]
+    swapped = paired_differences(table, "macro_f1", "y", "x")
+    assert swapped["difference"].tolist() == pytest.approx((-pairs["difference"]).tolist())
+
+
+def test_no_pair_at_all_is_an_empty_frame(table):
+    lonely = paired_differences(table[table["dataset"] == "c"], "macro_f1", "x", "y")
+    assert len(lonely) == 0 and lonely.attrs["left_out"] == ["c"] and "difference" in lonely
+
+
+def test_a_variant_against_itself_is_zero(table):
+    assert paired_differences(table, "macro_f1", "x", "x")["difference"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_means_over_seeds(table):
+    means = dataset_means(table, "macro_f1")
+    assert means.loc["a"].tolist() == pytest.approx([0.55, 0.675])
+    assert means.loc["b", "x"] == pytest.approx(0.895) and means.loc["b", "y"] == 0.7
+    assert means.index.tolist() == ["a", "b", "c"] and means.columns.tolist() == ["x", "y"]
+
+
+def test_complete_data_sets_make_the_matrix(table):
+    values, n_incomplete = as_matrix(table[table["seed"] == 0], "macro_f1")
+    assert values.index.tolist() == ["a", "b"] and n_incomplete == 1
+
+
+def test_seeds_that_all_variants_share(table):
+    found = paired_seeds(table, "macro_f1")
+    assert list(found) == ["a", "b"] and found["a"].index.tolist() == [0, 1]
+    # In seed order, though y's came the other way round.
+    assert found["a"]["y"].tolist() == [0.65, 0.7]
+
+
+def test_what_is_not_finished_is_counted(table):
+    cells = finished_cells(table, "macro_f1")
+    assert len(cells) == 9 and cells.attrs["left_out"] == 2
+    assert np.isfinite(cells["value"]).all()
+
+
+def test_a_frame_without_status_and_seed_will_do():
+    plain = pd.DataFrame({"variant_id": ["x", "y"], "dataset": ["a", "a"], "score": [0.1, 0.3]})
+    pairs = paired_differences(plain, "score", "x", "y")
+    assert pairs["difference"].tolist() == pytest.approx([0.2])
+    assert metric_column(plain, "score") == "score"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: paired_differences(t, "macro_f1", "x", "z"), r"those of the table \(x, y\), got 'z'"),
+        (lambda t: paired_differences(t, "accuracy", "x", "y"), "metric must be one of macro_f1, got 'accuracy'"),
+        (lambda t: dataset_means(t.drop(columns="dataset"), "macro_f1"), "the columns variant_id and dataset, got"),
+        (lambda t: finished_cells(pd.concat([t, t]), "macro_f1"), r"got two of x on a \(seed 0\); select one recipe"),
+        (
+            lambda t: paired_seeds(t[t["dataset"] == "c"], "macro_f1"),
+            "share a finished seed on some data set, got none",
+        ),
+        (lambda t: paired_seeds(t[t["status"] == "failed"], "macro_f1"), "got none of 0 cells"),
+    ],
+)
+def test_bad_tables_are_one_line(table, call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call(table)
+    assert "\n" not in str(caught.value)
