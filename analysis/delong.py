@@ -20,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.intervals import Interval
+from analysis.resampling import unit_codes
 
 # AUCs move in steps of at least 1 / (2 · positives · negatives): a smaller standard error than this is rounding.
 SMALLEST_ERROR = 1e-13
@@ -76,7 +77,7 @@ def delong(
     range, no image.
     """
     labels, scores_a, scores_b = _checked(labels, probabilities_a, probabilities_b)
-    codes = group_codes(groups, len(labels))
+    codes = unit_codes(groups, len(labels))
     auc_a, influence_a, missing, single = _influences(labels, scores_a, codes)
     auc_b, influence_b, _, _ = _influences(labels, scores_b, codes)
     over, n, scale = "test images", len(labels), 1.0
@@ -118,19 +119,6 @@ def delong(
         interval_b=interval(auc_b, variance_b, 0.0),
         n_images=len(labels),
     )
-
-
-def group_codes(groups: np.ndarray | None, images: int) -> np.ndarray | None:
-    """Groups as integers 0 … groups − 1, (images,); None where no two images share a group."""
-    if groups is None:
-        return None
-    groups = np.asarray(groups)
-    if groups.shape != (images,):
-        raise ValueError(f"groups must name one group for each of {images} images, got shape {groups.shape}")
-    if groups.dtype.kind not in "iubUS":
-        raise ValueError(f"groups must be integers or strings, got {groups.dtype}")
-    names, codes = np.unique(groups, return_inverse=True)
-    return None if len(names) == images else codes.astype(np.int64)
 
 
 def _checked(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
