@@ -8,6 +8,8 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
     checkpoint_shape(x, A, steps) -> their shape when need_backward is true; looks at shapes and dtypes only
     supports(x) -> whether it can scan tensors of x's device and dtype here
     UNAVAILABLE, if there is such a name: why it can scan nothing here, or None
+    NATIVE_DTYPES, if there is such a name: dtypes of which it takes any mixture as it is; the checkpoints have the
+        state's dtype, y that of x, each gradient that of its tensor
 """
 
 from collections.abc import Iterator
@@ -82,8 +84,15 @@ def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
     return name
 
 
-# A constant for torch.compile, guarded by its arguments: imports cannot be traced.
+def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
+    """Whether a backend takes a mixture of dtypes as it is; all others get one dtype, that of the state."""
+    native: frozenset[torch.dtype] = getattr(load_backend(name), "NATIVE_DTYPES", frozenset())
+    return native.issuperset(dtypes)
+
+
+# Constants for torch.compile, guarded by their arguments: imports cannot be traced.
 torch.compiler.assume_constant_result(_choose)
+torch.compiler.assume_constant_result(takes_as_is)
 
 
 def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:

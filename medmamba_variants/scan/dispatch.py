@@ -110,7 +110,9 @@ def _(
     need_backward: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), x.new_empty(_checkpoint_shape(x, A, table, need_backward, backend))
+    # Checkpoints are states, and a state has float32 at least.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.new_empty(x.shape), x.new_empty(_checkpoint_shape(x, A, table, need_backward, backend), dtype=dtype)
 
 
 @_backward_operator.register_fake

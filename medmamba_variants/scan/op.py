@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.backends import backend_name
+from medmamba_variants.scan.backends import backend_name, takes_as_is
 from medmamba_variants.scan.dispatch import Gradients, contiguous, run_backward, run_forward
 from medmamba_variants.scan.paths import NUMBERED, ScanPath
 
@@ -55,13 +55,16 @@ def ss2d_scan(
         or dtype is not torch.float32
     ):
         inner = _state_dtype(x, delta, A, B, C, D, delta_bias)
-        x, delta, A, B, C = x.to(inner), delta.to(inner), A.to(inner), B.to(inner), C.to(inner)
-        D, delta_bias = D.to(inner), delta_bias.to(inner)
+        name = backend_name(x.device.type, inner)
+        if not takes_as_is(name, dtype, delta.dtype, A.dtype, B.dtype, C.dtype, D.dtype, delta_bias.dtype):
+            x, delta, A, B, C = x.to(inner), delta.to(inner), A.to(inner), B.to(inner), C.to(inner)
+            D, delta_bias = D.to(inner), delta_bias.to(inner)
+    else:
+        name = backend_name(x.device.type, dtype)
     if torch.compiler.is_compiling():
         table, resets = _numbered_path_tensors(path.number, x.device)
     else:
         table, resets = path_tensors(path, x.device)
-    name = backend_name(x.device.type, x.dtype)
     need_backward = torch.is_grad_enabled() and (
         x.requires_grad
         or delta.requires_grad
