@@ -1,0 +1,117 @@
+"""The tests that verdicts rest on, one a level: over data sets, on one data set, of two sets of weights.
+
+Each returns a `Judgement` of against − baseline, with an interval, the p value of no difference, and that of a
+difference beyond the margin (two one-sided tests; 1 where no margin is declared).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from analysis.intervals import Interval
+from analysis.means import t_over_means, tost
+from analysis.paired import bootstrap_difference, delong, two_level_bootstrap
+from analysis.predictions import Pairing
+from analysis.ranks import signed_rank
+
+IN_GENERAL, THIS_DATA_SET, THESE_WEIGHTS = "in general", "this data set", "these weights"
+LEVEL = 0.95
+# Declared for every study: a data set without any difference speaks against one, so it keeps its rank (Pratt 1959).
+ZEROS: Literal["wilcox", "pratt"] = "pratt"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a test says, at the level that it speaks of ("" where nothing could be tested, all numbers NaN then).
+
+    rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1; NaN for a single one.
+    """
+
+    level: str
+    interval: Interval
+    p_value: float
+    equivalence_p: float
+    rank_effect: float
+    test: str
+
+
+def untested(over: str, n: int) -> Judgement:
+    """The judgement of a design that gives none; `over` and `n` say what there was."""
+    return Judgement("", Interval(math.nan, math.nan, LEVEL, over, n), math.nan, math.nan, math.nan, "")
+
+
+def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judgement:
+    """Of paired differences, one a data set, its seeds averaged: the uncertainty over data sets.
+
+    The exact signed-rank test decides on a difference; the interval is Student's for the mean, and two one-sided t
+    tests hold it against the margin. Takes two data sets at least.
+    """
+    mean = t_over_means(differences, level=LEVEL)
+    ranks = signed_rank(differences, zeros=ZEROS)
+    return Judgement(
+        level=IN_GENERAL,
+        interval=mean.interval,
+        p_value=ranks.p_value,
+        equivalence_p=tost(differences, margin).p_value if margin > 0 else 1.0,
+        rank_effect=ranks.effect,
+        test=f"signed-rank test over data-set means ({ranks.method}, zeros by Pratt)",
+    )
+
+
+def on_dataset(
+    metric: str, margin: float, pairing: Pairing | None, *, rng: np.random.Generator | None, draws: int
+) -> Judgement:
+    """Of two variants' predictions on one data set: over seeds and test images, or over test images with one seed.
+
+    Several seeds: the two-level bootstrap, equivalence by its standard error with seeds − 1 degrees of freedom. One
+    seed: DeLong for macro-AUC, else a paired bootstrap, equivalence by the normal distribution. Images that share a
+    group are drawn together. Without predictions, or without rng where something must be drawn, nothing is tested.
+    """
+    if pairing is None:
+        return untested("test images", 0)
+    if pairing.n_seeds > 1:
+        if rng is None:
+            return untested("seeds and test images", pairing.n_seeds)
+        levels = two_level_bootstrap(
+            metric,
+            pairing.labels,
+            pairing.against,
+            pairing.baseline,
+            groups=pairing.groups,
+            rng=rng,
+            draws=draws,
+            level=LEVEL,
+        )
+        df, test = float(pairing.n_seeds - 1), f"two-level bootstrap over {levels.interval.over}"
+        beyond = _beyond(levels.difference, levels.standard_error, margin, df)
+        return Judgement(THIS_DATA_SET, levels.interval, levels.p_value, beyond, math.nan, test)
+    against, baseline = pairing.against[0], pairing.baseline[0]
+    if metric == "macro_auc_ovr":
+        areas = delong(pairing.labels, against, baseline, groups=pairing.groups, level=LEVEL)
+        beyond = _beyond(areas.difference, math.sqrt(areas.variance), margin, math.inf)
+        return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, math.nan, "DeLong's test")
+    if rng is None:
+        return untested("test images", pairing.n_images)
+    drawn = bootstrap_difference(
+        metric, pairing.labels, against, baseline, groups=pairing.groups, rng=rng, draws=draws, level=LEVEL
+    )
+    beyond = _beyond(drawn.difference, drawn.standard_error, margin, math.inf)
+    test = f"paired bootstrap over {drawn.interval.over}"
+    return Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, math.nan, test)
+
+
+def _beyond(difference: float, standard_error: float, margin: float, df: float) -> float:
+    """The larger p of two one-sided tests of a difference against −margin and +margin."""
+    if margin <= 0:
+        return 1.0
+    room = margin - abs(difference)
+    if math.isnan(room) or math.isnan(standard_error):
+        return math.nan
+    if standard_error == 0:
+        # Predictions alike in every draw: certain, as far as these images go.
+        return 0.0 if room > 0 else 1.0
+    return float(stats.t.sf(room / standard_error, df))

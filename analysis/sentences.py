@@ -1,0 +1,133 @@
+"""Verdicts in words: made from the numbers alone, each number with the uncertainty it carries."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from analysis.judgements import IN_GENERAL, THIS_DATA_SET
+from analysis.wording import bounds, counted, listed, metric_name, p_value, percent, signed
+
+if TYPE_CHECKING:
+    from analysis.verdicts import Verdict
+
+CORRECTIONS = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
+
+
+def sentence(verdict: Verdict) -> str:
+    """What came of a contrast and how sure it is, in a few sentences for a reviewer."""
+    if not verdict.level and math.isnan(verdict.estimate):
+        return _joined(
+            [f"{_sides(verdict)} cannot be compared: no seed of any data set has finished for both", _rest(verdict)]
+        )
+    parts = [f"{_claim(verdict)}: {_estimate(verdict)}; {_tests(verdict)}"]
+    if not math.isnan(verdict.cost_ratio):
+        parts.append(f"{verdict.contrast.against_label} takes {_ratio(verdict.cost_ratio)} the MACs")
+    if not math.isnan(verdict.false_claim_probability):
+        parts.append(
+            f"Claiming from these test images that the better mean is better would be false with probability "
+            f"{percent(verdict.false_claim_probability)} (test images drawn anew; seeds and data sets held fixed)"
+        )
+    return _joined([*parts, _rest(verdict)])
+
+
+def line(verdict: Verdict) -> str:
+    """The same in a line: name, outcome, estimate with interval, p values, sizes, cost."""
+    contrast = verdict.contrast
+    outcome = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
+    if math.isnan(verdict.estimate):
+        return f"{contrast.name}: {outcome}; no seed of any data set has finished for both variants"
+    interval = verdict.interval
+    over = f" {bounds(interval, sign=True)} over {interval.over}" if interval.is_defined else ""
+    parts = [f"{contrast.name}: {outcome}; {metric_name(contrast.metric)} {signed(verdict.estimate, 3)}{over}"]
+    if not math.isnan(verdict.p_value):
+        parts.append(f"p {_p(verdict.p_value)}{_adjusted(verdict, verdict.adjusted_p)}")
+    parts.append(_sizes(verdict))
+    if not math.isnan(verdict.cost_ratio):
+        parts.append(f"{_ratio(verdict.cost_ratio)} the MACs")
+    return ", ".join(parts)
+
+
+def _claim(verdict: Verdict) -> str:
+    contrast, metric = verdict.contrast, metric_name(verdict.contrast.metric)
+    where = _where(verdict)
+    baseline, against = contrast.baseline_label, contrast.against_label
+    if verdict.outcome in ("superior", "inferior"):
+        word = "better" if verdict.outcome == "superior" else "worse"
+        return f"{against} is {word} than {baseline} in {metric} {where}"
+    if verdict.outcome == "equivalent":
+        claim = (
+            f"{against} and {baseline} are equivalent in {metric} {where}, within the margin of ±{contrast.margin:g}"
+        )
+        shows = verdict.adjusted_p <= verdict.alpha
+        return f"{claim} (a difference shows, and is too small to count)" if shows else claim
+    return f"Whether {against} or {baseline} is better in {metric} {where} remains open"
+
+
+def _where(verdict: Verdict) -> str:
+    if verdict.level == IN_GENERAL:
+        return "on data sets like these"
+    names = listed([part.dataset for part in verdict.per_dataset])
+    if verdict.level == THIS_DATA_SET:
+        return f"on {names}, which says nothing of other data sets"
+    if verdict.level:
+        return f"for these two sets of weights on {names}, which says nothing of other seeds or data sets"
+    return f"on {names}"
+
+
+def _estimate(verdict: Verdict) -> str:
+    estimate, interval = signed(verdict.estimate), verdict.interval
+    if not interval.is_defined:
+        return f"{estimate} without an interval ({_sizes(verdict)})"
+    how = "t over data-set means" if verdict.level == IN_GENERAL else f"over {interval.over}"
+    return (
+        f"{estimate} {bounds(interval, 4, sign=True)} ({100 * interval.level:g} % interval, {how}; {_sizes(verdict)})"
+    )
+
+
+def _tests(verdict: Verdict) -> str:
+    if math.isnan(verdict.p_value):
+        return "nothing could be tested"
+    parts = [f"{verdict.test}: p {_p(verdict.p_value)}{_adjusted(verdict, verdict.adjusted_p)}"]
+    if verdict.contrast.margin > 0 and not math.isnan(verdict.equivalence_p):
+        beyond = f"a difference beyond ±{verdict.contrast.margin:g}: p {_p(verdict.equivalence_p)}"
+        parts.append(beyond + _adjusted(verdict, verdict.adjusted_equivalence_p))
+    return "; ".join(parts)
+
+
+def _adjusted(verdict: Verdict, p: float) -> str:
+    if verdict.correction == "none" or verdict.family_size == 1 or math.isnan(p):
+        return ""
+    return f" ({p_value(p)} after {CORRECTIONS[verdict.correction]} over {verdict.family_size})"
+
+
+def _sizes(verdict: Verdict) -> str:
+    seeds = {part.n_seeds for part in verdict.per_dataset}
+    shown = counted(min(seeds), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    images = f", {counted(verdict.n_images, 'test image')}" if verdict.n_images else ""
+    return f"{counted(verdict.n_datasets, 'data set')}, {shown}{images}"
+
+
+def _rest(verdict: Verdict) -> str:
+    parts = []
+    if verdict.reasons:
+        parts.append(f"Exploratory: {'; '.join(verdict.reasons)}")
+    parts += [note[:1].upper() + note[1:] for note in verdict.notes]
+    return _joined(parts).removesuffix(".")
+
+
+def _sides(verdict: Verdict) -> str:
+    return f"{verdict.contrast.against_label} and {verdict.contrast.baseline_label}"
+
+
+def _p(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f} ×"
+
+
+def _joined(sentences: list[str]) -> str:
+    return " ".join(f"{text}." for text in sentences if text)

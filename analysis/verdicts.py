@@ -1,0 +1,336 @@
+"""What came of each contrast: superior, inferior, equivalent or inconclusive, at the level that the design carries.
+
+- *In general*, from two data sets on: paired seeds are averaged per data set, the exact signed-rank test takes those
+  means, and two one-sided t tests hold them against the declared margin. The interval is Student's, over data sets.
+- *This data set*: with one, seeds and test images are drawn anew (two-level bootstrap).
+- *These weights*: with one seed on one data set, the test images are (DeLong for macro-AUC, else a paired bootstrap).
+
+No test is chosen by looking at results. Equivalence comes first: differences within the margin count as none, also
+where they show. Every contrast of a declared family counts in its correction, whether it could be tested or not, for
+claims of difference and for claims of equivalence alike, each held at α.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.claims import false_claim_probability
+from analysis.contrasts import Contrast, Declared, as_declared, read_declaration, under_its_hash
+from analysis.datasets import finished_cells
+from analysis.folders import predictions_path
+from analysis.intervals import Interval
+from analysis.judgements import in_general, on_dataset, untested
+from analysis.metrics import LOWER_IS_BETTER
+from analysis.multiplicity import adjust
+from analysis.power import smallest_adjusted_p
+from analysis.predictions import Pairing, paired_predictions
+from analysis.sentences import line, sentence
+from analysis.wording import listed
+
+__all__ = ["Contrast", "DatasetDifference", "Verdict", "decide", "decide_all"]
+
+Outcome = Literal["superior", "inferior", "equivalent", "inconclusive"]
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class DatasetDifference:
+    """against − baseline on one data set, its paired seeds averaged. `interval.over` says what was drawn anew."""
+
+    dataset: str
+    difference: float
+    interval: Interval
+    n_seeds: int
+    n_images: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a contrast. Numbers are NaN where the design, or what is missing, gives none.
+
+    estimate: against − baseline, the mean over data sets of means over seeds; below zero is better for metrics where
+    less is better. level: in general, this data set, these weights, or "" where nothing is paired. p_value: of no
+    difference; equivalence_p: of a difference beyond the margin; adjusted_…: within the family of `family_size`
+    contrasts. n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data sets together.
+    cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets,
+    −1 … 1. false_claim_probability: see `analysis.claims`; over test images only. exploratory: for `reasons`. notes:
+    what else a reader must know.
+    """
+
+    contrast: Contrast
+    outcome: Outcome
+    level: str
+    estimate: float
+    interval: Interval
+    p_value: float
+    adjusted_p: float
+    equivalence_p: float
+    adjusted_equivalence_p: float
+    n_datasets: int
+    n_seeds: int
+    n_images: int
+    cost_ratio: float
+    rank_effect: float
+    false_claim_probability: float
+    test: str
+    exploratory: bool
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    per_dataset: tuple[DatasetDifference, ...]
+    alpha: float
+    correction: str
+    family_size: int
+
+    @property
+    def sentence(self) -> str:
+        """The verdict for a reader, each number with its uncertainty."""
+        return sentence(self)
+
+    @property
+    def line(self) -> str:
+        """The verdict in a line, for a terminal."""
+        return line(self)
+
+
+def decide(
+    table: pd.DataFrame,
+    contrast: Contrast | Mapping[str, Any],
+    *,
+    folder: Path | str | None = None,
+    rng: np.random.Generator | None = None,
+    alpha: float = 0.05,
+    draws: int = DRAWS,
+) -> Verdict:
+    """One contrast's verdict, on its own: p values are not adjusted, for which `decide_all` knows the family.
+
+    table: one row a cell, as `load_ledger` gives it. contrast: a `Contrast`, or a mapping as manifests hold it. folder:
+    where per-image predictions lie, by default the table's. Without rng nothing is resampled: there are then no
+    intervals for single data sets and no probability of a false claim, and with several seeds of one data set, which
+    only a bootstrap can judge, no verdict.
+
+    Raises ValueError, one line, for a metric that the table does not have, two recipes, and images that do not match.
+    """
+    asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
+    declared = under_its_hash(asked, table)
+    declared = replace(declared, declaration=replace(declared.declaration, alpha=alpha, correction="none"))
+    found = _found(table, declared, _Images(folder or table.attrs.get("folder"), rng, draws), ())
+    return _settled(found, found.p_value, found.equivalence_p)
+
+
+def decide_all(
+    table: pd.DataFrame,
+    manifest: Mapping[str, Any],
+    folder: Path | str,
+    *,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+) -> list[Verdict]:
+    """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
+
+    Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
+    `analysis.contrasts.as_declared`). A contrast without a pair of finished cells is inconclusive and says so.
+    Raises ValueError as `decide` does.
+    """
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {type(rng).__name__}")
+    today = read_declaration(manifest)
+    asked = [as_declared(contrast, today, table, folder) for contrast in today.contrasts]
+    images = _Images(folder, rng, draws)
+    # Contrasts of the same variants one after the other: their predictions are read once.
+    order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
+    expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
+    found = {i: _found(table, asked[i], images, expected) for i in order}
+    families: dict[tuple[str | None, str, str], list[int]] = {}
+    for i, declared in enumerate(asked):
+        contrast = declared.contrast
+        families.setdefault((contrast.contrasts_hash, contrast.family, contrast.kind), []).append(i)
+    settled: dict[int, Verdict] = {}
+    for members in families.values():
+        size = found[members[0]].family_size
+        method = asked[members[0]].declaration.correction
+        # A family's contrasts that today's file no longer names count as what could not be tested does.
+        absent = [math.nan] * (size - len(members))
+        differences = adjust([*(found[i].p_value for i in members), *absent], method)
+        equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
+        for i, p, q in zip(members, differences, equivalences):
+            settled[i] = _settled(found[i], p, q)
+    return [settled[i] for i in range(len(asked))]
+
+
+class _Images:
+    """Per-image predictions of pairs of variants, those of the last pair kept, and the draws that use them."""
+
+    def __init__(self, folder: Path | str | None, rng: np.random.Generator | None, draws: int) -> None:
+        self.folder = folder
+        self.rng = rng
+        self.draws = draws
+        self._pair: tuple[str, str] | None = None
+        self._kept: dict[tuple[str, ...], Pairing | None] = {}
+
+    def pairing(self, contrast: Contrast, baseline: Sequence[str], against: Sequence[str]) -> Pairing | None:
+        """The predictions of these cells, None where some are missing. Raises ValueError where images do not match."""
+        if self.folder is None:
+            return None
+        pair = (contrast.baseline, contrast.against)
+        if pair != self._pair:
+            self._pair, self._kept = pair, {}
+        key = (*baseline, *against)
+        if key not in self._kept:
+            whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
+            self._kept[key] = paired_predictions(self.folder, baseline, against) if whole else None
+        return self._kept[key]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The cells of one data set on whose seeds both variants finished, and what their records say."""
+
+    dataset: str
+    difference: float
+    n_seeds: int
+    n_test: int
+    cost_ratio: float
+    baseline_cells: tuple[str, ...]
+    against_cells: tuple[str, ...]
+
+
+def _found(table: pd.DataFrame, declared: Declared, images: _Images, expected: Sequence[tuple[str, int]]) -> Verdict:
+    """The verdict before p values are adjusted: everything but its outcome."""
+    contrast, declaration = declared.contrast, declared.declaration
+    size = declaration.family_size(contrast)
+    pairs, notes = _pairs(table, contrast, expected)
+    notes = [*declared.notes, *notes]
+    pairings = [images.pairing(contrast, here.baseline_cells, here.against_cells) for here in pairs]
+    judgements = [
+        on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=images.draws)
+        for pairing in pairings
+    ]
+    per_dataset = tuple(
+        DatasetDifference(
+            here.dataset,
+            here.difference,
+            judgement.interval,
+            here.n_seeds,
+            pairing.n_images if pairing else here.n_test,
+        )
+        for here, judgement, pairing in zip(pairs, judgements, pairings)
+    )
+    without = [here.dataset for here, pairing in zip(pairs, pairings) if pairing is None]
+    if without:
+        notes.append(f"without per-image predictions: {listed(without)}")
+    whole = [pairing for pairing in pairings if pairing is not None]
+    claim = math.nan
+    if images.rng is not None and len(whole) == len(pairs):
+        claim = false_claim_probability(contrast.metric, whole, rng=images.rng, draws=images.draws)
+    differences = [here.difference for here in pairs]
+    if len(pairs) > 1:
+        judged = in_general(differences, contrast.margin)
+    else:
+        judged = judgements[0] if pairs else untested("data sets", 0)
+    return Verdict(
+        contrast=contrast,
+        outcome="inconclusive",
+        level=judged.level,
+        estimate=float(np.mean(differences)) if pairs else math.nan,
+        interval=judged.interval,
+        p_value=judged.p_value,
+        adjusted_p=judged.p_value,
+        equivalence_p=judged.equivalence_p,
+        adjusted_equivalence_p=judged.equivalence_p,
+        n_datasets=len(pairs),
+        n_seeds=min((here.n_seeds for here in pairs), default=0),
+        n_images=sum(part.n_images for part in per_dataset),
+        cost_ratio=float(np.mean([here.cost_ratio for here in pairs])) if pairs else math.nan,
+        rank_effect=judged.rank_effect,
+        false_claim_probability=claim,
+        test=judged.test,
+        exploratory=bool(declared.reasons),
+        reasons=declared.reasons,
+        notes=tuple(notes),
+        per_dataset=per_dataset,
+        alpha=declaration.alpha,
+        correction=declaration.correction,
+        family_size=size,
+    )
+
+
+def _pairs(
+    table: pd.DataFrame, contrast: Contrast, expected: Sequence[tuple[str, int]]
+) -> tuple[list[_Pairs], list[str]]:
+    """The data sets on which a seed of both variants has finished, and which cells have no partner, in words.
+
+    expected: (data set, seed) of every pair that there should be, beside those that the table knows of.
+    """
+    sides = {"baseline": contrast.baseline, "against": contrast.against}
+    rows = table[table["variant_id"].isin(sides.values())]
+    cells = finished_cells(rows, contrast.metric)
+    for name in ("cost.macs", "n_test", "cell_id"):
+        if name not in cells:
+            cells[name] = "" if name == "cell_id" else math.nan
+    columns = ["dataset", "seed", "value", "cost.macs", "n_test", "cell_id"]
+    first, second = (cells.loc[cells["variant_id"] == v, columns] for v in sides.values())
+    both = first.merge(second, on=["dataset", "seed"], suffixes=("_baseline", "_against"), sort=False)
+    found = []
+    for dataset, here in both.groupby("dataset", sort=False):
+        here = here.sort_values("seed", kind="stable")
+        ratios = here["cost.macs_against"] / here["cost.macs_baseline"]
+        n_test = here["n_test_baseline"].iloc[0]
+        found.append(
+            _Pairs(
+                dataset=str(dataset),
+                difference=float((here["value_against"] - here["value_baseline"]).mean()),
+                n_seeds=len(here),
+                n_test=0 if pd.isna(n_test) else int(n_test),
+                cost_ratio=float(ratios.mean()),
+                baseline_cells=tuple(here["cell_id_baseline"]),
+                against_cells=tuple(here["cell_id_against"]),
+            )
+        )
+    paired = set(zip(both["dataset"], both["seed"]))
+    known = dict.fromkeys([*expected, *zip(rows["dataset"], rows["seed"])])
+    alone: dict[str, list[int]] = {}
+    for dataset, seed in known:
+        if (dataset, seed) not in paired:
+            alone.setdefault(str(dataset), []).append(int(seed))
+    here = {pair.dataset for pair in found}
+    missing: dict[str, list[str]] = {}
+    for name, seeds in alone.items():
+        which = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}"
+        missing.setdefault(which if name in here else "all seeds", []).append(name)
+    shown = "; ".join(f"{which} on {listed(names)}" for which, names in missing.items())
+    return found, [f"without a pair of finished cells: {shown}"] if missing else []
+
+
+def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -> Verdict:
+    """The verdict with its outcome. Claims that the design cannot carry are exploratory."""
+    contrast = found.contrast
+    better = found.estimate * (-1 if contrast.metric in LOWER_IS_BETTER else 1)
+    outcome: Outcome = "inconclusive"
+    if adjusted_equivalence_p <= found.alpha:
+        outcome = "equivalent"
+    elif adjusted_p <= found.alpha and better != 0 and not found.estimate * found.rank_effect < 0:
+        # A mean and a sum of ranks that point to different sides decide nothing.
+        outcome = "superior" if better > 0 else "inferior"
+    reasons = list(found.reasons)
+    if contrast.contrasts_hash is not None and contrast.kind == "confirmatory":
+        reach = smallest_adjusted_p(max(1, found.n_datasets), found.family_size, found.correction)
+        if reach > found.alpha:
+            paired = f"{found.n_datasets} data set{'' if found.n_datasets == 1 else 's'}"
+            reasons.append(
+                f"a claim in general cannot reach α = {found.alpha:g} with {paired} (smallest adjusted p {reach:.3g})"
+            )
+    return replace(
+        found,
+        outcome=outcome,
+        adjusted_p=adjusted_p,
+        adjusted_equivalence_p=adjusted_equivalence_p,
+        exploratory=bool(reasons),
+        reasons=tuple(reasons),
+    )
