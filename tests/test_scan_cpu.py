@@ -60,6 +60,7 @@ def relative_error(result: Tensor, truth: Tensor) -> float:
 CASES = [
     (3, 48, 35, 16, 4, False),
     (2, 20, 70, 4, 3, True),
+    (1, 20, 290, 4, 2, True),
     (2, 20, 40, 3, 2, True),
     (2, 7, 33, 1, 2, False),
     (1, 39, 5, 6, 2, True),
@@ -96,8 +97,15 @@ def set_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("case", CASES, ids=str)
+# Every kind of kernel takes seconds to compile: pairs of states (d_state 2 and 6) are tried in one dtype only.
+WIDE_CASES = [case for case in CASES if case[3] not in (2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [(case, torch.float32) for case in CASES] + [(case, torch.float64) for case in WIDE_CASES],
+    ids=str,
+)
 def test_value_and_gradients_equal_the_loop(case: tuple, dtype: torch.dtype) -> None:
     inputs, dy, table, resets = make_case(case)
     truth = true_scan_both_ways(inputs, dy, table, resets)
@@ -109,7 +117,7 @@ def test_value_and_gradients_equal_the_loop(case: tuple, dtype: torch.dtype) -> 
 
 
 def test_value_is_the_same_without_backward() -> None:
-    inputs, _, table, resets = make_case((2, 20, 150, 4, 3, True))
+    inputs, _, table, resets = make_case((2, 20, 300, 4, 3, True))
     y, checkpoints = cpu.forward(*inputs, table, resets, True)
     y_alone, nothing = cpu.forward(*inputs, table, resets, False)
     assert torch.equal(y, y_alone)
@@ -137,12 +145,17 @@ def test_batch_items_do_not_depend_on_each_other() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("which", range(7), ids=["x", "delta", "A", "B", "C", "D", "delta_bias"])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf], ids=str)
-def test_nan_and_infinity_pass_through(value: float, which: int, dtype: torch.dtype) -> None:
-    # exp(A · Δ) with A = +∞ is no scan; the loop has NaN where the state is still zero.
-    if NAMES[which] == "dA" and value == math.inf:
-        pytest.skip("A is negative")
+@pytest.mark.parametrize(
+    ("which", "value"),
+    # A is negative: exp(Δ · A) with A = +∞ is no scan.
+    [
+        (which, value)
+        for which in range(7)
+        for value in (math.nan, math.inf, -math.inf)
+        if (which, value) != (2, math.inf)
+    ],
+)
+def test_nan_and_infinity_pass_through(which: int, value: float, dtype: torch.dtype) -> None:
     inputs, dy, table, resets = make_case((2, 9, 20, 4, 2, True))
     inputs = [tensor.to(dtype) for tensor in inputs]
     inputs[which].view(-1)[inputs[which].numel() // 2] = value
@@ -187,7 +200,7 @@ def test_very_long_path_equals_the_geometric_series() -> None:
     assert relative_error(results[1].flatten(), sums.flip(0)) < 1e-9
 
 
-@pytest.mark.parametrize("case", [(0, 5, 6, 2, 3), (2, 5, 0, 2, 3), (2, 0, 6, 2, 3), (2, 5, 6, 0, 3), (2, 5, 6, 2, 0)])
+@pytest.mark.parametrize("case", [(0, 5, 6, 4, 3), (2, 5, 0, 4, 3), (2, 0, 6, 4, 3), (2, 5, 6, 0, 3), (2, 5, 6, 4, 0)])
 def test_empty_dimensions(case: tuple) -> None:
     batch, channels, length, states, directions = case
     inputs = make_inputs(batch, channels, length, states, directions)
@@ -201,7 +214,7 @@ def test_empty_dimensions(case: tuple) -> None:
 
 
 def test_path_that_visits_nothing_gives_zeros() -> None:
-    inputs, dy, table, resets = make_case((2, 5, 6, 2, 3, False))
+    inputs, dy, table, resets = make_case((2, 5, 6, 4, 3, False))
     for result in scan_both_ways(inputs, dy, torch.full_like(table, -1), resets):
         assert not result.any()
 
