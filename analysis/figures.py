@@ -1,0 +1,307 @@
+"""Figures of what a study claims: metric against cost, paired differences, ranks. Each returns a Drawing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+
+from analysis.canvas import GREY, INK, WIDTH, Drawing, new_figure, style
+from analysis.metrics import LOWER_IS_BETTER
+from analysis.power import smallest_adjusted_p
+from analysis.ranks import CriticalDifference
+from analysis.standings import Standings
+from analysis.verdicts import Verdict
+from analysis.wording import bounds, counted, listed, metric_name, p_value, quantity, share, shortened, signed
+
+# Square points: the bubble of the largest variant; areas shrink in proportion from there.
+LARGEST_BUBBLE = 620.0
+SMALLEST_BUBBLE = 14.0
+LABELLED = 10
+# Inches, of an average letter at the size of tick labels.
+CHARACTER = 0.066
+# Variants further apart in cost than this are drawn on a logarithmic axis.
+LOG_FROM = 4.0
+
+
+def metric_against_cost(
+    place: Standings,
+    costs: Mapping[str, tuple[float, float]],
+    front: Sequence[str],
+    labels: Mapping[str, str],
+    baseline: str | None,
+    split: str = "test",
+) -> Drawing:
+    """Each variant's mean metric over its MACs, a bubble with the area of its parameters, and the Pareto front.
+
+    costs: (MACs, parameters) by variant id. front: ids of the variants that none other beats in both; drawn filled.
+    """
+    ids = [v for v in place.means if v in costs]
+    macs, means = np.array([costs[v][0] for v in ids]), np.array([place.means[v] for v in ids])
+    most = max(costs[v][1] for v in ids)
+    areas = {v: max(SMALLEST_BUBBLE, LARGEST_BUBBLE * costs[v][1] / most) for v in ids}
+    with style():
+        figure, (axes,) = new_figure(3.4)
+        if macs.max() / macs.min() > LOG_FROM:
+            axes.set_xscale("log")
+        for v, x, y, area in zip(ids, macs, means, areas.values()):
+            interval = place.intervals[v]
+            if interval.is_defined:
+                axes.plot([x, x], [interval.low, interval.high], color=INK, linewidth=0.9, zorder=3)
+                axes.plot([x, x], [interval.low, interval.high], "_", color=INK, markersize=6, zorder=3)
+            face = "#9ecae1" if v in front else "white"
+            axes.scatter(
+                [x], [y], s=area, facecolor=face, edgecolor=INK, linewidth=1.0, zorder=2,
+                hatch="////" if v == baseline else None,
+            )  # fmt: skip
+            axes.plot([x], [y], ".", color=INK, markersize=3, zorder=4)
+        steps = sorted((costs[v][0], place.means[v]) for v in front if v in costs and v in place.means)
+        if len(steps) > 1:
+            axes.step(*zip(*steps), where="post", color=INK, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
+        axes.set_xlabel("MACs for one image (mean over data sets)")
+        axes.set_ylabel(f"{metric_name(place.metric)}, {split}")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(0.18, 0.12)
+        _size_legend(figure, axes, most)
+        named = ids if len(ids) <= LABELLED else [v for v in ids if v in front or v == baseline]
+        _place_labels(
+            figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, {v: shortened(labels[v]) for v in named}
+        )
+    unlabelled = len(ids) - len(named)
+    over = _over_text(place)
+    caption = (
+        f"Mean {metric_name(place.metric)} on {split} over {listed(place.datasets)}. Whiskers: {over} "
+        "A bubble's area is the number of parameters. Filled bubbles, joined by the dashed line, are the Pareto front "
+        "of the means: no other variant has both fewer MACs and a better mean. Hatched: the baseline."
+    )
+    if unlabelled:
+        caption += f" {counted(unlabelled, 'variant')} off the front {'is' if unlabelled == 1 else 'are'} not named."
+    shown = "; ".join(f"{labels[v]}: {share(place.means[v])} at {quantity(costs[v][0])} MACs" for v in named)
+    title = f"{metric_name(place.metric)} against MACs"
+    return Drawing(f"cost_{place.metric}", figure, title, caption, f"Bubble chart. {shown}.")
+
+
+def common_ranges(verdicts: Sequence[Verdict]) -> dict[str, tuple[float, float]]:
+    """The range of differences, with all their intervals and margins, by metric: contrasts of one share an axis."""
+    values: dict[str, list[float]] = {}
+    for verdict in verdicts:
+        here = values.setdefault(verdict.contrast.metric, [0.0])
+        here += [-verdict.contrast.margin, verdict.contrast.margin, verdict.estimate]
+        here += [verdict.interval.low, verdict.interval.high]
+        for row in verdict.per_dataset:
+            here += [row.difference, row.interval.low, row.interval.high]
+    ranges = {}
+    for metric, found in values.items():
+        finite = [value for value in found if math.isfinite(value)]
+        low, high = min(finite), max(finite)
+        room = 0.04 * (high - low) or 0.01
+        ranges[metric] = (low - room, high + room)
+    return ranges
+
+
+def forest(verdict: Verdict, name: str, limits: tuple[float, float]) -> Drawing:
+    """A contrast's paired difference on each data set and over all of them, with intervals and the declared margin."""
+    contrast, rows = verdict.contrast, verdict.per_dataset
+    has_mean = len(rows) > 1 and not math.isnan(verdict.estimate)
+    metric = metric_name(contrast.metric)
+    with style():
+        figure, (axes,) = new_figure(1.05 + 0.21 * (len(rows) + (1.4 if has_mean else 0)))
+        if contrast.margin:
+            axes.axvspan(-contrast.margin, contrast.margin, facecolor="#f2f2f2", edgecolor="none", zorder=0)
+            for edge in (-contrast.margin, contrast.margin):
+                axes.axvline(edge, color=GREY, linewidth=0.7, linestyle=(0, (2, 2)), zorder=1)
+        axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+        for place, row in enumerate(rows):
+            if row.interval.is_defined:
+                axes.plot([row.interval.low, row.interval.high], [place, place], color=INK, linewidth=1.1)
+                axes.plot([row.interval.low, row.interval.high], [place, place], "|", color=INK, markersize=5)
+            axes.plot([row.difference], [place], "s", color=INK, markersize=4)
+        ticks: list[float] = list(range(len(rows)))
+        names = [shortened(row.dataset, 22) for row in rows]
+        if has_mean:
+            low = len(rows) + 0.4
+            axes.axhline(len(rows) - 0.3, color=GREY, linewidth=0.6)
+            if verdict.interval.is_defined:
+                corners_x = [verdict.interval.low, verdict.estimate, verdict.interval.high, verdict.estimate]
+                axes.fill(
+                    corners_x, [low, low - 0.3, low, low + 0.3], facecolor="#9ecae1", edgecolor=INK, linewidth=0.9
+                )
+            else:
+                axes.plot([verdict.estimate], [low], "D", color=INK, markersize=5)
+            ticks, names = [*ticks, low], [*names, "mean over data sets"]
+        axes.set_yticks(ticks, names)
+        axes.set_ylim((ticks[-1] if ticks else 0) + 0.7, -0.7)
+        axes.set_xlim(*limits)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=False))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value, 3)))
+        sides = [
+            f"← {shortened(contrast.baseline_label, 20)} better",
+            f"{shortened(contrast.against_label, 20)} better →",
+        ]
+        if contrast.metric in LOWER_IS_BETTER:
+            sides = [
+                f"← {shortened(contrast.against_label, 20)} better",
+                f"{shortened(contrast.baseline_label, 20)} better →",
+            ]
+        axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
+        for place, row in enumerate(rows):
+            axes.annotate(
+                f"{row.n_seeds} × {row.n_images}", (1.0, place), xycoords=("axes fraction", "data"),
+                xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=INK, annotation_clip=False,
+            )  # fmt: skip
+    overs = {f"{100 * row.interval.level:g} % over {row.interval.over}" for row in rows if row.interval.is_defined}
+    caption = f"{contrast.against_label} minus {contrast.baseline_label}. "
+    caption += f"Lines: {listed(sorted(overs))}. " if overs else "Single data sets carry no interval here. "
+    if has_mean and verdict.interval.is_defined:
+        interval = verdict.interval
+        caption += f"Diamond: {100 * interval.level:g} % over {interval.over}, n = {interval.n}."
+    shown = "; ".join(f"{row.dataset} {signed(row.difference)} {bounds(row.interval, 4, sign=True)}" for row in rows)
+    return Drawing(name, figure, f"{contrast.name}, {metric}", caption.strip(), f"Forest plot. {shown}.")
+
+
+def critical_difference(result: CriticalDifference, labels: Mapping[str, str], metric: str) -> Drawing:
+    """Mean ranks on a line, best at the left; a bar joins variants that no test tells apart (after Demšar 2006)."""
+    mean_ranks = result.mean_ranks
+    ordered = list(mean_ranks)
+    count = len(ordered)
+    texts = {v: shortened(labels[v], 20) for v in ordered}
+    bars = [sorted(mean_ranks[v] for v in group) for group in result.groups]
+    left, right = ordered[: (count + 1) // 2], ordered[(count + 1) // 2 :]
+    depth = 0.45 + 0.28 * len(bars)
+    bottom = depth + 0.55 * max(len(left), len(right))
+    with style():
+        figure, (axes,) = new_figure(0.45 + 0.32 * bottom)
+        axes.set_axis_off()
+        # Names stand outside the ranks on both sides, in the room they need; the ranks have the rest.
+        span = max(count - 1, 1)
+        needs = [CHARACTER * (8 + max((len(texts[v]) for v in side), default=0)) for side in (left, right)]
+        scale = span / (WIDTH - 0.1 - sum(needs))
+        low, high = 1 - needs[0] * scale, count + needs[1] * scale
+        axes.set_xlim(low, high)
+        axes.set_ylim(bottom + 0.2, -1.1)
+        axes.plot([1, count], [0, 0], color=INK, linewidth=1.0)
+        for rank in range(1, count + 1):
+            axes.plot([rank, rank], [0, -0.2], color=INK, linewidth=1.0)
+            axes.text(rank, -0.35, str(rank), ha="center", va="bottom", fontsize=7.5)
+        axes.text(low, -0.35, "mean rank", ha="left", va="bottom", fontsize=7.5)
+        for row, bar in enumerate(bars):
+            y = 0.3 + 0.28 * row
+            axes.plot(bar, [y] * len(bar), "o-", color=INK, linewidth=2.0, markersize=3.6)
+        for side, names, edge, align in (("left", left, low, "left"), ("right", right[::-1], high, "right")):
+            for row, v in enumerate(names):
+                y = depth + 0.55 * (row + 0.5)
+                axes.plot([mean_ranks[v], mean_ranks[v], edge], [0, y, y], color=GREY, linewidth=0.7)
+                words = [texts[v], f"{mean_ranks[v]:.2f}"]
+                text = "  ".join(words if side == "left" else words[::-1])
+                axes.text(edge, y - 0.06, text, ha=align, va="bottom", fontsize=7.5)
+    test = "exact signed-rank tests of all pairs under Holm"
+    if result.difference is not None:
+        test = f"Nemenyi's test, critical difference {result.difference:.2f}"
+    caption = (
+        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, 'data set')}, 1 is best. A line joins "
+        f"variants of which no two differ at α = {result.alpha:g}, dots mark its members ({test})."
+    )
+    least = smallest_adjusted_p(result.n, len(result.pairs), "holm")
+    if result.difference is None and least > result.alpha:
+        caption += (
+            f" On {counted(result.n, 'data set')} the smallest p that {counted(len(result.pairs), 'pair')} can reach "
+            f"is {p_value(least)}: no two variants can differ here, whatever they do."
+        )
+    if result.n_incomplete:
+        caption += f" Left out: {counted(result.n_incomplete, 'data set')} that some variant has not finished."
+    shown = "; ".join(f"{labels[v]} {mean_ranks[v]:.2f}" for v in ordered)
+    title = f"Mean ranks over data sets: {metric_name(metric)}"
+    return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")
+
+
+def _over_text(place: Standings) -> str:
+    """What the whiskers are, as a sentence."""
+    defined = [interval for interval in place.intervals.values() if interval.is_defined]
+    if not defined:
+        return "none, since one seed on one data set carries no interval."
+    low, high = place.seeds
+    seeds = counted(high, "seed") if low == high else f"{low} to {high} seeds"
+    one = defined[0]
+    counts = f"n = {one.n}" if one.over == "seeds" else f"n = {one.n}, {seeds} on each"
+    return f"{100 * one.level:g} % intervals over {one.over} ({counts})."
+
+
+def _size_legend(figure: Figure, axes: Axes, most: float) -> None:
+    """Two or three bubbles of round numbers of parameters, so that areas can be read."""
+    step = 10 ** math.floor(math.log10(max(most, 1.0)))
+    largest = step * max(k for k in (1, 2, 5) if k * step <= max(most, 1.0))
+    for size in (largest, largest / 5):
+        axes.scatter(
+            [], [], s=max(SMALLEST_BUBBLE, LARGEST_BUBBLE * size / most), facecolor="none", edgecolor=GREY,
+            label=f"{quantity(size)} parameters",
+        )  # fmt: skip
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=2, handletextpad=1.2, columnspacing=2.5, borderpad=1.2
+    )
+
+
+def _place_labels(
+    figure: Figure,
+    axes: Axes,
+    place: Standings,
+    steps: Sequence[tuple[float, float]],
+    macs: Mapping[str, float],
+    areas: Mapping[str, float],
+    names: Mapping[str, str],
+) -> None:
+    """Names beside their bubbles, each at the nearest of many places that covers no name, bubble, whisker or edge."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    scale = figure.dpi / 72
+    taken = []
+    for v in macs:
+        # In points: whatever resolution the figure is saved at.
+        x, y = axes.transData.transform((macs[v], place.means[v])) / scale
+        radius = math.sqrt(areas[v]) / 2
+        taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
+        if place.intervals[v].is_defined:
+            ends = [(macs[v], end) for end in (place.intervals[v].low, place.intervals[v].high)]
+            (_, low), (_, high) = axes.transData.transform(ends) / scale
+            taken.append(Bbox.from_extents(x - 3, low, x + 3, high))
+    for (start, height), (end, _) in pairwise(steps):
+        (left, low), (right, _) = axes.transData.transform([(start, height), (end, height)]) / scale
+        taken.append(Bbox.from_extents(left, low - 2, right, low + 2))
+    frame = axes.get_window_extent()
+    for v, name in names.items():
+        x, y = axes.transData.transform((macs[v], place.means[v])) / scale
+        radius = math.sqrt(areas[v]) / 2
+        text = axes.annotate(
+            name, (macs[v], place.means[v]), xytext=(0, 0), textcoords="offset points", fontsize=7.5, zorder=5
+        )
+        box = text.get_window_extent()
+        width, height = box.width / scale, box.height / scale
+        best, least = (0.0, 0.0), math.inf
+        for distance in (4.0, 8.0, 14.0, 22.0, 34.0):
+            for step_x, step_y in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
+                reach = (radius + distance) * (1.0 if 0 in (step_x, step_y) else 0.75)
+                left = x + step_x * reach - width * (1 - step_x) / 2
+                low = y + step_y * reach - height * (1 - step_y) / 2
+                here = Bbox.from_bounds(left, low, width, height)
+                outside = max(0.0, frame.x0 / scale - here.x0) + max(0.0, here.x1 - frame.x1 / scale)
+                outside += max(0.0, frame.y0 / scale - here.y0) + max(0.0, here.y1 - frame.y1 / scale)
+                cost = 50 * outside + distance + sum(_overlap(here, other) for other in taken)
+                if cost < least:
+                    best, least = (left, low), cost
+        text.set_position((best[0] - x, best[1] - y))
+        taken.append(Bbox.from_bounds(*best, width, height))
+
+
+def _overlap(a: Bbox, b: Bbox) -> float:
+    """The area two boxes share, in square points."""
+    width = min(a.x1, b.x1) - max(a.x0, b.x0)
+    height = min(a.y1, b.y1) - max(a.y0, b.y0)
+    return max(0.0, width) * max(0.0, height)
