@@ -1,0 +1,126 @@
+"""How well a network's features separate the classes: numbers in the space of the features, and a picture of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NEIGHBOURS = 5
+PERPLEXITY = 30.0
+
+
+@dataclass(frozen=True)
+class Separation:
+    """Separation of classes among features of test images: numbers of one network on fixed images, no uncertainty.
+
+    silhouette: −1 … 1, the mean over images; NaN with one class. knn_accuracy: of `neighbours` nearest other
+    images, which vote for the class; `majority` is what always naming the commonest class would reach.
+    """
+
+    silhouette: float
+    knn_accuracy: float
+    majority: float
+    neighbours: int
+    n_images: int
+
+
+def separation(
+    features: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None, neighbours: int = NEIGHBOURS
+) -> Separation:
+    """Silhouette and nearest-neighbour accuracy of features (n, channels), in Euclidean distance as they stand.
+
+    Images of one group (a patient) are no neighbours of each other: they would vouch for one another.
+    """
+    features, labels = _checked(features, labels)
+    return Separation(
+        silhouette=silhouette(features, labels),
+        knn_accuracy=knn_accuracy(features, labels, groups=groups, neighbours=neighbours),
+        majority=float(np.bincount(labels).max() / len(labels)),
+        neighbours=neighbours,
+        n_images=len(labels),
+    )
+
+
+def silhouette(features: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of (b − a) / max(a, b): a the mean distance to one's own class, b that to the nearest other class.
+
+    An image that is alone in its class counts 0 (Rousseeuw 1987); NaN with fewer than two classes.
+    """
+    features, labels = _checked(features, labels)
+    _, own = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(own)
+    if len(sizes) < 2:
+        return float("nan")
+    sums = _distances(features) @ np.eye(len(sizes))[own]
+    rows = np.arange(len(own))
+    inside = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
+    means = sums / sizes
+    means[rows, own] = np.inf
+    outside = means.min(1)
+    larger = np.maximum(inside, outside)
+    values = np.where(larger > 0, (outside - inside) / np.where(larger > 0, larger, 1), 0.0)
+    return float(np.where(sizes[own] > 1, values, 0.0).mean())
+
+
+def knn_accuracy(
+    features: np.ndarray, labels: np.ndarray, *, groups: np.ndarray | None = None, neighbours: int = NEIGHBOURS
+) -> float:
+    """The share of images whose `neighbours` nearest others name its class by majority, the image itself left out.
+
+    Images of the same group are left out too. Of classes with equally many votes the one with the nearest image wins.
+    Raises ValueError where an image has fewer others than that.
+    """
+    features, labels = _checked(features, labels)
+    distances = _distances(features)
+    keys = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    distances[keys[:, None] == keys[None, :]] = np.inf
+    fewest = int(np.isfinite(distances).sum(1).min())
+    if not 1 <= neighbours <= fewest:
+        raise ValueError(f"neighbours must be between 1 and {fewest}, the images of other groups, got {neighbours}")
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :neighbours]
+    votes = np.zeros((len(labels), int(labels.max()) + 1))
+    for rank in range(neighbours):
+        # A nearer image counts a little more, less in sum than one vote.
+        votes[np.arange(len(labels)), labels[nearest[:, rank]]] += 1 + 2.0 ** -(rank + 2)
+    return float((votes.argmax(1) == labels).mean())
+
+
+def tsne(features: np.ndarray, *, rng: np.random.Generator, perplexity: float = PERPLEXITY) -> np.ndarray:
+    """A t-SNE picture (n, 2) of features (n, channels): who is near whom; distances and gaps in it mean nothing.
+
+    The perplexity is lowered to a third of the images where they are few. Raises ValueError for fewer than five.
+    """
+    # Takes a second to import, and most readers of records never ask.
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    values = np.asarray(features, dtype=np.float64)
+    if len(values) < 5:
+        raise ValueError(f"features must be of at least 5 images, got {len(values)}")
+    chosen = min(perplexity, (len(values) - 1) / 3)
+    # From random places: the usual start from principal components divides by zero where features are constant.
+    picture = TSNE(perplexity=chosen, init="random", learning_rate="auto", random_state=int(rng.integers(2**31)))
+    # Its threads spin while they wait: on a busy machine a second of work takes a minute.
+    with threadpool_limits(1):
+        return np.asarray(picture.fit_transform(values))
+
+
+def _distances(features: np.ndarray) -> np.ndarray:
+    """Euclidean distances (n, n) with zeros on the diagonal."""
+    squares = (features**2).sum(1)
+    squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
+    # Rounding may leave a distance of nearly equal images below zero.
+    distances = np.sqrt(np.maximum(squared, 0))
+    np.fill_diagonal(distances, 0)
+    return distances
+
+
+def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, classes = np.asarray(features, dtype=np.float64), np.asarray(labels)
+    if values.ndim != 2 or len(values) != len(classes) or len(values) == 0:
+        raise ValueError(
+            f"features must be (images, channels), one row a label, got {values.shape} and {classes.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("features must be finite, got NaN or infinity")
+    # Centred, so that products of large nearly equal numbers do not eat the small distances.
+    return values - values.mean(0), classes
