@@ -1,0 +1,143 @@
+"""Explains a cell: python -m study.explain FILE --variant LABEL --dataset NAME --seed N.
+
+Records keep no weights, so the cell is trained again, which on the same machine gives the same network bit for bit;
+what came of it is compared with the record. Then the network's maps, features, receptive fields and curves go into one
+file, which `python -m analysis.explanations` reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.launch import DEFAULT_STORE, Parser
+
+if TYPE_CHECKING:
+    from medmamba_variants.config import VariantConfig
+    from study.definition import Study
+    from study.ledger import Ledger
+
+IMAGES = 512
+STEPS = 20
+SPLITS = ("test", "val")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 2 for errors of the user's making, which are one line on standard error."""
+    options = parser().parse_args(arguments)
+    try:
+        print("\n".join(_run(options)))
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = Parser(
+        prog="python -m study.explain",
+        description="Train a cell again and keep what its network looks at: Grad-CAM maps, features, receptive fields, "
+        "deletion and insertion curves.",
+        allow_abbrev=False,
+    )
+    made.add_argument("file", metavar="FILE", type=Path, help="the study, such as search_spaces/split_ratio.yaml")
+    what = made.add_argument_group("which cell")
+    what.add_argument("--variant", metavar="LABEL", required=True, help="as the study's tables call it, or its id")
+    what.add_argument("--dataset", metavar="NAME", required=True, help="name of a data set")
+    what.add_argument("--seed", type=int, required=True, metavar="N", help="training seed")
+    what.add_argument("--data-root", metavar="DIR", help="folder of data sets, such as NAME.npz")
+    what.add_argument(
+        "--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help="as the cell was launched with"
+    )
+    how = made.add_argument_group("what of it")
+    how.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="default: test")
+    how.add_argument("--images", type=_whole, default=IMAGES, metavar="N", help=f"at most so many (default: {IMAGES})")
+    how.add_argument("--steps", type=_whole, default=STEPS, metavar="N", help=f"of the curves (default: {STEPS})")
+    how.add_argument("--predicted", action="store_true", help="maps for the predicted classes, not the labelled ones")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    how.add_argument("--threads", type=_whole, default=1, metavar="N", help="CPU threads, as at launch (default: 1)")
+    keep = made.add_argument_group("where")
+    keep.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
+    keep.add_argument("--out", type=Path, metavar="DIR", help="default: explanations in the store")
+    return made
+
+
+def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, VariantConfig]:
+    """Label and variant by label or id, from the study's grid, else (a search) from the records."""
+    from medmamba_variants.config import VariantConfig
+
+    known = dict(study.variants())
+    if not study.is_grid:
+        for record in ledger.records().values():
+            if record.get("study") == study.name:
+                variant = VariantConfig.from_dict(record["variant"])
+                known.setdefault(study.label(variant), variant)
+    for label, variant in known.items():
+        if name in (label, variant.variant_id):
+            return label, variant
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none in this store'}"
+    raise ValueError(f"{study.path}: --variant must be a variant of the study, got {name!r}; {hint}")
+
+
+def _run(options: argparse.Namespace) -> list[str]:
+    from analysis.explanations import describe, load_explanations
+    from study.cells import Cell
+    from study.explanation import Options, compared, explain_cell, write
+    from study.ledger import Ledger
+    from study.plan import read_inputs
+    from study.space import load_study
+
+    study = load_study(
+        options.file,
+        datasets=options.dataset,
+        data_root=options.data_root,
+        seeds=str(options.seed),
+        settings=dict(options.set),
+    )
+    store = options.store.absolute()
+    ledger = Ledger(store / "ledger")
+    label, variant = find_variant(study, options.variant, ledger)
+    cell = Cell(variant, study.recipe, read_inputs(study).refs[options.dataset], options.seed)
+    chosen = Options(
+        split=options.split,
+        images=options.images,
+        steps=options.steps,
+        predicted=options.predicted,
+        device=options.device,
+        threads=options.threads,
+    )
+    explanation = explain_cell(cell, chosen)
+    path = (options.out or store / "explanations").absolute() / f"{cell.cell_id}.npz"
+    write(path, explanation.arrays, {"study": study.name, "variant_label": label, **explanation.about})
+    return [
+        compared(ledger, cell, explanation.probabilities),
+        *describe(load_explanations(path)),
+        f"file    {path}",
+        f"look    python -m analysis.explanations {path}",
+    ]
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got {text!r}")
+    return key, value
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
