@@ -1,4 +1,4 @@
-"""Compiled inner loops of resampled AUCs: counting draws, and rank sums under integer weights.
+"""Compiled inner loops of resampled metrics: counting draws, sums of rows, and rank sums under integer weights.
 
 A draw is a vector of counts. 32 draws lie side by side (*lanes*), so that one step along a sorted list of scores is one
 vector instruction for all of them. Everything is an integer: the sums are exact, whatever their order.
@@ -23,6 +23,14 @@ def _count_rows(indices, rows, counts):
     for lane in range(indices.shape[0]):
         for draw in range(indices.shape[1]):
             counts[rows[indices[lane, draw]], lane] += 1
+
+
+def _add_rows(counts, rows, columns, times, sums):
+    sums[:] = 0
+    for entry in range(len(rows)):
+        added, total, factor = counts[rows[entry]], sums[columns[entry]], times[entry]
+        for lane in range(LANES):
+            total[lane] += factor * np.int64(added[lane])
 
 
 def _rank_sums(weights, steps, kinds, ends, twice, positives, negatives):
@@ -63,6 +71,9 @@ def _compiled(function: Any) -> Any:
 
 # counts (rows, lanes), set to how often each row was drawn; indices (lanes, draws) of units; rows: the row of a unit.
 count_rows = _compiled(_count_rows)
+# sums (columns, lanes) int64, set to the product of counts (rows, lanes) with a sparse matrix given by its entries. No
+# BLAS: products this small would wake all its threads to wait for each other.
+add_rows = _compiled(_add_rows)
 # weights (rows, lanes); steps, kinds: programs one after the other, ending at `ends`; out, (programs, lanes) int64:
 # twice the sum over pairs of weights where the positive is above (half where equal), and both sides' total weights.
 rank_sums = _compiled(_rank_sums)

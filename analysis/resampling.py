@@ -71,8 +71,9 @@ def resampled_values(metric: Metric, labels: np.ndarray, models: np.ndarray, cod
     if metric == "macro_auc_ovr":
         units = len(labels) if codes is None else int(codes.max()) + 1
         rows = np.arange(len(labels)) if codes is None else codes
-        areas = _Areas(labels, models, np.broadcast_to(rows, models.shape[:2]), units)
-        return lambda indices: areas.values(_counts(indices, np.arange(units), units))
+        areas = _Areas(labels, models, np.broadcast_to(rows, models.shape[:2]))
+        own = np.arange(units)
+        return lambda indices: areas.values(_counts(indices, own, units), len(indices))
     if isinstance(metric, str) and metric in TABLE_METRICS:
         return _resampled_tables(TABLE_METRICS[metric], labels, models, codes)
     function = metric_function(metric)
@@ -98,8 +99,8 @@ def swapped_values(
         # Both models' scores in one sorted list; a swap chooses whose score an image shows.
         pooled = np.concatenate([a, b])
         places = np.stack([np.concatenate([rows, rows + units]), np.concatenate([rows + units, rows])])
-        areas = _Areas(np.tile(labels, 2), np.stack([pooled, pooled]), places, 2 * units)
-        return lambda swaps: areas.values(np.concatenate([~swaps, swaps], axis=1).T.astype(np.uint16))
+        areas = _Areas(np.tile(labels, 2), np.stack([pooled, pooled]), places)
+        return lambda swaps: areas.values(_lanes(np.concatenate([~swaps, swaps], axis=1)), len(swaps))
     if isinstance(metric, str) and metric in TABLE_METRICS:
         return _swapped_tables(TABLE_METRICS[metric], labels, a, b, rows)
     function = metric_function(metric)
@@ -154,53 +155,69 @@ TABLE_METRICS: dict[str, TableMetric] = {
 
 
 def _resampled_tables(metric: TableMetric, labels: np.ndarray, models: np.ndarray, codes: np.ndarray | None) -> Values:
-    classes = models.shape[2]
     predicted = models.argmax(axis=2)
     if codes is None:
         # Images in one cell of the joint table are alike: what is drawn is counted per cell.
         cells, rows = np.unique(np.stack([labels, *predicted], axis=1), axis=0, return_inverse=True)
         rows = rows.reshape(-1)
-        sums = _sums(cells[:, 0], cells[:, 1:].T, classes, np.arange(len(cells)))
+        tables = _Tables(cells[:, 0], cells[:, 1:].T, models.shape[2], np.arange(len(cells)))
     else:
-        sums = _sums(labels, predicted, classes, codes)
-        rows = np.arange(len(sums))
+        tables = _Tables(labels, predicted, models.shape[2], codes)
+        rows = np.arange(int(codes.max()) + 1)
+    n_rows = int(rows.max()) + 1
 
     def values(indices: np.ndarray) -> np.ndarray:
-        counts = _counts(indices, rows, len(sums)).astype(np.float64)
-        drawn = (counts.T @ sums).reshape(len(indices), -1, classes)
-        hits, predictions = drawn[:, 1::2], drawn[:, 2::2]
-        return metric(hits, drawn[:, :1], predictions)
+        true, hits, predictions = tables.sums(_counts(indices, rows, n_rows), len(indices))
+        return metric(hits, true, predictions)
 
     return values
-
-
-def _sums(labels: np.ndarray, predicted: np.ndarray, classes: int, rows: np.ndarray) -> np.ndarray:
-    """What each row adds: (rows, classes · (1 + 2 · models)), true counts, then each model's hits and predictions."""
-    onehot = np.eye(classes)
-    columns = [onehot[labels]]
-    for choice in predicted:
-        columns += [onehot[labels] * (choice == labels)[:, None], onehot[choice]]
-    sums = np.zeros((int(rows.max()) + 1, classes * len(columns)))
-    np.add.at(sums, rows, np.concatenate(columns, axis=1))
-    return sums
 
 
 def _swapped_tables(metric: TableMetric, labels: np.ndarray, a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> Values:
-    classes = a.shape[1]
     predicted = np.stack([a.argmax(axis=1), b.argmax(axis=1)])
-    sums = _sums(labels, predicted, classes, rows)
-    true, of_a, of_b = sums[:, :classes], sums[:, classes : 3 * classes], sums[:, 3 * classes :]
-    # A swap moves a unit's hits and predictions from one model to the other; units where both agree move nothing.
-    moving = np.flatnonzero((of_a != of_b).any(axis=1))
-    change = (of_b - of_a)[moving]
-    total_a, total_b, total_true = of_a.sum(axis=0), of_b.sum(axis=0), true.sum(axis=0)
+    # A swap moves an image's hit and prediction from one model to the other; where both agree it moves nothing.
+    differ = predicted[0] != predicted[1]
+    moving, places = np.unique(rows[differ], return_inverse=True)
+    tables = _Tables(labels[differ], predicted[:, differ], a.shape[1], places)
+    true, hits, predictions = _Tables(labels, predicted, a.shape[1], np.zeros_like(labels)).sums(
+        np.ones((1, LANES), np.uint16), 1
+    )
 
     def values(swaps: np.ndarray) -> np.ndarray:
-        moved = swaps[:, moving].astype(np.float64) @ change
-        both = np.stack([total_a + moved, total_b - moved], axis=1)
-        return metric(both[..., :classes], total_true, both[..., classes:])
+        _, moved_hits, moved = tables.sums(_lanes(swaps[:, moving]), len(swaps))
+        return metric(hits + moved_hits[:, ::-1] - moved_hits, true, predictions + moved[:, ::-1] - moved)
 
     return values
+
+
+class _Tables:
+    """Sums of confusion tables over rows (cells, images or groups) that carry integer weights.
+
+    labels (items,), predicted (models, items), rows (items,): where an item's weight stands.
+    """
+
+    def __init__(self, labels: np.ndarray, predicted: np.ndarray, classes: int, rows: np.ndarray) -> None:
+        self.models, self.classes = len(predicted), classes
+        # Columns: true counts, then hits and predictions of each model.
+        n_columns = (1 + 2 * self.models) * classes
+        starts = rows * n_columns
+        entries = [starts + labels]
+        for model, choice in enumerate(predicted):
+            first = (1 + 2 * model) * classes
+            hit = choice == labels
+            entries += [(starts + first + labels)[hit], starts + first + classes + choice]
+        places, times = np.unique(np.concatenate(entries), return_counts=True)
+        self.rows, self.columns = (side.astype(np.int32) for side in np.divmod(places, n_columns))
+        self.times = times.astype(np.int64)
+        self.totals = np.zeros((n_columns, LANES), dtype=np.int64)
+
+    def sums(self, weights: np.ndarray, lanes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """True counts (lanes, 1, classes), hits and predictions (lanes, models, classes) of weights (rows, LANES)."""
+        from analysis.rank_kernels import add_rows
+
+        add_rows(weights, self.rows, self.columns, self.times, self.totals)
+        sums = self.totals.T[:lanes].astype(np.float64, order="C").reshape(lanes, -1, self.classes)
+        return sums[:, :1], sums[:, 1::2], sums[:, 2::2]
 
 
 class _Areas:
@@ -209,7 +226,7 @@ class _Areas:
     labels (items,), scores (models, items, classes), rows (models, items): where an item's weight stands.
     """
 
-    def __init__(self, labels: np.ndarray, scores: np.ndarray, rows: np.ndarray, n_rows: int) -> None:
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, rows: np.ndarray) -> None:
         self.models = len(scores)
         classes = scores.shape[2]
         # Two classes have one ranking, that of class 1; a class that is never, or always, true has none.
@@ -223,21 +240,15 @@ class _Areas:
         self.kinds = np.concatenate([kinds for _, kinds in programs] or [np.empty(0, np.uint8)])
         self.ends = np.cumsum([len(steps) for steps, _ in programs], dtype=np.int64)
         self.twice, self.positives, self.negatives = np.zeros((3, len(programs), LANES), dtype=np.int64)
-        self.n_rows = n_rows
 
-    def values(self, weights: np.ndarray) -> np.ndarray:
-        """Macro-AUC (lanes, models) under weights (rows, lanes); NaN where no class has both sides."""
+    def values(self, weights: np.ndarray, lanes: int) -> np.ndarray:
+        """Macro-AUC (lanes, models) under weights (rows, LANES); NaN where no class has both sides."""
         # Late: importing numba takes half a second, which --help should not pay.
         from analysis.rank_kernels import rank_sums
 
-        lanes = weights.shape[1]
         if not self.classes:
             return np.full((lanes, self.models), np.nan)
-        full = np.zeros((self.n_rows, LANES), weights.dtype) if lanes < LANES else weights
-        full[:, :lanes] = weights
-        rank_sums(
-            np.ascontiguousarray(full), self.steps, self.kinds, self.ends, self.twice, self.positives, self.negatives
-        )
+        rank_sums(weights, self.steps, self.kinds, self.ends, self.twice, self.positives, self.negatives)
         areas = _ratio(self.twice, 2 * self.positives * self.negatives)
         return _row_means(np.ascontiguousarray(areas.T[:lanes]).reshape(lanes, self.models, len(self.classes)))
 
@@ -261,13 +272,20 @@ def _program(scores: np.ndarray, positive: np.ndarray, rows: np.ndarray) -> tupl
 
 
 def _counts(indices: np.ndarray, rows: np.ndarray, n_rows: int) -> np.ndarray:
-    """How often each row was drawn, (rows, lanes), from indices (lanes, units) and the row of each unit."""
+    """How often each row was drawn, (rows, LANES), from indices (lanes, units) and the row of each unit."""
     from analysis.rank_kernels import count_rows
 
     # A row is drawn at most as often as there are draws in a lane.
-    counts = np.empty((n_rows, len(indices)), np.uint16 if indices.shape[1] < 1 << 16 else np.uint32)
+    counts = np.empty((n_rows, LANES), np.uint16 if indices.shape[1] < 1 << 16 else np.uint32)
     count_rows(indices, rows, counts)
     return counts
+
+
+def _lanes(swaps: np.ndarray) -> np.ndarray:
+    """Swaps (lanes, rows) as weights (rows, LANES)."""
+    weights = np.zeros((swaps.shape[1], LANES), np.uint16)
+    weights[:, : len(swaps)] = swaps.T
+    return weights
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
