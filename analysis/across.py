@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.effects import cliffs_delta, dz, iqm, p_superior, performance_profile
 from analysis.intervals import Interval
 from analysis.means import sign_flip, t_interval, t_over_means, tost
+from analysis.mixed import mixed_model
 from analysis.multiplicity import adjust
 from analysis.ranks import critical_difference, friedman, hodges_lehmann, signed_rank
 
@@ -23,6 +24,7 @@ __all__ = [
     "friedman",
     "hodges_lehmann",
     "iqm",
+    "mixed_model",
     "p_superior",
     "performance_profile",
     "sign_flip",
