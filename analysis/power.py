@@ -1,12 +1,23 @@
-"""What a design can show before it runs: smallest reachable p values, detectable effects, data sets needed.
+"""What a design can show before it runs: smallest reachable p, detectable difference, data sets and seeds needed.
 
 The unit is the data set: each gives one paired difference, its seeds averaged. The uncertainty is that over data sets.
+How far paired differences spread comes from a pilot's cells (`pilot_spread`) or is put down by hand (`Spread`).
 """
 
+from __future__ import annotations
+
 import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CORRECTIONS = ("holm", "bh", "none")
 MOST_DATASETS = 100_000
+# Beyond, two data sets have all the power there is.
+HUGE_EFFECT = 1000.0
 
 
 def smallest_p_signed_rank(n_datasets: int) -> float:
@@ -89,6 +100,152 @@ def datasets_needed(
         middle = (low + high) // 2
         low, high = (low, middle) if paired_t_power(effect, middle, level) >= power else (middle, high)
     return high
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations of one cell's metric, without what paired variants share (data set and seed).
+
+    dataset_variant: how differently variants suit data sets; more seeds do not shrink it. residual: from training to
+    training. The rest says what a pilot's estimate stands on: n_datasets, n_variants, n_seeds (most on one data set),
+    all 0 where put down by hand; separated is False where one seed left both in dataset_variant.
+    """
+
+    dataset_variant: float
+    residual: float
+    n_datasets: int = 0
+    n_variants: int = 0
+    n_seeds: int = 0
+    separated: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("dataset_variant", "residual"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+    def of_difference(self, n_seeds: int) -> float:
+        """Standard deviation over data sets of the difference between two variants, means over n paired seeds."""
+        _at_least("n_seeds", n_seeds, 1)
+        return math.sqrt(2 * (self.dataset_variant**2 + self.residual**2 / n_seeds))
+
+
+def pilot_spread(table: pd.DataFrame, metric: str, *, variants: list[str] | None = None) -> Spread:
+    """The spread of a metric in a pilot's finished cells, by moments of all paired differences between variants.
+
+    On each data set two variants' differences vary over their common seeds (twice the residual variance); their means
+    vary over data sets by that, divided by the seeds, and by twice the variance of data set × variant, which is 0 where
+    the former explains it all. Every pair of variants with two data sets weighs by its degrees of freedom. With one
+    seed everywhere the two cannot be told apart: all is taken for data set × variant, so that a plan does not hope for
+    more seeds. Raises ValueError when no two variants share two data sets.
+    """
+    from analysis.datasets import finished_cells
+
+    cells = finished_cells(table, metric)
+    if variants is not None:
+        absent = [variant for variant in variants if variant not in set(cells["variant_id"])]
+        if absent:
+            raise ValueError(f"variants must have a finished cell, got none of {', '.join(absent)}")
+        cells = cells[cells["variant_id"].isin(variants)]
+    values = cells.pivot(index=["dataset", "seed"], columns="variant_id", values="value")
+    within, within_df, between, between_df, expected = 0.0, 0, 0.0, 0, 0.0
+    datasets: set[str] = set()
+    for first, second in combinations(values.columns, 2):
+        differences = (values[second] - values[first]).dropna().groupby(level="dataset")
+        means, counts = differences.mean(), differences.size()
+        if len(means) < 2:
+            continue
+        datasets |= set(means.index)
+        within += float((differences.var(ddof=0) * counts).sum())
+        within_df += int((counts - 1).sum())
+        between += float(means.var(ddof=1)) * (len(means) - 1)
+        between_df += len(means) - 1
+        expected += float((1 / counts).mean()) * (len(means) - 1)
+    if between_df == 0:
+        raise ValueError(
+            f"table must have two variants that share two data sets, got {len(values.columns)} variants on "
+            f"{cells['dataset'].nunique()} data sets"
+        )
+    separated = within_df > 0
+    residual = within / within_df / 2 if separated else 0.0
+    interaction = max(0.0, between / between_df / 2 - residual * expected / between_df)
+    return Spread(
+        dataset_variant=math.sqrt(interaction),
+        residual=math.sqrt(residual),
+        n_datasets=len(datasets),
+        n_variants=len(values.columns),
+        n_seeds=int(values.notna().any(axis=1).groupby(level="dataset").sum().max()),
+        separated=separated,
+    )
+
+
+def detectable_difference(
+    spread: Spread,
+    n_datasets: int,
+    n_seeds: int,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    family_size: int = 1,
+    correction: str = "holm",
+) -> float:
+    """The smallest mean difference, in the metric's unit, that this many data sets and paired seeds find.
+
+    Infinite where the signed-rank test's smallest adjusted p is above α: no difference, however large, can be shown.
+    """
+    if smallest_adjusted_p(n_datasets, family_size, correction) > alpha:
+        return math.inf
+    level = alpha if correction == "none" else alpha / family_size
+    return detectable_effect(n_datasets, level, power) * spread.of_difference(n_seeds)
+
+
+def datasets_for_difference(
+    difference: float,
+    spread: Spread,
+    n_seeds: int,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    family_size: int = 1,
+    correction: str = "holm",
+) -> int:
+    """The fewest data sets that find a mean difference, in the metric's unit, with this many paired seeds on each."""
+    _difference(difference)
+    deviation = spread.of_difference(n_seeds)
+    # Without any spread every difference is found: the floor decides.
+    effect = difference / deviation if deviation > 0 else HUGE_EFFECT
+    return datasets_needed(min(effect, HUGE_EFFECT), alpha, power, family_size, correction)
+
+
+def seeds_for_difference(
+    difference: float,
+    spread: Spread,
+    n_datasets: int,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    family_size: int = 1,
+    correction: str = "holm",
+) -> int | None:
+    """The fewest paired seeds that find a mean difference on this many data sets; None where no number of them does.
+
+    Seeds shrink the residual alone: what is left with endlessly many, data set × variant, only more data sets shrink.
+    """
+    _difference(difference)
+    if smallest_adjusted_p(n_datasets, family_size, correction) > alpha:
+        return None
+    level = alpha if correction == "none" else alpha / family_size
+    # difference ≥ effect · √(2 (σ² + ρ² / n)), solved for n.
+    room = (difference / detectable_effect(n_datasets, level, power)) ** 2 / 2 - spread.dataset_variant**2
+    if room <= 0:
+        return None
+    # A hair below, so that rounding does not ask for one seed more than an exact hit needs.
+    return max(1, math.ceil(spread.residual**2 / room * (1 - 1e-12)))
+
+
+def _difference(difference: float) -> None:
+    if not (math.isfinite(difference) and difference > 0):
+        raise ValueError(f"difference must be a finite number above 0, got {difference!r}")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -1,16 +1,23 @@
 import ast
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.across import signed_rank
+from analysis.across import mixed_model, signed_rank
 from analysis.power import (
+    Spread,
+    datasets_for_difference,
     datasets_needed,
+    detectable_difference,
     detectable_effect,
     paired_t_power,
+    pilot_spread,
+    seeds_for_difference,
     smallest_adjusted_p,
     smallest_p_signed_rank,
 )
@@ -88,6 +95,17 @@ def test_a_huge_effect_still_needs_the_floor():
         (lambda: detectable_effect(5, power=1.0), "power must be between 0 and 1, got 1.0"),
         (lambda: detectable_effect(5, 0.3, 0.2), "power must be above alpha"),
         (lambda: datasets_needed(0.0), "effect must be a finite number above 0, got 0.0"),
+        (lambda: Spread(-0.1, 0.0), "dataset_variant must be a finite number of at least 0, got -0.1"),
+        (lambda: Spread(0.1, math.nan), "residual must be a finite number of at least 0, got nan"),
+        (lambda: Spread(0.1, 0.1).of_difference(0), "n_seeds must be a whole number of at least 1, got 0"),
+        (
+            lambda: datasets_for_difference(0.0, Spread(0.1, 0.1), 3),
+            "difference must be a finite number above 0, got 0.0",
+        ),
+        (lambda: seeds_for_difference(math.nan, Spread(0.1, 0.1), 3), "difference must be a finite number above 0"),
+        (lambda: pilot_spread(pilot((1, 3, 2), (1, 1, 1, 1)), "macro_f1"), "got 3 variants on 1 data sets"),
+        (lambda: pilot_spread(pilot((3, 1, 2), (1, 1, 1, 1)), "macro_f1"), "got 1 variants on 3 data sets"),
+        (lambda: pilot_spread(pilot((3, 2, 2), (1, 1, 1, 1)), "macro_f1", variants=["7"]), "got none of 7"),
         (lambda: datasets_needed(0.001), "large enough for 100000 data sets to find it, got 0.001"),
     ],
 )
@@ -95,6 +113,97 @@ def test_bad_designs_are_one_line(call, message):
     with pytest.raises(ValueError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def pilot(shape, spreads, seed=0):
+    """A ledger's table of data sets × variants × seeds with spreads of data set, × variant, seed and residual."""
+    rng, (d, v, s) = np.random.default_rng(seed), shape
+    shapes = [(d, 1, 1), (d, v, 1), (d, 1, s), (d, v, s)]
+    values = sum(rng.normal(0, spread, part) for spread, part in zip(spreads, shapes))
+    datasets, variants, seeds = (index.ravel() for index in np.indices(values.shape))
+    columns = {"variant_id": variants.astype(str), "dataset": datasets.astype(str), "seed": seeds}
+    return pd.DataFrame(columns | {"status": "done", "test.macro_f1": values.ravel()})
+
+
+def test_a_pilots_spread_is_that_of_the_mixed_model():
+    table = pilot((7, 4, 5), (0.1, 0.02, 0.05, 0.01))
+    spread, model = pilot_spread(table, "macro_f1"), mixed_model(table, "macro_f1")
+    assert spread.dataset_variant == pytest.approx(math.sqrt(model.variance_dataset_variant), rel=1e-4)
+    assert spread.residual == pytest.approx(math.sqrt(model.variance_residual), rel=1e-4)
+    assert (spread.n_datasets, spread.n_variants, spread.n_seeds, spread.separated) == (7, 4, 5, True)
+    two = pilot_spread(table, "macro_f1", variants=["1", "3"])
+    assert two.n_variants == 2 and two.residual != spread.residual
+
+
+def test_a_pilots_spread_finds_the_truth_despite_gaps():
+    table = pilot((200, 3, 4), (0.1, 0.02, 0.05, 0.01), 1)
+    table = table[np.random.default_rng(2).random(len(table)) < 0.8]
+    spread = pilot_spread(table, "macro_f1")
+    assert spread.dataset_variant == pytest.approx(0.02, rel=0.15)
+    assert spread.residual == pytest.approx(0.01, rel=0.1)
+
+
+def test_the_spread_of_a_difference_is_what_one_sees():
+    table = pilot((400, 2, 3), (0.1, 0.02, 0.05, 0.03), 3)
+    means = table.groupby(["dataset", "variant_id"])["test.macro_f1"].mean().unstack()
+    assert Spread(0.02, 0.03).of_difference(3) == pytest.approx((means["1"] - means["0"]).std(), rel=0.1)
+
+
+def test_degenerate_pilots():
+    one_seed = pilot_spread(pilot((6, 3, 1), (0.1, 0.02, 0.0, 0.01)), "macro_f1")
+    assert one_seed.residual == 0.0 and one_seed.dataset_variant > 0 and not one_seed.separated
+    # More seeds are not hoped for.
+    assert one_seed.of_difference(1) == one_seed.of_difference(10)
+    same = pilot((4, 1, 3), (0.1, 0.0, 0.02, 0.02))
+    spread = pilot_spread(pd.concat([same, same.assign(variant_id="1")]), "macro_f1")
+    assert (spread.dataset_variant, spread.residual) == (0.0, 0.0)
+    # Where seeds explain all, nothing is left for data set × variant, and no square root of a negative number.
+    table = pilot((3, 2, 2), (0.1, 0.0, 0.0, 0.05), 4)
+    assert (
+        min(pilot_spread(pilot((3, 2, 2), (0.1, 0.0, 0.0, 0.05), s), "macro_f1").dataset_variant for s in range(6)) == 0
+    )
+    table.loc[0, "test.macro_f1"] = math.nan
+    assert pilot_spread(table, "macro_f1").n_seeds == 2
+
+
+def test_detectable_differences_have_the_power():
+    spread = Spread(0.01, 0.006)
+    found = detectable_difference(spread, 10, 5, family_size=2)
+    assert paired_t_power(found / spread.of_difference(5), 10, 0.025) == pytest.approx(0.8)
+    assert (
+        found < detectable_difference(spread, 10, 1, family_size=2) < detectable_difference(spread, 8, 1, family_size=2)
+    )
+    assert detectable_difference(spread, 10, 5) == detectable_difference(
+        spread, 10, 5, family_size=4, correction="none"
+    )
+    # What cannot reach α finds nothing, however large.
+    assert detectable_difference(spread, 5, 100) == math.inf
+    assert detectable_difference(spread, 8, 5, family_size=10) == math.inf
+    assert detectable_difference(Spread(0.0, 0.0), 8, 1) == 0.0
+
+
+def test_data_sets_and_seeds_for_a_difference_suffice_and_one_fewer_does_not():
+    spread = Spread(0.006, 0.02)
+    n = datasets_for_difference(0.012, spread, 3, family_size=2)
+    assert detectable_difference(spread, n, 3, family_size=2) <= 0.012
+    assert detectable_difference(spread, n - 1, 3, family_size=2) > 0.012
+    seeds = seeds_for_difference(0.012, spread, 12, family_size=2)
+    assert seeds > 1
+    assert detectable_difference(spread, 12, seeds, family_size=2) <= 0.012
+    assert detectable_difference(spread, 12, seeds - 1, family_size=2) > 0.012
+
+
+def test_an_exact_hit_asks_for_no_further_seed():
+    spread = Spread(0.006, 0.02)
+    for n in (1, 2, 7, 10):
+        assert seeds_for_difference(detectable_difference(spread, 9, n), spread, 9) == n
+
+
+def test_no_number_of_seeds_replaces_data_sets():
+    assert seeds_for_difference(0.005, Spread(0.01, 0.001), 8) is None
+    assert seeds_for_difference(10.0, Spread(0.01, 0.001), 5) is None
+    assert seeds_for_difference(0.001, Spread(0.0, 0.0), 8) == 1
+    assert datasets_for_difference(0.001, Spread(0.0, 0.0), 1) == 6
 
 
 def test_analysis_reads_records_only():
