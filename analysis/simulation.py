@@ -1,0 +1,253 @@
+"""How often the tests of verdicts err, and how often their intervals hold the truth, on made-up studies of a design.
+
+Two kinds of made-up study, both with a truth that is known exactly:
+
+- *Cells*: a difference between two variants on each data set and seed, from variance components. Judged in general,
+  by the very functions that judge real studies, and by two wrong procedures for comparison.
+- *Images*: scores of two variants on the images of one data set. A seed's skill varies, images share difficulty. An
+  image's score is normal, so that a seed's true AUC is Φ(skill / √2). Judged on this data set and of these weights.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.datasets import finished_cells
+from analysis.judgements import in_general, on_dataset
+from analysis.predictions import Pairing
+
+# Of a difference on n test images, one seed: SD of what other images would change, .27 / √n, as macro-F1 and macro-AUC
+# of networks near .9 have it. Of that variance .36 is common to all seeds, the rest each seed's own.
+IMAGE_SD = 0.27
+COMMON_SHARE = 0.36
+# A seed's true AUC near .9, and how it moves with skill: Φ'(1.2816) / √2.
+SKILL = 1.2816 * math.sqrt(2)
+AUC_BY_SKILL = float(stats.norm.pdf(1.2816)) / math.sqrt(2)
+# Share of the variance of an image's score that all variants and seeds share.
+SHARED_DIFFICULTY = 0.6
+WANTED_COVERAGE = (0.93, 0.97)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A study's size and its variance: standard deviations over seeds of one variant, and of data set × variant."""
+
+    n_datasets: int = 8
+    n_seeds: int = 5
+    n_images: int = 2000
+    seed_sd: float = 0.006
+    interaction_sd: float = 0.01
+    family_size: int = 1
+    alpha: float = 0.05
+    correction: str = "holm"
+    margin: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("n_datasets", "n_seeds", "n_images", "family_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seed_sd", "interaction_sd"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+
+    @property
+    def image_sd(self) -> float:
+        """SD of a one-seed difference by its test images."""
+        return IMAGE_SD / math.sqrt(self.n_images)
+
+    @property
+    def difference_sd(self) -> float:
+        """SD over data sets of a difference averaged over its seeds."""
+        own = 2 * self.seed_sd**2 + (1 - COMMON_SHARE) * self.image_sd**2
+        return math.sqrt(own / self.n_seeds + COMMON_SHARE * self.image_sd**2 + self.interaction_sd**2)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of simulated studies, with what it should be: at most `high`, and at least `low`; None: only told."""
+
+    name: str
+    value: float
+    simulations: int
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def error(self) -> float:
+        """Monte Carlo standard error of the share."""
+        return math.sqrt(self.value * (1 - self.value) / self.simulations)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is where it should be, as far as so many simulations can tell: within two standard errors."""
+        below = self.low is not None and self.value < self.low - self._slack(self.low)
+        return not below and not (self.high is not None and self.value > self.high + self._slack(self.high))
+
+    def _slack(self, limit: float) -> float:
+        return 2 * math.sqrt(limit * (1 - limit) / self.simulations)
+
+
+def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int) -> list[Rate]:
+    """Error rates and coverage of claims in general, and of two procedures that are not used, with their rates.
+
+    Empty for a design of one data set.
+    """
+    if design.n_datasets < 2:
+        return []
+    alpha = design.alpha
+    family = _differences(design, rng, simulations)
+    judged = [[in_general(one, design.margin) for one in of_study] for of_study in family.mean(axis=3)]
+    p_values = np.array([[judgement.p_value for judgement in of_study] for of_study in judged])
+    covers = _share(np.array([0.0 in of_study[0].interval for of_study in judged]))
+    # Equivalence is claimed falsely where the truth lies on the margin.
+    at_margin = family[:, 0].mean(axis=2) + design.margin
+    within = np.array([in_general(one, design.margin).equivalence_p for one in at_margin])
+    cells = family[:, 0].reshape(simulations, -1)
+    pooled = stats.ttest_1samp(cells, 0.0, axis=1).pvalue if cells.shape[1] > 1 else np.ones(simulations)
+    one_seed = np.abs(family[:, 0, 0, 0]) > stats.norm.isf(alpha / 2) * design.image_sd
+    rates = [
+        Rate("signed-rank test over data-set means: false claims of a difference", _share(p_values[:, 0] <= alpha),
+             simulations, high=alpha + 0.01),
+        Rate("Student's interval over data sets holds the truth", covers, simulations, *WANTED_COVERAGE),
+        Rate("two one-sided tests at the margin: false claims of equivalence", _share(within <= alpha), simulations,
+             high=alpha + 0.01),
+    ]  # fmt: skip
+    if design.family_size > 1:
+        name = f"any false claim in a family of {design.family_size}, correction {design.correction}"
+        high = None if design.correction == "none" else alpha + 0.01
+        rates.append(Rate(name, _share(_any_claim(p_values, design)), simulations, high=high))
+    return [
+        *rates,
+        Rate("not used: t over all cells as if they were independent", _share(pooled <= alpha), simulations),
+        Rate("not used: one seed on one data set, taken as a claim in general", _share(one_seed), simulations),
+    ]
+
+
+def simulate_images(
+    design: Design, *, rng: np.random.Generator, simulations: int, draws: int = 1000, metric: str = "macro_auc_ovr"
+) -> list[Rate]:
+    """Error rates and coverage of claims on one data set, over seeds and images, and of two sets of weights.
+
+    Variants are alike, their seeds drawn from one distribution, so that the true difference on the data set is 0; that
+    of two sets of weights is known for macro-AUC, and only it is looked at there.
+    """
+    alpha = design.alpha
+    over_seeds, of_weights = [], []
+    for _ in range(simulations):
+        pairing, truth = _made_up(design, rng)
+        if design.n_seeds > 1:
+            judged = on_dataset(metric, design.margin, pairing, rng=rng, draws=draws)
+            over_seeds.append((judged.p_value <= alpha, 0.0 in judged.interval))
+        if metric == "macro_auc_ovr":
+            one = replace(pairing, baseline=pairing.baseline[:1], against=pairing.against[:1])
+            of_weights.append(truth in on_dataset(metric, design.margin, one, rng=None, draws=draws).interval)
+    rates = []
+    if over_seeds:
+        claims, covers = (float(value) for value in np.mean(over_seeds, axis=0))
+        rates.append(Rate("two-level bootstrap: false claims of a difference", claims, simulations, high=alpha + 0.01))
+        rates.append(Rate("two-level bootstrap interval holds the truth", covers, simulations, *WANTED_COVERAGE))
+    if of_weights:
+        covers = _share(np.array(of_weights))
+        rates.append(
+            Rate("DeLong's interval of two sets of weights holds the truth", covers, simulations, *WANTED_COVERAGE)
+        )
+    return rates
+
+
+def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design, str]:
+    """A study's design, and where its variance components come from, in words.
+
+    From its finished cells where a contrast has two seeds on two data sets: the spread over seeds of paired
+    differences, and of their means over data sets as far as seeds and images do not explain it. Else the defaults.
+    """
+    datasets, seeds = manifest.get("datasets") or sorted(set(table["dataset"])), manifest.get("seeds") or [0]
+    contrasts = manifest.get("contrasts") or []
+    images = table["n_test"].dropna() if "n_test" in table else pd.Series(dtype=float)
+    design = Design(
+        n_datasets=len(datasets),
+        n_seeds=len(seeds),
+        n_images=int(images.median()) if len(images) else Design.n_images,
+        alpha=float(manifest.get("alpha", Design.alpha)),
+        correction=str(manifest.get("correction", Design.correction)),
+    )
+    if not contrasts:
+        return design, "assumed: the study declares no contrast to take them from"
+    first = contrasts[0]
+    family = [c for c in contrasts if c.get("family") == first.get("family")]
+    design = replace(design, margin=float(first.get("margin") or Design.margin), family_size=len(family))
+    within, between = [], []
+    for contrast in family:
+        parts = _spread(table, contrast, design)
+        if parts is not None:
+            within.append(parts[0])
+            between.append(parts[1])
+    if not within:
+        return design, "assumed: too few finished cells to estimate them"
+    design = replace(
+        design,
+        seed_sd=math.sqrt(max(0.0, float(np.mean(within))) / 2),
+        interaction_sd=math.sqrt(max(0.0, float(np.mean(between)))),
+    )
+    return design, f"estimated from the finished cells of {len(within)} contrast{'s' if len(within) > 1 else ''}"
+
+
+def _spread(table: pd.DataFrame, contrast: Mapping[str, Any], design: Design) -> tuple[float, float] | None:
+    """Variance over seeds of true paired differences, and over data sets of their means; None with too few cells."""
+    sides = [contrast["baseline"], contrast["against"]]
+    cells = finished_cells(table[table["variant_id"].isin(sides)], contrast["metric"])
+    values = (
+        cells.pivot(index=["dataset", "seed"], columns="variant_id", values="value").reindex(columns=sides).dropna()
+    )
+    differences = (values[sides[1]] - values[sides[0]]).groupby(level="dataset")
+    counts = differences.count()
+    if len(counts) < 2 or (counts > 1).sum() < 2:
+        return None
+    by_seed = float(differences.var(ddof=1).mean())
+    means = float(differences.mean().var(ddof=1))
+    own_images = (1 - COMMON_SHARE) * design.image_sd**2
+    common_images = COMMON_SHARE * design.image_sd**2
+    return by_seed - own_images, means - by_seed / float(counts.mean()) - common_images
+
+
+def _differences(design: Design, rng: np.random.Generator, simulations: int) -> np.ndarray:
+    """Differences (simulations, contrasts of the family, data sets, seeds) from one baseline, true mean zero."""
+    shape = (simulations, design.family_size + 1, design.n_datasets, design.n_seeds)
+    # Each side brings half of the variance of a difference; contrasts share their baseline.
+    seeds = design.seed_sd * rng.standard_normal(shape)
+    own = math.sqrt((1 - COMMON_SHARE) / 2) * design.image_sd * rng.standard_normal(shape)
+    common = math.sqrt(COMMON_SHARE / 2) * design.image_sd * rng.standard_normal(shape[:3])
+    interaction = math.sqrt(0.5) * design.interaction_sd * rng.standard_normal(shape[:3])
+    values = seeds + own + (common + interaction)[..., None]
+    return values[:, 1:] - values[:, :1]
+
+
+def _made_up(design: Design, rng: np.random.Generator) -> tuple[Pairing, float]:
+    """Predictions of two variants that are alike on one data set of two classes; the first seeds' true difference."""
+    images, seeds = design.n_images, design.n_seeds
+    labels = rng.permutation(np.arange(images) % 2)
+    shared = math.sqrt(SHARED_DIFFICULTY) * rng.standard_normal(images)
+    skills = SKILL + design.seed_sd / AUC_BY_SKILL * rng.standard_normal((2, seeds))
+    own = math.sqrt(1 - SHARED_DIFFICULTY) * rng.standard_normal((2, seeds, images))
+    scores = skills[..., None] * (labels - 0.5) + shared + own
+    positive = 1 / (1 + np.exp(-scores))
+    both = np.stack([1 - positive, positive], axis=3)
+    areas = stats.norm.cdf(skills[:, 0] / math.sqrt(2))
+    return Pairing(labels, both[0], both[1], np.arange(images), None), float(areas[1] - areas[0])
+
+
+def _any_claim(p_values: np.ndarray, design: Design) -> np.ndarray:
+    """Whether any contrast of a family (simulations, contrasts) has an adjusted p of at most α, (simulations,)."""
+    ordered, size = np.sort(p_values, axis=1), p_values.shape[1]
+    if design.correction == "bh":
+        return np.any(ordered <= design.alpha * np.arange(1, size + 1) / size, axis=1)
+    # Holm rejects anything just where its first step does.
+    return np.asarray(ordered[:, 0] <= design.alpha / (size if design.correction == "holm" else 1))
+
+
+def _share(claims: np.ndarray) -> float:
+    return float(np.mean(claims))

@@ -1,0 +1,163 @@
+"""The self-test: goldens that can fail, simulations that find what is known, and what a person sees."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from ledger_fixture import Design as Ledger
+from ledger_fixture import write_ledger
+
+import analysis.selftest
+from analysis.records import load_ledger, load_manifest
+from analysis.selftest import Check, goldens, main
+from analysis.simulation import Design, Rate, design_of, simulate_cells, simulate_images
+
+
+def named(rates):
+    return {rate.name.partition(":")[0].partition(" holds")[0]: rate for rate in rates}
+
+
+def run(design, simulations, seed=0, kind=simulate_cells):
+    return kind(design, rng=np.random.default_rng(seed), simulations=simulations)
+
+
+def test_the_answers_of_others_are_ours():
+    checks = list(goldens())
+    assert len(checks) >= 20
+    assert [check for check in checks if not check.holds] == []
+    assert {check.source.partition(" ")[0].strip(",") for check in checks} == {"R", "Agresti", "Demšar", "Hollander"}
+
+
+def test_a_wrong_answer_is_seen(tmp_path, capsys, monkeypatch):
+    shutil.copytree(analysis.selftest.DATA, tmp_path / "data")
+    path = tmp_path / "data" / "across_from_r.json"
+    changed = json.loads(path.read_text())
+    changed["friedman.chi2"] = [17.9]
+    path.write_text(json.dumps(changed))
+    assert [check.name for check in goldens(tmp_path / "data") if not check.holds] == ["Friedman χ²"]
+    monkeypatch.setattr(analysis.selftest.goldens, "__defaults__", (tmp_path / "data",))
+    assert main(["--simulations", "20"]) == 1
+    out = capsys.readouterr().out
+    assert "WRONG  Friedman χ²: 17.83193277 (R, friedman.test: 17.9, off by 0.07)" in out
+    assert "1 not where they should be" in out
+    path.unlink()
+    assert main([]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_simulation_finds_the_known_rates():
+    """Eight data sets × five seeds × 2000 images: t .039 to .047, signed-rank .028 to .036 (and a seed's noise)."""
+    for interaction, pooled, one_seed in ((0.01, 0.28, 0.45), (0.0, 0.11, 0.25)):
+        rates = run(Design(interaction_sd=interaction), 600)
+        assert named(rates)["signed-rank test over data-set means"].value < 0.06
+        assert named(rates)["Student's interval over data sets"].holds
+        found = {rate.name: rate.value for rate in rates}
+        assert found["not used: t over all cells as if they were independent"] == pytest.approx(pooled, abs=0.05)
+        alone = found["not used: one seed on one data set, taken as a claim in general"]
+        assert alone == pytest.approx(one_seed, abs=0.07)
+
+
+@pytest.mark.parametrize("correction", ["holm", "bh", "none"])
+def test_a_family_is_held_by_its_correction_and_by_nothing_else(correction):
+    rates = run(Design(n_datasets=10, family_size=5, correction=correction), 300)
+    family = next(rate for rate in rates if rate.name.startswith("any false claim"))
+    if correction == "none":
+        assert family.value > 0.08 and family.high is None
+    else:
+        assert family.holds and family.value < 0.08
+
+
+def test_designs_without_several_data_sets_or_seeds_have_what_they_can():
+    assert run(Design(n_datasets=1), 20) == []
+    names = [rate.name for rate in run(Design(n_seeds=1, n_images=200), 10, kind=simulate_images)]
+    assert names == ["DeLong's interval of two sets of weights holds the truth"]
+
+
+def test_images_on_one_data_set_quickly():
+    rates = run(Design(n_seeds=3, n_images=200), 60, kind=simulate_images)
+    assert len(rates) == 3 and all(rate.holds for rate in rates)
+    again = run(Design(n_seeds=3, n_images=200), 60, kind=simulate_images)
+    assert again == rates, "the generator decides alone"
+
+
+def test_too_narrow_an_interval_is_seen():
+    assert not Rate("x", 0.80, 400, 0.93, 0.97).holds and not Rate("x", 0.999, 4000, 0.93, 0.97).holds
+    assert not Rate("x", 0.12, 400, high=0.06).holds and Rate("x", 0.065, 400, high=0.06).holds
+    assert Rate("x", 1.0, 20, 0.93, 0.97).holds, "twenty of twenty are no surprise"
+    # Seeds matter more than the test images: images alone are no uncertainty over trainings.
+    design = Design(n_images=5000, seed_sd=0.02, interaction_sd=0.0)
+    one_seed = next(r for r in run(design, 200) if "one seed on one data set" in r.name)
+    assert one_seed.value > 0.5
+
+
+def test_a_study_gives_the_design_and_its_cells_the_variances(tmp_path):
+    ledger = Ledger(images=50, seeds=(0, 1, 2), margin=0.03)
+    store = write_ledger(tmp_path, ledger)
+    manifest, table = load_manifest(store, ledger.name), load_ledger(store)
+    design, basis = design_of(manifest, table)
+    assert (design.n_datasets, design.n_seeds, design.n_images, design.margin) == (6, 3, 50, 0.03)
+    assert (design.family_size, design.alpha, design.correction) == (2, 0.05, "holm")
+    assert basis == "estimated from the finished cells of 2 contrasts"
+    # Known spreads come out: seeds .03 √2 apart, images taken off.
+    rng = np.random.default_rng(0)
+    rows = table[table["dataset"].isin(["alpha", "beta"])].copy()
+    many = []
+    for dataset in range(30):
+        shift = 0.02 * rng.standard_normal()
+        for seed in range(20):
+            for place, variant in enumerate(table["variant_id"].unique()):
+                row = rows.iloc[0].copy()
+                row["variant_id"], row["dataset"], row["seed"], row["cell_id"] = variant, f"d{dataset}", seed, "x"
+                row["test.macro_auc_ovr"] = 0.8 + 0.03 * rng.standard_normal() + (shift if place != 1 else 0.0)
+                many.append(row)
+    known = pd.DataFrame(many)
+    known["n_test"] = 10**9
+    found, _ = design_of(manifest, known)
+    assert found.seed_sd == pytest.approx(0.03, rel=0.1) and found.interaction_sd == pytest.approx(0.02, rel=0.35)
+
+    few, basis = design_of(manifest, table[table["seed"] == 0])
+    assert basis == "assumed: too few finished cells to estimate them" and few.seed_sd == Design.seed_sd
+    none, basis = design_of({**manifest, "contrasts": []}, table)
+    assert basis.startswith("assumed: the study declares no contrast") and none.n_datasets == 6
+
+
+def test_what_a_person_sees(tmp_path, capsys):
+    store = write_ledger(tmp_path, Ledger(images=40))
+    assert main(["split_ratio", "--store", str(store), "--simulations", "60"]) == 0
+    out = capsys.readouterr().out
+    assert "  ok     DeLong paired_z: 0.5038553805 (R, pROC: 0.5038553805, off by" in out
+    assert "made-up studies without a true difference: 6 data sets × 3 seeds × 40 test images, α = 0.05" in out
+    assert "smallest p after correction in a family of 2: 0.0625" in out
+    assert "all is where it should be" in out
+    assert main(["nothing", "--store", str(store)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        main(["--simulations", "0"])
+
+
+def test_bad_designs_are_one_line():
+    for change, message in (
+        ({"n_seeds": 0}, "n_seeds must be at least 1, got 0"),
+        ({"seed_sd": -1.0}, "seed_sd must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(Design(), **change)
+    assert Check("a", "b", 1.0, 1.1, 0.2).holds and not Check("a", "b", float("nan"), 1.1, 0.2).holds
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_intervals_hold_93_to_97_percent_and_the_primary_test_keeps_its_level():
+    for design in (Design(), Design(interaction_sd=0.0), Design(n_datasets=6, n_seeds=3, n_images=300)):
+        rates = named(run(design, 6000))
+        assert 0.93 <= rates["Student's interval over data sets"].value <= 0.97
+        assert rates["signed-rank test over data-set means"].value <= 0.06
+    for design in (Design(), Design(n_seeds=3, n_images=300, seed_sd=0.02), Design(n_seeds=3, n_images=300)):
+        rates = named(run(design, 1500, kind=simulate_images))
+        for name in ("two-level bootstrap interval", "DeLong's interval of two sets of weights"):
+            assert 0.93 <= rates[name].value <= 0.97, (name, rates[name])
+        assert rates["two-level bootstrap"].value <= 0.07
