@@ -1,16 +1,19 @@
-"""What a person reads when a study ends: each variant's means with intervals, what failed, where everything lies."""
+"""What a person reads when a study ends: means with intervals, what failed, verdicts, and where everything lies."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.across import METRICS_SUMMARISED, summary
-from analysis.records import load_ledger
+from analysis.records import load_ledger, load_manifest
+from analysis.verdicts import Verdict, decide_all
 from medmamba_variants.config import VariantConfig
 from study.definition import Study
 from study.ledger import Ledger
@@ -27,6 +30,62 @@ INTERVAL_MEANINGS = {
     "seeds": "t over {n_seeds} seeds on one data set, its test images held fixed: where another training may end",
     "none": "one seed on one data set carries no interval",
 }
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The verdicts on the declared contrasts as lines, and the page of the report where there is one."""
+
+    lines: list[str] = field(default_factory=list)
+    page: Path | None = None
+
+
+def conclude(study: Study, ledger: Ledger, store: Path, report: bool) -> Conclusion:
+    """Tells the verdicts of a study, and writes its report where asked.
+
+    Whatever goes wrong with it is told in a line: the cells are done and recorded, and their exit status stands.
+    """
+    if not report:
+        return Conclusion(_verdicts_alone(study, ledger))
+    try:
+        # Late: it draws, and a launch that never gets here need not load what it takes.
+        from analysis.report import write_report
+
+        written = write_report(store, study.study_hash)
+    except Exception as error:
+        again = f"python -m analysis.report {study.study_hash} --store {shlex.quote(str(store))}"
+        warning = f"warning: the report was not written ({_reason(error)}); once that is mended: {again}"
+        return Conclusion([*_verdicts_alone(study, ledger), warning])
+    warnings = [f"warning: {warning}" for warning in written.warnings]
+    return Conclusion([*verdict_lines(written.verdicts), *warnings], written.page)
+
+
+def _verdicts_alone(study: Study, ledger: Ledger) -> list[str]:
+    try:
+        manifest = load_manifest(ledger.folder, study.study_hash)
+        table = load_ledger(ledger.folder, study=study.study_hash)
+        return verdict_lines(decide_all(table, manifest, ledger.folder, rng=np.random.default_rng(0)))
+    except Exception as error:
+        return [f"warning: no verdicts ({_reason(error)})"]
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """A line for each contrast, then what makes claims exploratory or else must be known, once each."""
+    if not verdicts:
+        return []
+    lines = ["", "contrasts (against minus baseline, test split; 95 % intervals):"]
+    lines += [f"  {verdict.line}" for verdict in verdicts]
+    told: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        for text in [*(f"exploratory: {reason}" for reason in verdict.reasons), *verdict.notes]:
+            told.setdefault(text, []).append(verdict.contrast.name)
+    for text, names in told.items():
+        lines.append(f"  {text}" if len(names) == len(verdicts) else f"  {text} ({', '.join(names)})")
+    return lines
 
 
 def summarise(study: Study, ledger: Ledger) -> pd.DataFrame:
@@ -104,9 +163,13 @@ def front_lines(front: list[tuple[str, dict[str, float]]]) -> list[str]:
     return ["", *columns(head, rows, right=range(1, len(head)))]
 
 
-def place_lines(store: Path, ledger: Ledger, tracking_uri: str | None, default_store: Path) -> list[str]:
+def place_lines(
+    store: Path, ledger: Ledger, page: Path | None, tracking_uri: str | None, default_store: Path
+) -> list[str]:
     """Where the results lie and how to look at them."""
     lines = [f"ledger  {ledger.records_path}", f"store   {store}"]
+    if page is not None:
+        lines.append(f"report  {page}")
     if tracking_uri is None:
         return lines
     if absolute_uri(tracking_uri) == default_uri(store):

@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument(
         "--dry-run",
         action="store_true",
-        help="tell cells, costs, reachable p values and the time; run nothing",
+        help="tell cells, costs, reachable p values and the time; run nothing; refuse what cannot reach its own α",
     )
     mode.add_argument("--smoke", action="store_true", help="run two cells of one epoch, kept apart under STORE/smoke")
 
@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     keep = made.add_argument_group("where to keep the results")
     keep.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
     keep.add_argument("--tracking-uri", metavar="URI", help="MLflow's (default: a database in the store), or none")
+    keep.add_argument("--no-report", action="store_true", help="end with the verdicts, without the page of figures")
     return made
 
 
@@ -119,6 +120,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         device=options.device,
         threads=options.threads,
         limit=SMOKE_CELLS if options.smoke else None,
+        report=not options.no_report,
     )
     if options.dry_run:
         dry_run(study, chosen)

@@ -13,6 +13,7 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.cost import Cost, count_cost, measure_latency
 from medmamba_variants.model import build_model
 from study.cells import Cell, DataRef
+from study.contrasts import Contrast
 from study.data import DatasetInfo, open_source
 from study.definition import Study
 from study.ledger import Ledger, Record
@@ -251,21 +252,37 @@ def _cells(study: Study, inputs: Inputs, ledger: Ledger, store: Path) -> tuple[l
     return left, [f"cells: {product} = {total}; {done} done already, {len(left)} to run"]
 
 
+def unreachable(study: Study) -> str | None:
+    """Why the declared confirmatory contrasts cannot reach their own α with the study's data sets; None where they can.
+
+    Data sets are the units of a claim in general, so that their number sets the smallest p there is.
+    """
+    n = len(study.datasets)
+    short = [c for c in study.contrasts if c.kind == "confirmatory" and _smallest_p(study, c) > study.alpha]
+    if not short:
+        return None
+    worst = max(short, key=lambda contrast: _smallest_p(study, contrast))
+    size, more = _family_size(study, worst), "" if len(short) == 1 else f" and {len(short) - 1} more"
+    family = f", {study.correction} over the {size} of family {worst.family}" if size > 1 else ""
+    return (
+        f"{study.path}: confirmatory contrasts must be able to reach α = {study.alpha:g}, "
+        f"got '{worst.name}'{more} with a smallest p of {_smallest_p(study, worst):.4g} on {counted(n, 'data set')}"
+        f"{family} (takes {_fewest(study, size)} data sets, or kind: exploratory)"
+    )
+
+
 def _contrasts(study: Study) -> list[str]:
-    """What the declared contrasts can reach at best: the data sets are the units, so their number is what counts."""
+    """What the declared contrasts can reach at best."""
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
     n = len(study.datasets)
-    families: dict[str, int] = {}
-    for contrast in study.contrasts:
-        families[contrast.family] = families.get(contrast.family, 0) + 1
     lines = [
         f"contrasts over {counted(n, 'data set')}: the smallest p of a signed-rank test is "
         f"{smallest_p_signed_rank(n):.4g} (α = {study.alpha:g}, correction {study.correction})"
     ]
     for contrast in study.contrasts:
-        size = families[contrast.family]
-        adjusted = smallest_adjusted_p(n, size, study.correction)
+        size = _family_size(study, contrast)
+        adjusted = _smallest_p(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
         line = f"  {contrast.name}: {sides}, {contrast.metric}, margin {contrast.margin:g}: p ≥ {adjusted:.4g}"
         if size > 1:
@@ -274,6 +291,15 @@ def _contrasts(study: Study) -> list[str]:
             line += f": cannot reach α, which takes {_fewest(study, size)} data sets"
         lines.append(line)
     return lines
+
+
+def _family_size(study: Study, contrast: Contrast) -> int:
+    """How many contrasts share a correction with this one: those of its family and kind."""
+    return sum((c.family, c.kind) == (contrast.family, contrast.kind) for c in study.contrasts)
+
+
+def _smallest_p(study: Study, contrast: Contrast) -> float:
+    return smallest_adjusted_p(len(study.datasets), _family_size(study, contrast), study.correction)
 
 
 def _fewest(study: Study, family_size: int) -> int:

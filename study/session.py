@@ -15,11 +15,20 @@ import numpy as np
 
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell
-from study.closing import failure_lines, for_tracking, front_lines, place_lines, summarise, table_lines
+from study.closing import (
+    Conclusion,
+    conclude,
+    failure_lines,
+    for_tracking,
+    front_lines,
+    place_lines,
+    summarise,
+    table_lines,
+)
 from study.definition import Study
 from study.executors import Asked, cores, ray_is_installed, run_inline, run_ray
 from study.ledger import Ledger
-from study.plan import Costs, describe, read_inputs
+from study.plan import Costs, describe, read_inputs, unreachable
 from study.progress import Progress, Status, say, shown
 from study.strategies import Search, Strategy, make_strategy
 from study.tracking import StudyTags, Tracker
@@ -43,7 +52,8 @@ class Options:
     """Where and how cells run; nothing here changes a result. Paths are absolute.
 
     `executor` None: chosen by what there is to run; `workers` None: one a core; `gpus_per_cell` None: a quarter where
-    there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after so many cells.
+    there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after so many cells, without verdicts;
+    `report`: whether verdicts come with a page.
     """
 
     store: Path
@@ -55,10 +65,14 @@ class Options:
     device: str = "auto"
     threads: int = 1
     limit: int | None = None
+    report: bool = True
 
 
 def dry_run(study: Study, options: Options) -> None:
-    """Prints what a launch would do; writes nothing."""
+    """Prints what a launch would do; writes nothing.
+
+    Raises ValueError, after the plan, for a study whose confirmatory contrasts cannot reach their own α.
+    """
     inputs = read_inputs(study)
     costs = Costs(study, inputs)
     costs.check()
@@ -68,6 +82,9 @@ def dry_run(study: Study, options: Options) -> None:
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     lines = describe(study, inputs, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
+    problem = unreachable(study)
+    if problem is not None:
+        raise ValueError(problem)
 
 
 def launch(study: Study, options: Options, command: str) -> int:
@@ -85,6 +102,10 @@ def launch(study: Study, options: Options, command: str) -> int:
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         say(driver.headline())
+        # Worth running all the same: data sets are added, and a reader wants what there is. Verdicts carry the mark.
+        problem = None if options.limit is not None else unreachable(study)
+        if problem is not None:
+            say(f"note: {problem}; verdicts will be exploratory")
         interrupted = False
         with shown(driver.status, study.name) as progress:
             driver.begin(progress)
@@ -160,20 +181,27 @@ class Driver:
             self._tracker.close("KILLED", self._counts(), SECONDS_TO_LOG_WHEN_INTERRUPTED)
 
     def close(self) -> int:
-        """Prints the closing table and the places, ends the tracker's run; returns the exit status."""
+        """Prints the closing table, the verdicts and the places, ends the tracker's run; returns the exit status."""
         ids = self.strategy.cell_ids()
         records = self.ledger.records()
         table = summarise(self.study, self.ledger)
-        lines = ["", *table_lines(table)]
-        if isinstance(self.strategy, Search) and self.options.limit is None:
-            lines += front_lines(self.strategy.front())
-        lines += [*self.strategy.notes(), *self.ledger.warnings, *failure_lines(self.study, records, ids), ""]
-        lines += place_lines(self.options.store, self.ledger, self.options.tracking_uri, DEFAULT_STORE)
-        say("\n".join(lines))
+        say("\n".join(["", *table_lines(table)]))
         if self._tracker is not None:
             self._tracker.summarise(for_tracking(table, records))
-            if not self._tracker.close("FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG):
-                say("warning: MLflow is still taking records; the next launch of this study logs what is missing")
+        lines = []
+        if isinstance(self.strategy, Search) and self.options.limit is None:
+            lines += front_lines(self.strategy.front())
+        lines += [*self.strategy.notes(), *self.ledger.warnings, *failure_lines(self.study, records, ids)]
+        end = Conclusion()
+        if self.options.limit is None:
+            end = conclude(self.study, self.ledger, self.options.store, self.options.report)
+        lines += [*end.lines, ""]
+        lines += place_lines(self.options.store, self.ledger, end.page, self.options.tracking_uri, DEFAULT_STORE)
+        say("\n".join(lines))
+        if self._tracker is not None and not self._tracker.close(
+            "FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG
+        ):
+            say("warning: MLflow is still taking records; the next launch of this study logs what is missing")
         return 1 if self.failed else 0
 
     def _adopt(self) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import study.closing
 import study.session
 from analysis.records import read_records
 from study.launch import main
@@ -34,6 +35,12 @@ contrasts:
   - {name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}
 """
 CELLS = 4
+CONTRAST = (
+    "{name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}"
+)
+TWO_CONTRASTS = f"[{CONTRAST}, {CONTRAST.replace('all', 'no').replace('1}, m', '0}, m')}]"
+# One data set cannot carry a confirmatory contrast.
+EXPLORATORY = ("--set", f"contrasts=[{CONTRAST[:-1]}, kind: exploratory}}]")
 TOO_DEEP = "{depths: [1, 1, 1, 1], dims: [8, 16, 24, 32], patch_size: 4, odd_maps: truncate}"
 MARK = "MEDMAMBA_TEST_FOLDER"
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
@@ -48,8 +55,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def launch(*arguments):
-    """The exit status of a launch in this process without tracking."""
-    return main(["study.yaml", "--tracking-uri", "none", "--executor", "inline", *arguments])
+    """The exit status of a launch in this process without tracking, and without the seconds that a report takes."""
+    return main(["study.yaml", "--tracking-uri", "none", "--executor", "inline", "--no-report", *arguments])
 
 
 def stored(folder, store="mlruns"):
@@ -97,6 +104,11 @@ def test_a_study_runs_to_its_table_and_the_same_command_runs_nothing_more(folder
         assert re.search(rf"^{re.escape(label)}\s+0\.\d{{3}}  \[0\.\d{{3}}, [01]\.\d{{3}}\]", table, re.MULTILINE)
     assert "t over 2 seeds on one data set" in table
     assert f"ledger  {folder}/mlruns/ledger/records.jsonl" in table
+    line = next(line for line in table.splitlines() if line.startswith("  all scan: "))
+    assert re.search(r"macro-AUC [+−]0\.\d{3} \[.*\] over seeds and test images, p ", line)
+    assert "1 data set, 2 seeds, 120 test images, 1.55 × the MACs" in line
+    assert "  exploratory: a claim in general cannot reach α = 0.05 with 1 data set " in table
+    assert "report  " not in table and not (folder / "mlruns" / "reports").exists()
 
     records = stored(folder)
     assert [record["status"] for record in records] == ["done"] * CELLS
@@ -117,6 +129,34 @@ def test_a_study_runs_to_its_table_and_the_same_command_runs_nothing_more(folder
     # More seeds: only the new ones run.
     assert launch("--seeds", "0,1,2") == 0
     assert lines_of(folder)[:CELLS] == before and len(lines_of(folder)) == CELLS + 2
+
+
+def test_a_launch_ends_with_a_page_and_survives_without_one(folder, capsys, monkeypatch):
+    command = ["study.yaml", "--tracking-uri", "none", "--executor", "inline", "--seeds", "0"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    page = Path(re.search(r"^report  (.*)$", out, re.MULTILINE).group(1))
+    assert page.parent.parent == folder / "mlruns" / "reports"
+    assert "all scan" in page.read_text(encoding="utf-8")
+    verdict = next(line for line in out.splitlines() if line.startswith("  all scan: "))
+
+    def fail(*arguments, **options):
+        raise RuntimeError("no\nroom")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("analysis.report.write_report", fail)
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert "warning: the report was not written (RuntimeError: no room); once that is mended: " in out
+        assert f"--store {folder}/mlruns\n" in out and "report  " not in out
+        assert verdict in out, "the verdicts do not go with the page"
+        patch.setattr(study.closing, "decide_all", fail)
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert "warning: no verdicts (RuntimeError: no room)\n" in out and "baseline " in out
+        # A failed cell still decides the status.
+        fail_at(patch, 1, ValueError("no"))
+        assert main([*command[:-1], "0,1"]) == 1
 
 
 def test_a_failed_cell_is_told_and_alone_runs_again(folder, capsys, monkeypatch):
@@ -154,8 +194,8 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(folder, capsys, m
         assert launch("--set", "recipe.flip=none") == 130
     out = capsys.readouterr().out
     assert f"interrupted: 2 finished cells are kept in {folder}/mlruns/ledger/records.jsonl" in out
-    command = "python -m study.launch study.yaml --tracking-uri none --executor inline --set recipe.flip=none"
-    assert out.rstrip().endswith(command)
+    command = "python -m study.launch study.yaml --tracking-uri none --executor inline --no-report"
+    assert out.rstrip().endswith(f"{command} --set recipe.flip=none")
     assert len(lines_of(folder)) == 2
     assert launch("--set", "recipe.flip=none") == 0
     assert len(lines_of(folder)) == CELLS
@@ -193,7 +233,7 @@ def test_files_of_ones_own_are_found_by_data_root(folder):
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, capsys):
-    assert launch("--dry-run", "--seeds", "0,1,2") == 0
+    assert launch("--dry-run", "--seeds", "0,1,2", *EXPLORATORY) == 0
     out = capsys.readouterr().out
     assert out.startswith("study: Does the share of the scan matter?\n")
     assert re.search(r"^split_ratio=1\s+[\d.]+ k\s+[\d.]+ k$", out, re.MULTILINE)
@@ -207,12 +247,37 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, capsys):
     assert not (folder / "mlruns").exists()
 
 
+def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it(folder, capsys):
+    assert launch("--dry-run", "--seeds", "0") == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"error: {folder}/study.yaml: confirmatory contrasts must be able to reach α = 0.05, got 'all scan' with a "
+        "smallest p of 1 on 1 data set (takes 6 data sets, or kind: exploratory)\n"
+    )
+    assert "cells: 2 variants × 1 seed × 1 data set = 2" in captured.out, "the plan is told all the same"
+    six = "phantom_ct,phantom_mri,phantom_xray,phantom_fundus,phantom_sparse,phantom_texture"
+    assert launch("--dry-run", "--seeds", "0", "--datasets", six) == 0
+    two = [{"axes.split_ratio": "[0.5, 1, 0]"}, {"contrasts": TWO_CONTRASTS}]
+    settings = [f"--set={key}={value}" for pair in two for key, value in pair.items()]
+    capsys.readouterr()
+    assert launch("--dry-run", "--seeds", "0", "--datasets", six, *settings) == 2
+    error = capsys.readouterr().err
+    assert (
+        "'all scan' and 1 more with a smallest p of 0.0625 on 6 data sets, holm over the 2 of family primary" in error
+    )
+    assert "(takes 7 data sets, or kind: exploratory)" in error
+    assert launch("--seeds", "0") == 0
+    out = capsys.readouterr().out
+    assert "note: " in out and "on 1 data set (takes 6 data sets, or kind: exploratory); verdicts will be expl" in out
+    assert "(exploratory)" in out[out.index("  all scan: ") :]
+
+
 def test_a_dry_run_counts_what_is_done_and_takes_its_time_from_it(folder, capsys, monkeypatch):
     fail_at(monkeypatch, 1, ValueError("no"))
     assert launch() == 1
     capsys.readouterr()
     before = lines_of(folder)
-    assert launch("--dry-run") == 0
+    assert launch("--dry-run", *EXPLORATORY) == 0
     out = capsys.readouterr().out
     assert "= 4; 2 done already, 2 to run (2 failed before and will run again)" in out
     assert "measured: 2 cells of this recipe and data in the ledger" in out
@@ -221,7 +286,7 @@ def test_a_dry_run_counts_what_is_done_and_takes_its_time_from_it(folder, capsys
     monkeypatch.chdir(folder)
     assert launch() == 0
     capsys.readouterr()
-    assert launch("--dry-run") == 0
+    assert launch("--dry-run", *EXPLORATORY) == 0
     assert "time: nothing is left to run" in capsys.readouterr().out
 
 
@@ -312,7 +377,7 @@ def test_a_second_launch_of_the_same_study_is_refused(folder, capsys, monkeypatc
 
     def run(cell, device, threads):
         seen.append(launch())
-        seen.append(launch("--seeds", "5", "--dry-run"))
+        seen.append(launch("--seeds", "5", "--dry-run", *EXPLORATORY))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study.session, "run_here", run)
@@ -324,7 +389,16 @@ def test_a_second_launch_of_the_same_study_is_refused(folder, capsys, monkeypatc
 
 def test_tracking_that_fails_loses_no_record(folder, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    command = ["study.yaml", "--executor", "inline", "--seeds", "0", "--tracking-uri", "http://127.0.0.1:9"]
+    command = [
+        "study.yaml",
+        "--executor",
+        "inline",
+        "--no-report",
+        "--seeds",
+        "0",
+        "--tracking-uri",
+        "http://127.0.0.1:9",
+    ]
     assert main(command) == 0
     out = capsys.readouterr().out
     assert out.count("warning: MLflow at http://127.0.0.1:9 does not take the records") == 1
@@ -333,7 +407,7 @@ def test_tracking_that_fails_loses_no_record(folder, capsys, monkeypatch):
 
 
 def test_a_store_has_its_database_and_every_cell_in_it(folder, capsys):
-    assert main(["study.yaml", "--executor", "inline", "--seeds", "0"]) == 0
+    assert main(["study.yaml", "--executor", "inline", "--no-report", "--seeds", "0"]) == 0
     assert "look    python -m study.ui\n" in capsys.readouterr().out
     from mlflow.tracking import MlflowClient
 
@@ -355,7 +429,7 @@ def test_a_store_has_its_database_and_every_cell_in_it(folder, capsys):
 
 def start(folder, *arguments):
     """A launch of its own process; its output goes to a file."""
-    command = [sys.executable, "-m", "study.launch", "study.yaml", "--tracking-uri", "none", *arguments]
+    command = [sys.executable, "-m", "study.launch", "study.yaml", "--tracking-uri", "none", "--no-report", *arguments]
     marked = {**os.environ, MARK: str(folder)}
     with (folder / "out.txt").open("ab") as out:
         return subprocess.Popen(command, cwd=folder, env=marked, stdout=out, stderr=subprocess.STDOUT)
@@ -435,5 +509,5 @@ def test_a_signal_ends_a_launch_cleanly(folder, number):
 
 def test_the_study_file_is_read_where_the_command_stands(folder, capsys):
     shutil.move(folder / "study.yaml", folder / "other name.yaml")
-    assert main(["other name.yaml", "--dry-run", "--executor", "inline"]) == 0
+    assert main(["other name.yaml", "--dry-run", "--executor", "inline", *EXPLORATORY]) == 0
     assert f"file {folder}/other name.yaml" in capsys.readouterr().out
