@@ -22,7 +22,7 @@ try:
     from medmamba_variants.scan.triton_forward import forward_kernel
 except ImportError as error:
     raise ImportError(f"{error} (pip install 'medmamba-suite[cuda]')") from error
-from medmamba_variants.scan.triton_sizes import GROUP, TILE, Sizes, chunk_length
+from medmamba_variants.scan.triton_sizes import GROUP, Sizes, chunk_length
 
 # What the kernels read and write without a conversion.
 NATIVE_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
@@ -77,18 +77,19 @@ def forward(
     if x.numel() == 0:
         return torch.empty_like(x), x.new_empty(kept, dtype=torch.float32)
     sizes = Sizes.of(x, A, table, *_path_facts(table, resets))
+    tile = sizes.forward_tile
 
     def run(block: int) -> tuple[Tensor, Tensor]:
         y = _summed_over_directions(x, sizes)
         checkpoints = x.new_empty(kept, dtype=torch.float32)
         forward_kernel[(sizes.programs(block),)](
             x, delta, A, B, C, D, delta_bias, table, resets, y, checkpoints, *sizes.integers(block),
-            **sizes.constants(block), KEEP=need_backward, num_warps=sizes.warps(block, TILE),
+            **sizes.constants(block), KEEP=need_backward, **sizes.options(block, tile),
         )  # fmt: skip
         return y.to(x.dtype), checkpoints
 
     with torch.cuda.device_of(x):
-        return run(_block(f"forward {need_backward}", x, sizes, TILE, run))
+        return run(_block(f"forward {need_backward}", x, sizes, tile, run))
 
 
 def backward(
@@ -131,7 +132,7 @@ def backward(
         backward_kernel[(programs,)](
             dy, *inputs, table, resets, checkpoints, state_notes, step_notes, dx, ddelta, dA, dB, dC, dD, dbias,
             *sizes.integers(block), B.numel() if blocks > 1 and not shared else 0,
-            **sizes.constants(block), ATOMIC_BC=shared, num_warps=sizes.warps(block, tile),
+            **sizes.constants(block), ATOMIC_BC=shared, **sizes.options(block, tile),
         )  # fmt: skip
         if dB.dim() > B.dim():
             dB, dC = dB.sum(0), dC.sum(0)

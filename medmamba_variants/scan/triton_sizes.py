@@ -9,8 +9,10 @@ from torch import Tensor
 
 # Steps whose loads wait together, and whose states the backward holds in registers.
 GROUP = 4
-# States of a program's tile for each of its warps: 16 a thread.
+# States of a program's tile for each of its warps, at most.
 TILE = 512
+# Left to itself the assembler spills a few registers to memory to make room for more programs.
+REGISTERS = 255
 MAXIMUM_BLOCK, MINIMUM_BLOCK = 64, 4
 # Blocks of channels that are measured against each other: the largest and its halves.
 CANDIDATES = 3
@@ -78,10 +80,16 @@ class Sizes:
         return self.length * self.directions * max(self.channels, self.states) >= 1 << 31
 
     @property
+    def forward_tile(self) -> int:
+        """States of a program's tile for each warp of the forward kernel."""
+        # Sixteen a thread, as far as they fit into the registers: benchmarks/triton_registers.py tells.
+        return TILE if self.states <= 16 else TILE // 2
+
+    @property
     def backward_tile(self) -> int:
-        """States of a program's tile for each warp of the backward kernel; the forward's are TILE."""
-        # Sixteen a thread fit into the registers in these cases only; benchmarks/triton_registers.py tells.
-        return TILE if self.padded_states == 16 and not self.wide else TILE // 2
+        """States of a program's tile for each warp of the backward kernel."""
+        plain = not (self.pauses or self.resets or self.wide)
+        return TILE if plain and self.states == 16 else TILE // 2
 
     def candidates(self, tile: int) -> list[int]:
         """Blocks that may be best, largest first."""
@@ -98,9 +106,11 @@ class Sizes:
         """How many programs a launch has."""
         return self.batch * self.blocks(block) * (1 if self.in_turn else self.directions)
 
-    def warps(self, block: int, tile: int) -> int:
-        """Warps of a program."""
-        return max(1, block * self.padded_states // tile)
+    def options(self, block: int, tile: int) -> dict[str, int]:
+        """Triton's options for a launch."""
+        options = {"num_warps": max(1, block * self.padded_states // tile)}
+        # An option of Nvidia's assembler.
+        return options if torch.version.hip else options | {"maxnreg": REGISTERS}
 
     def integers(self, block: int) -> tuple[int, ...]:
         """The kernels' integer arguments in their order, as far as both have them."""
