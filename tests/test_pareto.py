@@ -13,7 +13,7 @@ def rng(seed=0):
 
 
 def make_table(values, costs, metric="macro_f1"):
-    """A ledger's table of values (data sets, variants, seeds), NaN where failed, with MACs (variants,) or by data set."""
+    """A ledger's table of values (data sets, variants, seeds), NaN where failed, with MACs by variant or data set."""
     d, v, s = (index.ravel() for index in np.indices(values.shape))
     macs = np.broadcast_to(np.asarray(costs, dtype=float), values.shape[:2])[d, v]
     failed = np.isnan(values.ravel())
