@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: study ui test check bench schema
+.PHONY: study ui test check bench schema notebooks
 
 # The question on built-in images, with three seeds and a short recipe: minutes on two cores.
 study: $(READY)
@@ -27,6 +27,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/scan_cpu.py $(ARGS)
+
+# Executed copies of analysis/notebooks go to the store, mlruns/notebooks; ARGS="--store DIR" for another.
+notebooks: $(READY)
+	$(BIN)/python -m analysis.run_notebooks $(ARGS)
 
 # After a change of an axis or a setting: the editors' completion file follows the code.
 schema: $(READY)

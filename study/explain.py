@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> list[str]:
     path = (options.out or store / "explanations").absolute() / f"{cell.cell_id}.npz"
     write(path, explanation.arrays, {"study": study.name, "variant_label": label, **explanation.about})
     return [
-        compared(ledger, cell, explanation.probabilities),
+        compared(ledger, cell, explanation),
         *describe(load_explanations(path)),
         f"file    {path}",
         f"look    python -m analysis.explanations {path}",

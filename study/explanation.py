@@ -152,19 +152,29 @@ def resized(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (cover >= np.minimum(0.5, most)) & (most > 0)
 
 
-def compared(ledger: Ledger, cell: Cell, probabilities: dict[str, np.ndarray]) -> str:
-    """A line on how the probabilities of the network trained anew agree with the record's."""
+def compared(ledger: Ledger, cell: Cell, explanation: Explanation) -> str:
+    """A line on how the test probabilities of the network trained anew agree with the record's."""
     record = ledger.finished().get(cell.cell_id)
     if record is None or not record.get("probabilities"):
         return f"record: none of cell {cell.cell_id} in {ledger.folder}, so there is nothing to compare with"
     name = "test_probabilities"
-    difference = float(np.abs(ledger.probabilities(cell.cell_id)[name] - probabilities[name]).max())
+    difference = float(np.abs(ledger.probabilities(cell.cell_id)[name] - explanation.probabilities[name]).max())
     if difference == 0:
         return f"record: the test probabilities are those of cell {cell.cell_id}, bit for bit"
+    there, here = _origin(record), _origin(explanation.about)
+    reasons = [f"{name} {there.get(name)} there, {here[name]} here" for name in here if there.get(name) != here[name]]
     return (
-        f"record: the test probabilities differ from those of cell {cell.cell_id} by up to {difference:.1e}: "
-        "another machine, other versions, or another number of threads; the maps are of a like network, not of that one"
+        f"record: the test probabilities differ from those of cell {cell.cell_id} by up to {difference:.1e}; the maps "
+        f"are of a like network, not of that one ({', '.join(reasons) or 'same commit, versions and machine'})"
     )
+
+
+def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Commit, versions and machine of a record, flat."""
+    found = {"commit": record.get("commit")}
+    for group in ("versions", "machine"):
+        found |= record.get(group) or {}
+    return found
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:

@@ -307,9 +307,11 @@ def test_from_study_to_file(tmp_path, capsys, monkeypatch):
     assert "bit for bit" in capsys.readouterr().out
     assert (tmp_path / "out" / path.name).is_file()
     changed = probabilities | {"test_probabilities": probabilities["test_probabilities"] * 0.5}
-    ledger.append(record, changed)
+    ledger.append(record | {"machine": record["machine"] | {"threads": 3}}, changed)
     assert main(command) == 0
-    assert "the maps are of a like network" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "the maps are of a like network" in out
+    assert "(threads 3 there, 1 here)" in out
 
 
 @pytest.mark.parametrize(

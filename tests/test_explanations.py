@@ -259,7 +259,7 @@ def test_tsne_keeps_far_clusters_apart(rng):
         tsne(features[:4], rng=rng)
 
 
-def write_explanations(path, rng, *, n=12, masks=True, groups=False, label="baseline", seed=0):
+def write_explanations(path, rng, *, n=12, masks=True, groups=False, label="baseline", seed=0, study="small"):
     """A file as study.explain writes it, of a network that sees the lesion: 12 × 20 pixels, stages of 2 and 4."""
     labels = np.arange(n) % 2
     rows, columns = rng.integers(0, 3, n), rng.integers(0, 5, n)
@@ -287,7 +287,7 @@ def write_explanations(path, rng, *, n=12, masks=True, groups=False, label="base
     if groups:
         arrays["groups"] = np.arange(n) // 2
     about = {
-        "study": "small",
+        "study": study,
         "variant_label": label,
         "variant_id": "0" * 12,
         "cell_id": "c" * 16,
