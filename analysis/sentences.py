@@ -92,6 +92,12 @@ def _tests(verdict: Verdict) -> str:
     if verdict.contrast.margin > 0 and not math.isnan(verdict.equivalence_p):
         beyond = f"a difference beyond ±{verdict.contrast.margin:g}: p {_p(verdict.equivalence_p)}"
         parts.append(beyond + _adjusted(verdict, verdict.adjusted_equivalence_p))
+    if verdict.mixed is not None:
+        mixed = verdict.mixed
+        level = f"{100 * mixed.interval.level:g} % over {mixed.interval.over}"
+        parts.append(
+            f"mixed model of all cells: {signed(mixed.estimate)} {bounds(mixed.interval, 4, sign=True)} ({level})"
+        )
     return "; ".join(parts)
 
 

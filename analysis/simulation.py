@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.datasets import finished_cells
 from analysis.judgements import in_general, on_dataset
+from analysis.power import pilot_spread
 from analysis.predictions import Pairing
 
 # Of a difference on n test images, one seed: SD of what other images would change, .27 / √n, as macro-F1 and macro-AUC
@@ -162,8 +162,8 @@ def simulate_images(
 def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design, str]:
     """A study's design, and where its variance components come from, in words.
 
-    From its finished cells where a contrast has two seeds on two data sets: the spread over seeds of paired
-    differences, and of their means over data sets as far as seeds and images do not explain it. Else the defaults.
+    From its finished cells where variants of the first family share two seeds on two data sets, without what test
+    images explain; else the defaults.
     """
     datasets, seeds = manifest.get("datasets") or sorted(set(table["dataset"])), manifest.get("seeds") or [0]
     contrasts = manifest.get("contrasts") or []
@@ -180,38 +180,21 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
     first = contrasts[0]
     family = [c for c in contrasts if c.get("family") == first.get("family")]
     design = replace(design, margin=float(first.get("margin") or Design.margin), family_size=len(family))
-    within, between = [], []
-    for contrast in family:
-        parts = _spread(table, contrast, design)
-        if parts is not None:
-            within.append(parts[0])
-            between.append(parts[1])
-    if not within:
-        return design, "assumed: too few finished cells to estimate them"
+    variants = {str(c[side]) for c in family for side in ("baseline", "against")}
+    try:
+        spread = pilot_spread(table[table["variant_id"].isin(variants)], str(first["metric"]))
+    except ValueError:
+        return design, "assumed: no two variants have finished on two data sets yet"
+    if not spread.separated:
+        return design, "assumed: one seed cannot tell the spread over seeds from that over data sets"
+    # What test images do is simulated apart: their part of both spreads comes off.
+    own, common = ((share / 2) * design.image_sd**2 for share in (1 - COMMON_SHARE, COMMON_SHARE))
     design = replace(
         design,
-        seed_sd=math.sqrt(max(0.0, float(np.mean(within))) / 2),
-        interaction_sd=math.sqrt(max(0.0, float(np.mean(between)))),
+        seed_sd=math.sqrt(max(0.0, spread.residual**2 - own)),
+        interaction_sd=math.sqrt(2 * max(0.0, spread.dataset_variant**2 - common)),
     )
-    return design, f"estimated from the finished cells of {len(within)} contrast{'s' if len(within) > 1 else ''}"
-
-
-def _spread(table: pd.DataFrame, contrast: Mapping[str, Any], design: Design) -> tuple[float, float] | None:
-    """Variance over seeds of true paired differences, and over data sets of their means; None with too few cells."""
-    sides = [contrast["baseline"], contrast["against"]]
-    cells = finished_cells(table[table["variant_id"].isin(sides)], contrast["metric"])
-    values = (
-        cells.pivot(index=["dataset", "seed"], columns="variant_id", values="value").reindex(columns=sides).dropna()
-    )
-    differences = (values[sides[1]] - values[sides[0]]).groupby(level="dataset")
-    counts = differences.count()
-    if len(counts) < 2 or (counts > 1).sum() < 2:
-        return None
-    by_seed = float(differences.var(ddof=1).mean())
-    means = float(differences.mean().var(ddof=1))
-    own_images = (1 - COMMON_SHARE) * design.image_sd**2
-    common_images = COMMON_SHARE * design.image_sd**2
-    return by_seed - own_images, means - by_seed / float(counts.mean()) - common_images
+    return design, f"estimated from the finished cells of {spread.n_variants} variants"
 
 
 def _differences(design: Design, rng: np.random.Generator, simulations: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from analysis.folders import predictions_path
 from analysis.intervals import Interval
 from analysis.judgements import in_general, on_dataset, untested
 from analysis.metrics import LOWER_IS_BETTER
+from analysis.mixed import FixedEffect, MixedModel, mixed_model
 from analysis.multiplicity import adjust
 from analysis.power import smallest_adjusted_p
 from analysis.predictions import Pairing, paired_predictions
@@ -35,7 +36,9 @@ from analysis.wording import listed
 __all__ = ["Contrast", "DatasetDifference", "Verdict", "decide", "decide_all"]
 
 Outcome = Literal["superior", "inferior", "equivalent", "inconclusive"]
-DRAWS = 2000
+# Of a bootstrap that describes one data set among several; one that decides has ten times as many.
+DRAWS = 1000
+DECISIVE = 10
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Verdict:
     contrasts. n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data sets together.
     cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets,
     −1 … 1. false_claim_probability: see `analysis.claims`; over test images only. exploratory: for `reasons`. notes:
-    what else a reader must know.
+    what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in general; it
+    decides nothing.
     """
 
     contrast: Contrast
@@ -82,6 +86,7 @@ class Verdict:
     reasons: tuple[str, ...]
     notes: tuple[str, ...]
     per_dataset: tuple[DatasetDifference, ...]
+    mixed: FixedEffect | None
     alpha: float
     correction: str
     family_size: int
@@ -120,7 +125,8 @@ def decide(
         raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
     declared = under_its_hash(asked, table)
     declared = replace(declared, declaration=replace(declared.declaration, alpha=alpha, correction="none"))
-    found = _found(table, declared, _Images(folder or table.attrs.get("folder"), rng, draws), ())
+    images = _Images(folder or table.attrs.get("folder"), rng, draws)
+    found = _found(table, declared, images, _Models(table, [asked]), ())
     return _settled(found, found.p_value, found.equivalence_p)
 
 
@@ -142,11 +148,11 @@ def decide_all(
         raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {type(rng).__name__}")
     today = read_declaration(manifest)
     asked = [as_declared(contrast, today, table, folder) for contrast in today.contrasts]
-    images = _Images(folder, rng, draws)
+    images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
     # Contrasts of the same variants one after the other: their predictions are read once.
     order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
     expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
-    found = {i: _found(table, asked[i], images, expected) for i in order}
+    found = {i: _found(table, asked[i], images, models, expected) for i in order}
     families: dict[tuple[str | None, str, str], list[int]] = {}
     for i, declared in enumerate(asked):
         contrast = declared.contrast
@@ -188,6 +194,30 @@ class _Images:
         return self._kept[key]
 
 
+class _Models:
+    """Mixed models of the variants that contrasts compare, one a metric, fitted when first asked for."""
+
+    def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast]) -> None:
+        self._table = table
+        self._contrasts = contrasts
+        self._fitted: dict[str, MixedModel | None] = {}
+
+    def difference(self, contrast: Contrast) -> FixedEffect | None:
+        """The difference of a contrast's variants; None where the cells carry no model."""
+        metric = contrast.metric
+        if metric not in self._fitted:
+            of_metric = [c for c in self._contrasts if c.metric == metric]
+            variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
+            try:
+                # At the variants' own cost: a contrast is not one at equal MACs.
+                model = mixed_model(self._table[self._table["variant_id"].isin(variants)], metric, macs=False)
+            except ValueError:
+                model = None
+            self._fitted[metric] = model
+        model = self._fitted[metric]
+        return None if model is None else model.difference(contrast.baseline, contrast.against)
+
+
 @dataclass(frozen=True)
 class _Pairs:
     """The cells of one data set on whose seeds both variants finished, and what their records say."""
@@ -201,16 +231,18 @@ class _Pairs:
     against_cells: tuple[str, ...]
 
 
-def _found(table: pd.DataFrame, declared: Declared, images: _Images, expected: Sequence[tuple[str, int]]) -> Verdict:
+def _found(
+    table: pd.DataFrame, declared: Declared, images: _Images, models: _Models, expected: Sequence[tuple[str, int]]
+) -> Verdict:
     """The verdict before p values are adjusted: everything but its outcome."""
     contrast, declaration = declared.contrast, declared.declaration
     size = declaration.family_size(contrast)
     pairs, notes = _pairs(table, contrast, expected)
     notes = [*declared.notes, *notes]
     pairings = [images.pairing(contrast, here.baseline_cells, here.against_cells) for here in pairs]
+    draws = images.draws * (1 if len(pairs) > 1 else DECISIVE)
     judgements = [
-        on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=images.draws)
-        for pairing in pairings
+        on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=draws) for pairing in pairings
     ]
     per_dataset = tuple(
         DatasetDifference(
@@ -228,7 +260,7 @@ def _found(table: pd.DataFrame, declared: Declared, images: _Images, expected: S
     whole = [pairing for pairing in pairings if pairing is not None]
     claim = math.nan
     if images.rng is not None and len(whole) == len(pairs):
-        claim = false_claim_probability(contrast.metric, whole, rng=images.rng, draws=images.draws)
+        claim = false_claim_probability(contrast.metric, whole, rng=images.rng)
     differences = [here.difference for here in pairs]
     if len(pairs) > 1:
         judged = in_general(differences, contrast.margin)
@@ -255,6 +287,7 @@ def _found(table: pd.DataFrame, declared: Declared, images: _Images, expected: S
         reasons=declared.reasons,
         notes=tuple(notes),
         per_dataset=per_dataset,
+        mixed=models.difference(contrast) if len(pairs) > 1 else None,
         alpha=declaration.alpha,
         correction=declaration.correction,
         family_size=size,

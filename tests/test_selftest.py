@@ -100,7 +100,7 @@ def test_a_study_gives_the_design_and_its_cells_the_variances(tmp_path):
     design, basis = design_of(manifest, table)
     assert (design.n_datasets, design.n_seeds, design.n_images, design.margin) == (6, 3, 50, 0.03)
     assert (design.family_size, design.alpha, design.correction) == (2, 0.05, "holm")
-    assert basis == "estimated from the finished cells of 2 contrasts"
+    assert basis == "estimated from the finished cells of 3 variants"
     # Known spreads come out: seeds .03 √2 apart, images taken off.
     rng = np.random.default_rng(0)
     rows = table[table["dataset"].isin(["alpha", "beta"])].copy()
@@ -119,7 +119,12 @@ def test_a_study_gives_the_design_and_its_cells_the_variances(tmp_path):
     assert found.seed_sd == pytest.approx(0.03, rel=0.1) and found.interaction_sd == pytest.approx(0.02, rel=0.35)
 
     few, basis = design_of(manifest, table[table["seed"] == 0])
-    assert basis == "assumed: too few finished cells to estimate them" and few.seed_sd == Design.seed_sd
+    assert (
+        basis == "assumed: one seed cannot tell the spread over seeds from that over data sets"
+        and few.seed_sd == Design.seed_sd
+    )
+    _, basis = design_of(manifest, table[table["dataset"] == "alpha"])
+    assert basis == "assumed: no two variants have finished on two data sets yet"
     none, basis = design_of({**manifest, "contrasts": []}, table)
     assert basis.startswith("assumed: the study declares no contrast") and none.n_datasets == 6
 

@@ -12,6 +12,7 @@ from ledger_fixture import Design, manifest, write_ledger
 from analysis.contrasts import Contrast, read_declaration
 from analysis.judgements import IN_GENERAL, THESE_WEIGHTS, THIS_DATA_SET
 from analysis.means import t_over_means, tost
+from analysis.mixed import mixed_model
 from analysis.multiplicity import adjust
 from analysis.paired import delong, two_level_bootstrap
 from analysis.predictions import load_probabilities, paired_predictions
@@ -85,6 +86,20 @@ def test_a_mean_against_its_ranks_decides_nothing():
     verdict = decide(table_of(differences), contrast(margin=0.005))
     assert verdict.p_value < 0.05 and verdict.estimate < 0 < verdict.rank_effect
     assert verdict.outcome == "inconclusive"
+
+
+def test_a_mixed_model_of_the_compared_variants_stands_beside(tmp_path):
+    verdicts = decided(write_ledger(tmp_path, SMALL))
+    table = load_ledger(tmp_path)
+    for verdict in verdicts:
+        asked = verdict.contrast
+        model = mixed_model(table, asked.metric, macs=False, reference=asked.baseline)
+        assert verdict.mixed.estimate == pytest.approx(
+            model.difference(asked.baseline, asked.against).estimate, abs=1e-6
+        )
+        assert verdict.mixed.estimate == pytest.approx(verdict.estimate, abs=1e-6), "a complete design averages alike"
+    one = decide(table[table["dataset"] == "alpha"], verdicts[0].contrast)
+    assert one.mixed is None
 
 
 def test_seeds_are_averaged_before_data_sets_are_counted():
@@ -450,8 +465,9 @@ def test_sentences_carry_their_uncertainty(tmp_path):
     assert verdicts[0].sentence == (
         "b is better than a in macro-F1 on data sets like these: +0.0481 [+0.0370, +0.0593] (95 % interval, t over "
         "data-set means; 8 data sets, 2 seeds, 800 test images); signed-rank test over data-set means (exact, zeros by "
-        "Pratt): p = 0.008 (0.023 after Holm over 3); a difference beyond ±0.02: p = 1.000 (1.000 after Holm over 3). "
-        "b takes 1.50 × the MACs. Without per-image predictions: d0, d1, d2, d3, d4, d5 and 2 more."
+        "Pratt): p = 0.008 (0.023 after Holm over 3); a difference beyond ±0.02: p = 1.000 (1.000 after Holm over 3); "
+        "mixed model of all cells: +0.0481 [−0.0180, +0.1142] (95 % over data sets). b takes 1.50 × the MACs. "
+        "Without per-image predictions: d0, d1, d2, d3, d4, d5 and 2 more."
     )
     assert verdicts[1].sentence.startswith(
         "c and a are equivalent in macro-F1 on data sets like these, within the margin"
