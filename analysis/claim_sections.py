@@ -117,8 +117,11 @@ def cost(evidence: Evidence, places: Mapping[str, Standings], split: str) -> Par
     if drawings:
         blocks.append(
             paragraph(
-                "Whiskers and brackets show how well each mean is placed among the others: what a data set adds to "
-                "all variants alike is taken out first. They are no tests: whether two variants differ, verdicts say."
+                "A bubble's area is the number of parameters; the hatched one is the baseline. Filled bubbles, joined "
+                "by the dashed line, are the Pareto front of the means: no other variant has both fewer MACs and a "
+                "better mean. Whiskers, and brackets in the table, show how well each mean is placed among the others: "
+                "what a data set adds to all variants alike is taken out first. They are no tests: verdicts say what "
+                "differs."
             )
         )
     return make_part(
@@ -140,9 +143,8 @@ def pareto_front(points: Mapping[str, tuple[float, float]], metric: str) -> list
 def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
     """Each contrast's paired differences, data set by data set."""
     shown = [verdict for verdict in verdicts if verdict.per_dataset]
-    ranges = figures.common_ranges(shown)
     drawings = [
-        figures.forest(verdict, f"difference_{place:02d}", ranges[verdict.contrast.metric])
+        figures.forest(verdict, f"difference_{place:02d}")
         for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)
     ]
     if not shown:
@@ -156,12 +158,12 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
         paragraph(
             "Against minus baseline on test, paired by seed and image: a point for each data set, at its right how "
             "many seeds × test images it rests on. The diamond is the mean over data sets. Grey: the declared margin, "
-            "inside which a difference does not matter. Contrasts of one metric share their axis."
+            "inside which a difference does not matter."
         )
     ]
     if len(shown) > DRAWN_CONTRASTS:
         blocks.append(note(f"The first {DRAWN_CONTRASTS} of {counted(len(shown), 'contrast')} are drawn."))
-    return make_part("differences", "Paired differences", blocks, drawings, [difference_table(shown)])
+    return make_part("differences", "Paired differences", blocks, drawings, folded_tables=[difference_table(shown)])
 
 
 def ranks(evidence: Evidence) -> Part:
@@ -197,16 +199,19 @@ def ranks(evidence: Evidence) -> Part:
 
 def _verdict_item(verdict: Verdict) -> Html:
     outcome = strong(verdict.outcome) if stands_out(verdict) else verdict.outcome
-    # The claim leads, its numbers follow in smaller print.
-    claim, colon, numbers = verdict.sentence.partition(": ")
+    # The claim leads, its numbers follow in smaller print, and what remains is a click away.
+    claim, _, numbers = verdict.sentence.partition(": ")
+    numbers, _, rest = numbers.partition(". ")
+    more = [folded("Cost, probability of a false claim, and what to know", paragraph(rest))] if rest else []
     tag = [element("span", {"class": "tag"}, "exploratory")] if verdict.exploratory else []
     return element(
         "li",
         {},
         element("span", {"class": "sign", "aria-hidden": "true"}, SIGNS[verdict.outcome]),
         element("span", {"class": "outcome"}, verdict.contrast.name, ": ", outcome, *tag),
-        element("span", {"class": "claim"}, f"{claim}{colon.strip()} "),
-        element("span", {"class": "numbers"}, numbers),
+        element("span", {"class": "claim"}, f"{claim.removesuffix('.')}. "),
+        element("span", {"class": "numbers"}, f"{numbers.removesuffix('.')}." if numbers else ""),
+        *more,
     )
 
 

@@ -18,6 +18,8 @@ from analysis.wording import counted, metric_name, share, shortened
 FEWEST_IN_BIN = 5
 # More classes than this and a matrix's numbers are too small to read: shades remain, numbers are in the tables.
 NUMBERED_CLASSES = 10
+# Matrices of up to so many classes stand two in a row; larger ones take the whole width each.
+SMALL_MATRIX = 4
 
 
 def learning_curves(
@@ -138,7 +140,7 @@ def confusion_matrices(
     names = [shortened(str(name), 20) for name in classes] if len(classes) == count else [str(k) for k in range(count)]
     # Columns have the numbers that rows have beside their names: names would need more room than the matrix.
     numbers = [str(k + 1) for k in range(count)]
-    columns = 2 if count <= 4 and len(tallies) > 1 else 1
+    columns = 2 if count <= SMALL_MATRIX and len(tallies) > 1 else 1
     rows = math.ceil(len(tallies) / columns)
     side = min((WIDTH - 1.4) / columns, 0.3 * count + 0.3)
     with style():
@@ -160,7 +162,11 @@ def confusion_matrices(
             if count <= NUMBERED_CLASSES:
                 for (i, j), value in np.ndenumerate(shares):
                     text = "–" if np.isnan(value) else f"{100 * value:.0f}"
-                    ax.text(j, i, text, ha="center", va="center", fontsize=7.5, color="white" if value > 0.6 else INK)
+                    number = ax.text(
+                        j, i, text, ha="center", va="center", fontsize=7.5, color="white" if value > 0.6 else INK
+                    )
+                    # Inside its matrix, hence no concern of the layout, which would measure hundreds of them.
+                    number.set_in_layout(False)
         for ax in axes[len(tallies) :]:
             ax.set_axis_off()
         figure.supxlabel("predicted class (numbered as the true classes)", fontsize=8)

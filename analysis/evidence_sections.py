@@ -11,7 +11,8 @@ from analysis.records import Record
 from analysis.tallies import CONFIDENCE_BINS, tally_cells
 from analysis.wording import counted, metric_name
 
-MATRIX_VARIANTS = 6
+# Matrices of many classes take the whole width each, so fewer are drawn.
+MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
 
 
 def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> Part:
@@ -50,8 +51,10 @@ def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, M
     for dataset in datasets:
         here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
         reliability.append(diagrams.reliability(dataset, here, evidence.variants, styles, evidence.baseline))
-        shown = dict(list(here.items())[:MATRIX_VARIANTS])
-        matrices.append(diagrams.confusion_matrices(dataset, evidence.classes(dataset), shown, evidence.variants))
+        names = evidence.classes(dataset)
+        few = evidence.chosen(MATRIX_VARIANTS if len(names) <= diagrams.SMALL_MATRIX else LARGE_MATRIX_VARIANTS)
+        shown = {v: tally for v, tally in here.items() if v in few}
+        matrices.append(diagrams.confusion_matrices(dataset, names, shown, evidence.variants))
     blocks: list[str] = []
     if problems:
         cell_id, why = next(iter(problems.items()))

@@ -73,12 +73,7 @@ def metric_against_cost(
             figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, {v: shortened(labels[v]) for v in named}
         )
     unlabelled = len(ids) - len(named)
-    over = _over_text(place)
-    caption = (
-        f"Mean {metric_name(place.metric)} on {split} over {listed(place.datasets)}. Whiskers: {over} "
-        "A bubble's area is the number of parameters. Filled bubbles, joined by the dashed line, are the Pareto front "
-        "of the means: no other variant has both fewer MACs and a better mean. Hatched: the baseline."
-    )
+    caption = f"Mean on {split} over {listed(place.datasets, 12)}. Whiskers: {_over_text(place)}"
     if unlabelled:
         caption += f" {counted(unlabelled, 'variant')} off the front {'is' if unlabelled == 1 else 'are'} not named."
     shown = "; ".join(f"{labels[v]}: {share(place.means[v])} at {quantity(costs[v][0])} MACs" for v in named)
@@ -86,25 +81,7 @@ def metric_against_cost(
     return Drawing(f"cost_{place.metric}", figure, title, caption, f"Bubble chart. {shown}.")
 
 
-def common_ranges(verdicts: Sequence[Verdict]) -> dict[str, tuple[float, float]]:
-    """The range of differences, with all their intervals and margins, by metric: contrasts of one share an axis."""
-    values: dict[str, list[float]] = {}
-    for verdict in verdicts:
-        here = values.setdefault(verdict.contrast.metric, [0.0])
-        here += [-verdict.contrast.margin, verdict.contrast.margin, verdict.estimate]
-        here += [verdict.interval.low, verdict.interval.high]
-        for row in verdict.per_dataset:
-            here += [row.difference, row.interval.low, row.interval.high]
-    ranges = {}
-    for metric, found in values.items():
-        finite = [value for value in found if math.isfinite(value)]
-        low, high = min(finite), max(finite)
-        room = 0.04 * (high - low) or 0.01
-        ranges[metric] = (low - room, high + room)
-    return ranges
-
-
-def forest(verdict: Verdict, name: str, limits: tuple[float, float]) -> Drawing:
+def forest(verdict: Verdict, name: str) -> Drawing:
     """A contrast's paired difference on each data set and over all of them, with intervals and the declared margin."""
     contrast, rows = verdict.contrast, verdict.per_dataset
     has_mean = len(rows) > 1 and not math.isnan(verdict.estimate)
@@ -136,7 +113,7 @@ def forest(verdict: Verdict, name: str, limits: tuple[float, float]) -> Drawing:
             ticks, names = [*ticks, low], [*names, "mean over data sets"]
         axes.set_yticks(ticks, names)
         axes.set_ylim((ticks[-1] if ticks else 0) + 0.7, -0.7)
-        axes.set_xlim(*limits)
+        axes.margins(x=0.06)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)

@@ -9,6 +9,8 @@ from analysis.tables import Strong, Table
 
 # A table longer than this is cut in the page; its CSV is whole.
 ROWS_SHOWN = 80
+# Words up to this length stay on one line of their cell.
+LONG_WORDS = 36
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -130,7 +132,7 @@ def strong(text: str) -> Html:
 
 
 def _cell(name: str, column: int, table: Table, text: str, attributes: Mapping[str, str]) -> Html:
-    extra = {"class": "words"} if column in table.left else {}
+    extra = {"class": "words long" if len(text) > LONG_WORDS else "words"} if column in table.left else {}
     return element(name, {**attributes, **extra}, strong(text) if isinstance(text, Strong) else text)
 
 

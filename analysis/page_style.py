@@ -17,19 +17,21 @@ a:focus-visible, .scroll:focus-visible, summary:focus-visible { outline: 2px sol
 .note { border-left: 3px solid var(--soft); background: var(--pale); padding: .5rem .9rem; }
 nav ol { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; padding: .75rem 0; margin: 1rem 0 0;
   border-top: 1px solid var(--line); border-bottom: 1px solid var(--line); font-size: .92rem; }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); gap: .75rem 1.5rem;
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(45%, 11rem), 1fr)); gap: .75rem 1.5rem;
   margin: 1rem 0; }
 dl.wide { display: block; max-width: 46rem; }
-dl.wide > div { display: grid; grid-template-columns: minmax(6rem, 9rem) 1fr; gap: .75rem; padding: .15rem 0; }
+dl.wide > div { display: grid; grid-template-columns: clamp(4.5rem, 24%, 9rem) 1fr; gap: .75rem; padding: .15rem 0; }
 dl.wide dt { font-size: .95rem; }
 dt { color: var(--soft); font-size: .85rem; }
-dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: break-word; min-width: 0; }
 .verdicts { list-style: none; padding: 0; margin: 1rem 0; max-width: 52rem; }
 .verdicts li { padding: .6rem 0 .6rem 2.1rem; border-bottom: 1px solid var(--line); position: relative; }
 .verdicts .sign { position: absolute; left: 0; top: .6rem; width: 1.4rem; text-align: center; font-family: monospace; }
 .verdicts .outcome, .verdicts .claim, .verdicts .numbers { display: block; }
 .verdicts .outcome, .verdicts .numbers { color: var(--soft); font-size: .88rem; }
 .verdicts .outcome strong { color: var(--ink); }
+.verdicts details { font-size: .88rem; color: var(--soft); }
+.verdicts summary, .verdicts details p { margin: .2rem 0 0; }
 .verdicts .tag { border: 1px solid var(--soft); border-radius: .2rem; font-size: .8rem; padding: 0 .35rem;
   margin-left: .4rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1.5rem 2.5rem;
@@ -48,7 +50,7 @@ caption { padding-bottom: .5rem; position: sticky; left: 0; max-width: min(46rem
 th, td { padding: .32rem .7rem; text-align: right; vertical-align: top; font-weight: 400; white-space: nowrap; }
 thead th { white-space: normal; min-width: 3.5rem; }
 th.words, td.words { text-align: left; }
-td.words { white-space: normal; min-width: 8rem; max-width: 34rem; overflow-wrap: anywhere; }
+th.long, td.long { white-space: normal; min-width: 14rem; max-width: 34rem; overflow-wrap: break-word; }
 thead th { line-height: 1.3; border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink);
   color: var(--soft); vertical-align: bottom; }
 tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); }
@@ -63,8 +65,9 @@ summary { cursor: pointer; margin: .75rem 0; }
 }
 @media print {
   @page { margin: 16mm 14mm; }
-  body { max-width: none; padding: 0; font-size: 9.5pt; line-height: 1.4; }
-  nav, .files, summary { display: none; }
+  html { font-size: 9.5pt; }
+  body { max-width: none; padding: 0; line-height: 1.4; }
+  nav, .files, .verdicts summary { display: none; }
   a { color: inherit; text-decoration: none; }
   h2, h3 { break-after: avoid; }
   h2 { margin-top: 1.5rem; }

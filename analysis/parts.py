@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.canvas import Drawing, Picture, render
 from analysis.evidence import Evidence
-from analysis.page import Html, figure_grid, section, table_block
+from analysis.page import Html, figure_grid, folded, section, table_block
 from analysis.tables import Table
 from analysis.wording import counted
 
@@ -30,13 +30,16 @@ def make_part(
     blocks: Sequence[str],
     drawings: Sequence[Drawing | None] = (),
     tables: Sequence[Table] = (),
+    folded_tables: Sequence[Table] = (),
     after: Sequence[str] = (),
 ) -> Part:
-    """A section of blocks, then figures (None is skipped), then tables, then further blocks."""
+    """A section of blocks, then figures (None is skipped), tables, tables behind a click, and further blocks."""
     pictures = tuple(render(drawing) for drawing in drawings if drawing is not None)
     grid = [figure_grid(pictures)] if pictures else []
-    html = section(name, title, *blocks, *grid, *[table_block(table) for table in tables], *after)
-    return Part(name, title, html, pictures, tuple(tables))
+    shown = [table_block(table) for table in tables]
+    shown += [folded(f"{table.title}, in numbers", table_block(table)) for table in folded_tables]
+    html = section(name, title, *blocks, *grid, *shown, *after)
+    return Part(name, title, html, pictures, (*tables, *folded_tables))
 
 
 def cuts(evidence: Evidence, drawn: Sequence[str]) -> str:
