@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan import cpu, cpu_threads, reference
+from medmamba_variants.scan import cpu, cpu_memory, cpu_threads, reference
 
 pytestmark = pytest.mark.skipif(cpu.UNAVAILABLE is not None, reason=str(cpu.UNAVAILABLE))
 
@@ -281,12 +281,25 @@ def test_shared_work_makes_do_with_fewer_threads(monkeypatch: pytest.MonkeyPatch
 
 
 def test_scratch_is_aligned_reused_and_bounded() -> None:
-    first = cpu_threads.scratch_address("test", 1000)
-    assert first % cpu_threads.ALIGNMENT == 0
-    assert cpu_threads.scratch_address("test", 500) == first
-    cpu_threads.scratch_address("test", cpu_threads.KEPT_BYTES + 1)
-    cpu_threads.scratch_address("test", 10)
-    assert cpu_threads._scratch.test[1] == 10
+    first = cpu_memory.scratch_address("test", 1000)
+    assert first % cpu_memory.ALIGNMENT == 0
+    assert cpu_memory.scratch_address("test", 500) == first
+    cpu_memory.scratch_address("test", cpu_memory.KEPT_BYTES + 1)
+    cpu_memory.scratch_address("test", 10)
+    assert cpu_memory._scratch.test[1] == 10
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_large_results_ask_for_large_pages_inside_themselves(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(cpu_memory, "_madvise", lambda: (lambda *advice: asked.append(advice)) if known else None)
+    small = cpu_memory.empty_like(torch.empty(10))
+    large = cpu_memory.empty_like(torch.empty(cpu_memory.LARGE_BYTES // 4 + 1))
+    assert small.shape == (10,) and large.shape == (cpu_memory.LARGE_BYTES // 4 + 1,)
+    assert len(asked) == known
+    for start, size, _ in asked:
+        assert start % cpu_memory.LARGE_PAGE == size % cpu_memory.LARGE_PAGE == 0 and size > 0
+        assert large.data_ptr() <= start and start + size <= large.data_ptr() + 4 * large.numel()
 
 
 def test_kernels_work_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:

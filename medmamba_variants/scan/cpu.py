@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.cpu_threads import run_shared, scratch_address
+from medmamba_variants.scan.cpu_memory import empty_like, scratch_address
+from medmamba_variants.scan.cpu_threads import run_shared
 
 UNAVAILABLE: str | None = None
 try:
@@ -138,7 +139,7 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
     sizes = _Sizes(x, A, table)
-    y = torch.empty_like(x)
+    y = empty_like(x)
     checkpoints = x.new_empty(checkpoint_shape(x, A, sizes.steps) if need_backward else (0,))
     if y.numel() == 0 or sizes.directions == 0:
         return y.zero_(), checkpoints
@@ -164,7 +165,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of x, delta, A, B, C, D and delta_bias, each shaped like its tensor."""
     sizes = _Sizes(x, A, table)
-    dx, ddelta, dA, dB, dC, dD, dbias = (torch.empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias))
+    dx, ddelta, dA, dB, dC, dD, dbias = (empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias))
     if x.numel() == 0 or sizes.directions == 0:
         for gradient in (dx, ddelta, dA, dB, dC, dD, dbias):
             gradient.zero_()

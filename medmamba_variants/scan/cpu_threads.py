@@ -1,15 +1,9 @@
-"""Threads for kernels that release the interpreter lock, and memory which each of them keeps between calls."""
+"""Threads for kernels that release the interpreter lock."""
 
 import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-
-import numpy as np
-
-# Scratch beyond this is not kept: a path of a million steps must not occupy memory for ever.
-KEPT_BYTES = 8 << 20
-ALIGNMENT = 64
 
 Job = tuple[Callable[[int], None], int, "SimpleQueue[BaseException | None]"]
 
@@ -49,7 +43,6 @@ class _Crew:
 
 
 _crew = _Crew()
-_scratch = threading.local()
 
 
 def _renew() -> None:
@@ -91,14 +84,3 @@ def run_shared(work: Callable[[int], None], threads: int) -> None:
             errors.append(error_or_none)
     if errors:
         raise errors[0]
-
-
-def scratch_address(name: str, size: int) -> int:
-    """Return the address of `size` aligned bytes of this thread's own, valid until its next request of that name."""
-    held: tuple[np.ndarray, int, int] | None = getattr(_scratch, name, None)
-    if held is None or held[1] < size or held[1] > KEPT_BYTES:
-        memory = np.empty(size + ALIGNMENT, np.uint8)
-        address: int = memory.ctypes.data
-        held = (memory, size, -(-address // ALIGNMENT) * ALIGNMENT)
-        setattr(_scratch, name, held)
-    return held[2]
