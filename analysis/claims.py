@@ -17,6 +17,7 @@ import numpy as np
 
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.predictions import Pairing
+from analysis.randomness import check_generator
 from analysis.resampling import TABLE_METRICS, TableMetric, unit_codes
 
 # Tables are scaled so that a class never counts less than one: its ratios are guarded below that.
@@ -39,6 +40,7 @@ def false_claim_probability(
     Defined answers: 1 where the models never differ (there is nothing to claim); NaN without a pairing, where the
     metric is undefined, and for metrics that are neither of a table nor of ranks or single images (ece, auprc_macro).
     """
+    check_generator(rng)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     if not pairings or not (metric in TABLE_METRICS or metric in ("macro_auc_ovr", "brier")):

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.intervals import Interval
+from analysis.randomness import check_generator
 
 Alternative = Literal["two-sided", "greater", "less"]
 # 2^20 sign patterns take some ten milliseconds; each further difference doubles that.
@@ -96,6 +97,7 @@ def sign_flip(
     """
     values = checked_differences(differences)
     _known(alternative)
+    check_generator(rng)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     nonzero = values[values != 0]

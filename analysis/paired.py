@@ -20,6 +20,7 @@ from analysis.delong import DeLong, delong
 from analysis.intervals import Interval
 from analysis.mcnemar import McNemar, mcnemar, mcnemar_counts
 from analysis.metrics import checked
+from analysis.randomness import check_generator
 from analysis.resampling import (
     Metric,
     checked_pair,
@@ -350,8 +351,7 @@ def _checked_seeds(
 
 
 def _check_options(rng: np.random.Generator, draws: int, level: float = 0.5) -> None:
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {type(rng).__name__}")
+    check_generator(rng)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     if not 0.0 < level < 1.0:

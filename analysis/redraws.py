@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.intervals import Interval
+from analysis.randomness import check_generator
 
 # Numbers held at once by one slice of draws.
 SLICE = 4_000_000
@@ -31,6 +32,7 @@ def redraw(
     n_seeds: seeds on each data set; where a drawn data set has fewer than the most, the rest of its row does not count.
     width: how many numbers a caller holds for each seed drawn, which sets the slices' length and not the draws.
     """
+    check_generator(rng)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
     counts, most = np.asarray(n_seeds), max(n_seeds)

@@ -20,6 +20,7 @@ from scipy import stats
 from analysis.judgements import in_general, on_dataset
 from analysis.power import pilot_spread
 from analysis.predictions import Pairing
+from analysis.randomness import check_generator
 
 # Of a difference on n test images, one seed: SD of what other images would change, .27 / √n, as macro-F1 and macro-AUC
 # of networks near .9 have it. Of that variance .36 is common to all seeds, the rest each seed's own.
@@ -97,6 +98,7 @@ def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int
 
     Empty for a design of one data set.
     """
+    check_generator(rng)
     if design.n_datasets < 2:
         return []
     alpha = design.alpha
@@ -136,6 +138,7 @@ def simulate_images(
     Variants are alike, their seeds drawn from one distribution, so that the true difference on the data set is 0; that
     of two sets of weights is known for macro-AUC, and only it is looked at there.
     """
+    check_generator(rng)
     alpha = design.alpha
     over_seeds, of_weights = [], []
     for _ in range(simulations):

@@ -30,6 +30,7 @@ from analysis.mixed import FixedEffect, MixedModel, mixed_model
 from analysis.multiplicity import adjust
 from analysis.power import smallest_adjusted_p
 from analysis.predictions import Pairing, paired_predictions
+from analysis.randomness import check_generator
 from analysis.sentences import line, sentence
 from analysis.wording import listed
 
@@ -123,6 +124,8 @@ def decide(
     asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
+    if rng is not None:
+        check_generator(rng)
     declared = under_its_hash(asked, table)
     declared = replace(declared, declaration=replace(declared.declaration, alpha=alpha, correction="none"))
     images = _Images(folder or table.attrs.get("folder"), rng, draws)
@@ -144,8 +147,7 @@ def decide_all(
     `analysis.contrasts.as_declared`). A contrast without a pair of finished cells is inconclusive and says so.
     Raises ValueError as `decide` does.
     """
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {type(rng).__name__}")
+    check_generator(rng)
     today = read_declaration(manifest)
     asked = [as_declared(contrast, today, table, folder) for contrast in today.contrasts]
     images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
