@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.folders import ledger_folder
 from analysis.metrics import METRICS
 from analysis.records import Record, load_ledger, load_manifest, read_records
+from analysis.records import absent_cells as absent_cells_of
 
 DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
 
@@ -96,21 +97,8 @@ def load_evidence(store: Path | str, study: str) -> Evidence:
 
 
 def absent_cells(evidence: Evidence) -> pd.DataFrame:
-    """One row for each cell without a result: variant, label, dataset, seed, status (failed, stopped, missing), reason.
-
-    A cell is missing when the study asked for its variant, data set and seed and the ledger has no record of it.
-    """
-    rows = []
-    columns = ["variant_id", "dataset", "seed", "status", "cell_id"]
-    seen = {key[:3]: key[3:] for key in evidence.table[columns].itertuples(index=False, name=None)}
-    for variant_id, label in evidence.variants.items():
-        for dataset in evidence.datasets:
-            for seed in evidence.seeds:
-                status, cell_id = seen.get((variant_id, dataset, seed), ("missing", ""))
-                if status != "done":
-                    reason = _reason(status, evidence.records.get(cell_id))
-                    rows.append((variant_id, label, dataset, seed, status, reason))
-    return pd.DataFrame(rows, columns=["variant_id", "variant", "dataset", "seed", "status", "reason"])
+    """One row for each cell without a result, as `analysis.records.absent_cells` names them."""
+    return absent_cells_of(evidence.table, evidence.manifest)
 
 
 def _baseline(manifest: dict[str, Any], seen: dict[str, str]) -> str | None:
@@ -126,11 +114,3 @@ def _metrics(manifest: dict[str, Any]) -> tuple[str, ...]:
     named += (manifest.get("strategy") or {}).get("objectives") or []
     known = [name for name in dict.fromkeys([*named, *DEFAULT_METRICS]) if name in METRICS]
     return tuple(known)
-
-
-def _reason(status: str, record: Record | None) -> str:
-    if status == "failed" and record is not None:
-        return f"{record['error']['type']}: {record['error']['message']}"
-    if status == "stopped":
-        return "stopped before it ended"
-    return "no record in the ledger: not run yet"

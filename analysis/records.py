@@ -3,12 +3,14 @@
 A ledger is a folder with `records.jsonl` (one record a line; of several lines of one cell the last counts, except that
 a finished cell is never replaced by a later failure), `probabilities/<cell_id>.npz` and `studies/<study_hash>.json`.
 Wherever a folder is asked for, the store that holds the ledger as `ledger/` will do; where only records and predictions
-are read, so will the artifacts that MLflow keeps of the cells (see `analysis.folders`).
+are read, so will the artifacts that MLflow keeps of the cells (see `analysis.folders`). MedMNIST's prediction files
+are read into such a table, and written, by `analysis.medmnist_files`.
 """
 
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from analysis.predictions import SPLITS
 SCHEMA = 1
 STATUSES = ("done", "failed", "stopped")
 COSTS = ("params", "macs", "flops")
+NEVER_RAN = "no record in the ledger: not run yet"
 
 Record = dict[str, Any]
 
@@ -183,7 +186,7 @@ def load_ledger(
     Artifacts hold no manifest: there a study keeps the cells that it was the first to run.
     cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
     `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
-    `missing` (ids that were asked for and have no record), `folder`.
+    `missing` (ids that were asked for and have no record), `folder`. `absent_cells` names all that have no result.
 
     Raises ValueError, one line, for a missing or empty ledger, when finished cells of one data set name stem from
     different contents or numerics versions (select one), and when two cells are one variant, recipe, data set and seed.
@@ -230,6 +233,27 @@ def load_ledger(
         "folder": str(folder),
     }
     return table
+
+
+def absent_cells(table: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each cell of a study without a result: variant_id, variant (label), dataset, seed, status, reason.
+
+    table: the study's, from `load_ledger`. status: failed, stopped, or missing, where the study asks for the variant,
+    data set and seed, and no record is there. A search asks for no variant beforehand: those that have a record count.
+    """
+    seen = dict(zip(table["variant_id"], table["variant_label"]))
+    labels = dict(manifest.get("variants") or {}) | seen
+    datasets = dict.fromkeys([*(manifest.get("datasets") or ()), *table["dataset"]])
+    seeds = dict.fromkeys([*(manifest.get("seeds") or ()), *table["seed"]])
+    columns = ["variant_id", "dataset", "seed", "status", "error"]
+    found = {key[:3]: key[3:] for key in table[columns].itertuples(index=False, name=None)}
+    rows = []
+    for variant_id, dataset, seed in product(labels, datasets, seeds):
+        status, error = found.get((variant_id, dataset, seed), ("missing", None))
+        if status != "done":
+            reason = {"failed": error, "stopped": "stopped before it ended"}.get(status, NEVER_RAN)
+            rows.append((variant_id, labels[variant_id], dataset, seed, status, reason))
+    return pd.DataFrame(rows, columns=["variant_id", "variant", "dataset", "seed", "status", "reason"])
 
 
 def _refuse_mixtures(records: list[Record], folder: Path) -> None:

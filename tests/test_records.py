@@ -7,7 +7,7 @@ import pytest
 
 from analysis.metrics import METRICS, all_metrics
 from analysis.predictions import load_probabilities
-from analysis.records import load_ledger, load_manifest, read_records, validate_record
+from analysis.records import absent_cells, load_ledger, load_manifest, read_records, validate_record
 
 CLASSES = ["benign", "malignant", "normal"]
 
@@ -205,6 +205,40 @@ def test_a_study_keeps_the_cells_its_manifest_lists(tmp_path):
         assert table.attrs["missing"] == ["v0busi9"]
         assert table["variant_label"].tolist() == ["baseline", "own label"]
     assert load_manifest(tmp_path, "split_ratio")["study_hash"] == "s0"
+
+
+def test_failed_stopped_and_missing_cells_are_named(tmp_path):
+    records = [
+        make_record("v0"),
+        make_record("v0", seed=1, status="stopped"),
+        make_record("v1", status="failed"),
+        make_record("v1", "cxr"),
+    ]
+    write(tmp_path, records)
+    content = {"name": "split_ratio", "variants": {"v0": "baseline", "v1": "all scan", "v2": "never run"}}
+    content |= {"datasets": ["busi", "cxr"], "seeds": [0, 1], "cell_ids": [r["cell_id"] for r in records] + ["v2busi0"]}
+    manifest(tmp_path, "s0", content)
+    table = load_ledger(tmp_path, study="s0")
+    assert (table.attrs["failed"], table.attrs["stopped"], table.attrs["missing"]) == (1, 1, ["v2busi0"])
+    absent = absent_cells(table, content)
+    assert list(absent.columns) == ["variant_id", "variant", "dataset", "seed", "status", "reason"]
+    known = [list(row) for row in absent.itertuples(index=False) if row.status != "missing"]
+    assert known == [
+        ["v0", "baseline", "busi", 1, "stopped", "stopped before it ended"],
+        ["v1", "all scan", "busi", 0, "failed", "RuntimeError: loss is NaN"],
+    ]
+    missing = absent[absent["status"] == "missing"]
+    assert len(missing) == 12 - len(records)
+    assert set(missing["reason"]) == {"no record in the ledger: not run yet"}
+    assert missing.loc[missing["variant"] == "never run", ["dataset", "seed"]].to_numpy().tolist() == [
+        ["busi", 0],
+        ["busi", 1],
+        ["cxr", 0],
+        ["cxr", 1],
+    ]
+    # A search declares no variants: those that have a record are all there are.
+    assert set(absent_cells(table, content | {"variants": {}})["variant_id"]) == {"v0", "v1"}
+    assert len(absent_cells(load_ledger(tmp_path, cell_ids=["v0busi0"]), {})) == 0
 
 
 def test_a_search_keeps_the_cells_that_carry_its_hash(tmp_path):
