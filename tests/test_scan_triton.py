@@ -71,7 +71,7 @@ def forget(monkeypatch, *modules):
 def test_without_triton_the_error_says_what_to_install(fresh):
     forget(fresh, *(name for name in sys.modules if name.startswith("medmamba_variants.scan.triton")))
     fresh.setitem(sys.modules, "triton", None)
-    message = r"backend 'triton' .*: .*\(pip install 'medmamba-suite\[cuda\]'\)"
+    message = r"backend 'triton' .*: .*\(pip install 'triton>=3\.6'\)"
     with pytest.raises(ImportError, match=message) as caught, use_backend("triton"):
         raise AssertionError("not reached")
     assert "\n" not in str(caught.value)
@@ -84,7 +84,9 @@ def test_without_a_device_the_error_says_what_to_install(fresh):
     path = scan_path("cross4", 2, 3)
     with (
         use_backend("triton"),
-        pytest.raises(ValueError, match=r"cannot scan torch\.float32 on cpu: .*pip install 'medmamba-suite\[cuda\]'"),
+        pytest.raises(
+            ValueError, match=r"cannot scan torch\.float32 on cpu: torch finds no CUDA .*install a CUDA build of torch"
+        ),
     ):
         ss2d_scan(*make(path, dtype=torch.float32), path)
 
@@ -182,14 +184,18 @@ def selective_scan_fn(u, delta, A, B, C, D, delta_bias, delta_softplus):
 
 
 @pytest.fixture
-def mamba_ssm(fresh):
-    """The mamba_ssm backend on the CPU, with another's recurrence."""
-    package = ModuleType("mamba_ssm.ops.selective_scan_interface")
-    package.selective_scan_fn = selective_scan_fn
+def package(fresh):
+    """A module in the place of mamba-ssm's."""
     forget(fresh, "medmamba_variants.scan.mamba_ssm")
-    for name in ("mamba_ssm", "mamba_ssm.ops"):
-        fresh.setitem(sys.modules, name, ModuleType(name))
-    fresh.setitem(sys.modules, package.__name__, package)
+    for name in ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.selective_scan_interface"):
+        fresh.setitem(sys.modules, name, package := ModuleType(name))
+    package.selective_scan_fn, package.selective_scan_cuda = selective_scan_fn, object()
+    return package
+
+
+@pytest.fixture
+def mamba_ssm(fresh, package):
+    """The mamba_ssm backend on the CPU, with another's recurrence."""
     module = backends.load_backend("mamba_ssm")
     fresh.setattr(module, "supports", lambda x: True)
     fresh.setattr(torch.cuda, "stream", lambda stream: torch.enable_grad())
@@ -226,10 +232,17 @@ def test_mamba_ssm_refuses_marks(mamba_ssm):
 def test_missing_mamba_ssm_says_how_to_install_it(fresh):
     forget(fresh, "medmamba_variants.scan.mamba_ssm")
     fresh.setitem(sys.modules, "mamba_ssm", None)
-    message = r"'mamba_ssm' .*pip install .*'medmamba-suite\[cuda\]'"
+    message = r"'mamba_ssm' .*\(MAMBA_KEEP_CUDA_BUILD=TRUE pip install .*'mamba-ssm>=2\.2\.4'\)"
     with pytest.raises(ImportError, match=message) as caught, use_backend("mamba_ssm"):
         raise AssertionError("not reached")
     assert "\n" not in str(caught.value)
+
+
+def test_mamba_ssm_without_its_kernels_is_missing(package):
+    # What its setup makes by default: everything but the scan, which then fails at its first call.
+    package.selective_scan_cuda = None
+    with pytest.raises(ImportError, match=r"built without .*\(MAMBA_KEEP_CUDA_BUILD=TRUE"), use_backend("mamba_ssm"):
+        raise AssertionError("not reached")
 
 
 def test_mamba_ssm_is_never_chosen_by_itself():

@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+# Since 2.3 its setup builds these kernels only when told to.
+INSTALL = "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation 'mamba-ssm>=2.2.4'"
 try:
-    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+    from mamba_ssm.ops import selective_scan_interface
 except ImportError as error:
-    # Since 2.3 its setup builds these kernels only when told to.
-    install = "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation 'medmamba-suite[cuda]'"
-    raise ImportError(f"{error} ({install})") from error
+    raise ImportError(f"{error} ({INSTALL})") from error
+if getattr(selective_scan_interface, "selective_scan_cuda", None) is None:
+    raise ImportError(f"mamba_ssm was built without its scan's kernels ({INSTALL})")
 
 UNAVAILABLE: str | None = None if torch.cuda.is_available() else "its kernels need a CUDA device"
 # A step size before softplus that makes a step of nothing: the state stays and takes no input.
@@ -54,7 +56,7 @@ def scan(
         gathered = values.gather(1, rows).masked_fill(paused.t().unsqueeze(2), fill)
         return gathered.permute(0, 2, 3, 1).contiguous()
 
-    y = selective_scan_fn(
+    y = selective_scan_interface.selective_scan_fn(
         laid_out(x.unsqueeze(2).expand(batch, length, K, channels), 0.0).flatten(1, 2),
         laid_out(delta, NO_STEP).flatten(1, 2),
         A.flatten(0, 1),

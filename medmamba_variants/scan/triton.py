@@ -21,7 +21,7 @@ try:
     from medmamba_variants.scan.triton_backward import backward_kernel
     from medmamba_variants.scan.triton_forward import forward_kernel
 except ImportError as error:
-    raise ImportError(f"{error} (pip install 'medmamba-suite[cuda]')") from error
+    raise ImportError(f"{error} (pip install 'triton>=3.6')") from error
 from medmamba_variants.scan.triton_sizes import GROUP, Sizes, chunk_length
 
 # What the kernels read and write without a conversion.
@@ -35,7 +35,7 @@ REPETITIONS = 5
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 UNAVAILABLE: str | None = None
 if not INTERPRETED and not torch.cuda.is_available():
-    UNAVAILABLE = "torch finds no CUDA device; where there is one, pip install 'medmamba-suite[cuda]' and a CUDA torch"
+    UNAVAILABLE = "torch finds no CUDA device (where there is one, install a CUDA build of torch, which brings Triton)"
 
 # A path's table → whether the path pauses, and whether it has marks.
 _facts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
