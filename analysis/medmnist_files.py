@@ -123,9 +123,10 @@ def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.
     folders: the folder of each model's files; its name becomes the variant. root: where MedMNIST's npz files lie, for
     the labels. A run that is a number is the seed, others count from 0 in the order of their names. Metrics are those
     of the probabilities. There is no cost and no validation. Raises ValueError, one line starting with the file, where
-    a file does not fit its labels, or its metrics are not those of its name.
+    a file does not fit its labels, its metrics are not those of its name, or two are one run.
     """
     rows = []
+    taken: dict[tuple[str, str, int], str] = {}
     for model, folder in folders.items():
         paths = sorted(path for path in Path(folder).glob("*.csv") if NAME.fullmatch(path.name))
         found = [(path, read_predictions(path)) for path in paths]
@@ -137,6 +138,11 @@ def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.
             dataset = file.flag if file.size == NATIVE_SIZE else f"{file.flag}_{file.size}"
             seed = int(file.run) if file.run.isdecimal() else seeds.get(dataset, 0)
             seeds[dataset] = seed + 1
+            if (model, dataset, seed) in taken:
+                raise ValueError(
+                    f"{path}: run must be one of its own, got seed {seed} of {taken[model, dataset, seed]} again"
+                )
+            taken[model, dataset, seed] = path.name
             labels = medmnist_labels(root, file.flag, file.split, file.size)
             try:
                 values = {name: metric(labels, file.probabilities) for name, metric in METRICS.items()}

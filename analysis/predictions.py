@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from analysis.folders import predictions_path
+from analysis.metrics import checked
 
 SPLITS = ("validation", "test")
 
@@ -69,6 +70,10 @@ def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") ->
     if len(set(lengths.values())) != 1:
         raise ValueError(f"{path}: arrays of a split must have one length, got {lengths}")
     probabilities, labels, ids = (found[name] for name in needed)
+    try:
+        checked(labels, probabilities)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {split} {problem}") from None
     return Predictions(probabilities, labels, ids, found.get(f"{split}_groups"))
 
 

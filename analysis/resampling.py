@@ -44,6 +44,9 @@ def unit_codes(groups: np.ndarray | None, images: int) -> np.ndarray | None:
     groups = np.asarray(groups)
     if groups.shape != (images,):
         raise ValueError(f"groups must name one group for each of {images} images, got shape {groups.shape}")
+    if groups.dtype.kind == "O" and all(isinstance(name, str) for name in groups):
+        # Text as pandas keeps it.
+        groups = groups.astype(str)
     if groups.dtype.kind not in "iubUS":
         raise ValueError(f"groups must be integers or strings, got {groups.dtype}")
     names, codes = np.unique(groups, return_inverse=True)

@@ -3,6 +3,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -118,6 +119,8 @@ def test_the_standard_error_is_that_of_resampled_images_and_groups():
 
 def test_groups_of_one_image_are_no_groups():
     labels, a, b = draw(np.random.default_rng(4), 40, 3)
+    patients = pd.Series([f"patient {i // 2:02}" for i in range(40)], dtype=object)
+    assert delong(labels, a, b, groups=patients) == delong(labels, a, b, groups=np.arange(40) // 2)
     assert delong(labels, a, b, groups=np.arange(40)[::-1]) == delong(labels, a, b)
 
 
@@ -198,6 +201,8 @@ def test_one_image_of_a_class_leaves_its_variance_unknown():
         ({"a": ["x", "y", "z"]}, "probabilities_a must be numbers"),
         ({"groups": [0, 1]}, r"groups must name one group for each of 3 images, got shape \(2,\)"),
         ({"groups": [0.0, math.nan, 1.0]}, "groups must be integers or strings, got float64"),
+        ({"groups": ["a", None, "b"]}, "groups must be integers or strings, got object"),
+        ({"labels": ["benign", "benign", "malignant"]}, "labels must be one-dimensional integers, got <U9 of shape"),
         ({"level": 1.5}, "level must be between 0 and 1, got 1.5"),
     ],
 )

@@ -71,7 +71,7 @@ def test_images_in_another_order_are_put_right(store):
         (lambda a: a.update(test_ids=np.arange(20)), "20 × 3, got (20, 3), 0 in only one"),
         (lambda a: a["test_labels"].__setitem__(0, a["test_labels"][0] + 1), "for image alpha-test-0 in place of"),
         (lambda a: a.update(test_groups=np.arange(20) // 2), "groups must be those of its pair"),
-        (lambda a: a.update(test_probabilities=np.full((20, 2), 0.5)), "ids and classes must be those of its pair, "),
+        (lambda a: a.update(test_probabilities=np.full((20, 4), 0.25)), "ids and classes must be those of its pair, "),
     ],
 )
 def test_other_images_are_refused_in_one_line(store, change, message):
@@ -269,6 +269,13 @@ def test_files_that_do_not_fit_their_labels_or_their_name_are_one_line(tmp_path)
     save_labels(tmp_path / "root", "breastmnist", 1 - predictions.labels)
     with pytest.raises(ValueError, match=r"macro_auc_ovr must be that of its name"):
         load_predictions({"A": tmp_path / "model"}, tmp_path / "root")
+    save_labels(tmp_path / "root", "breastmnist", predictions.labels)
+    first = next((tmp_path / "model").iterdir())
+    again = first.with_name("breastmnist_test@1.csv")
+    again.write_text(first.read_text())
+    with pytest.raises(ValueError, match=r"run must be one of its own, got seed 1 of breastmnist_test@1.csv again"):
+        load_predictions({"A": tmp_path / "model"}, tmp_path / "root")
+    again.unlink()
     with pytest.raises(ValueError, match="prediction files of test splits, got none"):
         load_predictions({"A": tmp_path / "root"}, tmp_path / "root")
     for bad in ({"flag": "phantom_ct"}, {"split": "all"}, {"run": "a.b"}):

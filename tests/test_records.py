@@ -356,6 +356,11 @@ def test_probabilities_of_a_split(tmp_path):
         (lambda found: found.pop("test_ids"), "got no test_ids"),
         (lambda found: found.update(test_labels=np.arange(3)), "must have one length"),
         (lambda found: found.update(test_labels=np.array([None] * 7)), "without pickled objects"),
+        (
+            lambda found: found["test_probabilities"].__setitem__((2, 1), np.nan),
+            "npz: test probabilities must be finite",
+        ),
+        (lambda found: found.update(test_labels=np.full(7, 3)), "npz: test labels must be 0 … 2, got 3 … 3"),
     ],
 )
 def test_bad_probabilities_are_one_line(tmp_path, change, message):
