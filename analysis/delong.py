@@ -173,7 +173,7 @@ def _influences(
         if n_positive == 0 or n_negative == 0:
             missing.append(k)
             continue
-        twice = _doubled_placements(scores[:, column], positive)
+        twice = doubled_placements(scores[:, column], positive)
         # Integers until the division: the same number as the metric, to the last bit.
         area = int(twice[positive].sum()) / (2 * n_positive * n_negative)
         areas.append(area)
@@ -187,7 +187,7 @@ def _influences(
     return float(np.mean(areas)), total / len(areas), tuple(missing), single
 
 
-def _doubled_placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+def doubled_placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Twice the number of negatives below each positive, of positives above each negative; ties once. (images,)."""
     order = np.argsort(scores)
     ordered, is_positive = scores[order], positive[order]

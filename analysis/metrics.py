@@ -228,14 +228,18 @@ def _mcc(counts: np.ndarray) -> float:
     return covariance / math.sqrt(variance) if variance > 0 else 0.0
 
 
-def _ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def confidence_gaps(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bin of confidence of each image, and hit − confidence, (images,) both, of checked input: see `ece`."""
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(len(labels)), predicted]
     inner_edges = np.linspace(0.0, 1.0, ECE_BINS + 1)[1:-1]
-    bins = inner_edges.searchsorted(confidence, side="left")
+    return inner_edges.searchsorted(confidence, side="left"), (predicted == labels) - confidence
+
+
+def _ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    bins, gaps = confidence_gaps(labels, probabilities)
     # A bin's share × |accuracy − confidence| is |sum of (hit − confidence)| / images: an empty bin adds 0.
-    gaps = np.bincount(bins, weights=(predicted == labels) - confidence, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(np.bincount(bins, weights=gaps, minlength=ECE_BINS)).sum() / len(labels))
 
 
 def _brier(labels: np.ndarray, probabilities: np.ndarray) -> float:

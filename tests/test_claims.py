@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.claims import false_claim_probability
-from analysis.metrics import METRICS
+from analysis.claims import _image_values, false_claim_probability
+from analysis.metrics import LOWER_IS_BETTER, METRICS
 from analysis.predictions import Pairing
 
 DRAWS = 4000
@@ -51,7 +51,7 @@ def test_accuracy_is_a_beta_probability(fewer, more):
         assert probability("accuracy", pairing, draws=20_000) == pytest.approx(expected, abs=0.012)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "macro_auc_ovr", "balanced_accuracy", "accuracy", "mcc", "brier"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_it_is_near_the_bootstraps_share_on_the_other_side(metric):
     pairing = made(seed=3, seeds=1, images=240, skill=0.12)
     rng = np.random.default_rng(0)
@@ -61,14 +61,34 @@ def test_it_is_near_the_bootstraps_share_on_the_other_side(metric):
         labels = pairing.labels[drawn]
         a, b = (METRICS[metric](labels, side[0][drawn]) for side in (pairing.against, pairing.baseline))
         differences.append(a - b)
-    differences = np.array(differences) * (-1 if metric == "brier" else 1)
+    differences = np.array(differences) * (-1 if metric in LOWER_IS_BETTER else 1)
     share = np.mean(differences <= 0)
     share = min(share, 1 - share)
     assert 0.02 < share < 0.5
     assert probability(metric, pairing) == pytest.approx(share, abs=0.07)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "macro_auc_ovr", "brier"])
+@pytest.mark.parametrize("metric", ["macro_auc_ovr", "auprc_macro", "brier"])
+@pytest.mark.parametrize(("classes", "ties"), [(2, False), (2, True), (4, True)])
+def test_image_values_are_the_metrics_slopes(metric, classes, ties):
+    """An image that counts a little more moves the metric by its value less the mean, over the number of images."""
+    rng = np.random.default_rng(classes)
+    labels = np.concatenate([np.arange(classes), rng.integers(0, classes, 36 - classes)])
+    probabilities = rng.dirichlet(np.ones(classes), 36)
+    if ties:
+        probabilities = rng.multinomial(4, np.full(classes, 1 / classes), 36) / 4
+    values = _image_values(metric, labels, probabilities)
+    assert values.mean() == pytest.approx(METRICS[metric](labels, probabilities), abs=1e-12)
+    # So many copies of all images that one more is a small step.
+    copies = 2000
+    rows = np.repeat(np.arange(36), copies)
+    for image in (0, 1, 17, 35):
+        more = np.append(rows, image)
+        slope = METRICS[metric](labels[more], probabilities[more]) - METRICS[metric](labels, probabilities)
+        assert slope * copies * 36 == pytest.approx(values[image] - values.mean(), abs=3e-3)
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "macro_auc_ovr", "brier", "ece", "auprc_macro"])
 def test_exchanging_the_variants_changes_the_claim_and_not_its_probability(metric):
     pairing = made(seed=4, skill=0.1)
     swapped = dataclasses.replace(pairing, baseline=pairing.against, against=pairing.baseline)
@@ -89,7 +109,7 @@ def test_groups_count_as_one():
         pairing.labels[rows], pairing.baseline[:, rows], pairing.against[:, rows], np.arange(800), rows.copy()
     )
     blind = dataclasses.replace(copied, groups=None)
-    for metric in ("macro_f1", "macro_auc_ovr"):
+    for metric in ("macro_f1", "macro_auc_ovr", "ece", "auprc_macro"):
         once = probability(metric, pairing)
         assert probability(metric, copied, seed=3) == pytest.approx(once, abs=0.03)
         assert probability(metric, blind, seed=3) < 0.6 * once
@@ -98,15 +118,15 @@ def test_groups_count_as_one():
 def test_defined_answers():
     pairing = made(images=30)
     same = dataclasses.replace(pairing, against=pairing.baseline)
-    for metric in ("macro_f1", "macro_auc_ovr", "brier"):
+    for metric in METRICS:
         assert probability(metric, same, draws=100) == 1.0
-    for metric in ("ece", "auprc_macro"):
-        assert math.isnan(probability(metric, pairing, draws=100))
     assert math.isnan(probability("macro_f1", draws=100))
     one_class = dataclasses.replace(pairing, labels=np.zeros(30, dtype=np.int64))
     assert math.isnan(probability("macro_auc_ovr", one_class, draws=100))
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         probability("macro_f1", pairing, draws=0)
+    with pytest.raises(ValueError, match=r"metric must be one of macro_f1, .*, got 'auc'"):
+        probability("auc", pairing)
 
 
 def test_only_the_generator_counts():
