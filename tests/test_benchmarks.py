@@ -1,0 +1,33 @@
+"""The benchmarks run and write what they measured, in small; how fast anything is, is not looked at here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_statistics_benchmark_in_small(tmp_path):
+    out = tmp_path / "results" / "analysis.json"
+    size = ["--images", "150", "--classes", "3", "--seeds", "2", "--draws", "40", "--loop-draws", "2"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "analysis.py"), *size, "--out", str(out)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert report["images"] == 150 and report["machine"]["cores"] >= 1 and report["commit"]
+    rows = {row["what"]: row for row in report["rows"]}
+    assert list(rows) == [
+        "paired bootstrap, macro_f1",
+        "randomisation, macro_f1",
+        "two-level bootstrap of 2 seeds, macro_f1",
+        "paired bootstrap, macro_auc_ovr",
+        "randomisation, macro_auc_ovr",
+        "two-level bootstrap of 2 seeds, macro_auc_ovr",
+        "DeLong, macro_auc_ovr",
+    ]
+    for name, row in rows.items():
+        assert row["seconds"] > 0 and name in run.stdout
+        if "loop_seconds" in row:
+            assert row["ratio"] > 0 and row["largest_error"] < 1e-12
+    assert "≤ 3 s, ≥ 50 ×" in run.stdout and "≤ 0.1 s" in run.stdout
