@@ -4,6 +4,7 @@ Run by test_scan_triton.py in a process of its own, in which TRITON_INTERPRET is
 """
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -268,3 +269,30 @@ def test_traces_as_one_graph():
 def test_automatic_choice_is_not_the_interpreter(monkeypatch):
     monkeypatch.setattr(backends, "_asked_for", None)
     assert backends.backend_name("cpu", torch.float32) != "triton"
+
+
+# A peer for the benchmark
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 5), (37, 4), (1, 1)])
+def test_cross_scan_and_merge_are_those_of_torch(monkeypatch, height, width):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "benchmarks")
+    import cross_scan
+
+    rng = torch.Generator().manual_seed(0)
+    # Not contiguous.
+    x = torch.randn(2, height, width, 3, generator=rng).permute(0, 3, 1, 2).requires_grad_()
+    weights = torch.randn(2, 4, 3, height * width, generator=rng)
+    results = []
+    for kind in ("torch", "triton"):
+        lay_out, merge = (getattr(cross_scan, f"{name}_by_{kind}") for name in ("scan", "merge"))
+        xs = lay_out(x)
+        y = merge(weights * xs, height, width)
+        results.append((xs, y, *torch.autograd.grad(y.square().sum(), x)))
+    for expected, got in zip(*results):
+        assert got.shape == expected.shape
+        torch.testing.assert_close(got, expected)
+    # The four directions are the operator's.
+    path = scan_path("cross4", height, width)
+    for k, order in enumerate(path.table):
+        assert torch.equal(results[0][0][:, k], x.flatten(2)[:, :, order.tolist()])
