@@ -1,16 +1,17 @@
 """The sections of a report that say what was asked and what came of it."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 
-from analysis import figures, study_tables
+import numpy as np
+
+from analysis import figures, fronts, study_tables
 from analysis.evidence import Evidence
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.page import Html, definitions, element, folded, note, paragraph, strong
 from analysis.parts import Part, make_part
 from analysis.ranks import critical_difference
-from analysis.standings import Standings
+from analysis.standings import Standings, mean_costs
 from analysis.verdict_table import difference_table, stands_out, verdict_table
 from analysis.verdicts import Verdict
 from analysis.wording import counted, metric_name
@@ -18,6 +19,11 @@ from analysis.wording import counted, metric_name
 DRAWN_CONTRASTS = 16
 RANKED_VARIANTS = 12
 SIGNS = {"superior": "▲", "inferior": "▼", "equivalent": "=", "inconclusive": "?"}
+KEY = (
+    "▲ superior and ▼ inferior: a difference shows after correction, and the mean points its way. = equivalent: the "
+    "difference lies within the declared margin. ? inconclusive: neither could be shown, which does not mean that "
+    "there is no difference. An exploratory verdict is no claim, whatever it says."
+)
 NOT_DECLARED = "This study declared no contrasts, so it makes no claims: everything on this page is exploratory."
 SEARCHED = (
     "The search chose its variants by these validation results, so the best of them look better than they are. "
@@ -95,24 +101,37 @@ def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: st
     elif not verdicts:
         blocks.append(note(f"No verdicts. {NOT_DECLARED}"))
     if verdicts:
+        blocks.append(paragraph(KEY))
         blocks.append(element("ol", {"class": "verdicts"}, *[_verdict_item(verdict) for verdict in verdicts]))
     tables = [verdict_table(verdicts, evidence.manifest)] if verdicts else []
     return make_part("verdicts", "Verdicts", blocks, tables=tables)
 
 
-def cost(evidence: Evidence, places: Mapping[str, Standings], split: str) -> Part:
-    """Metric against MACs, and every variant's means. places: by metric, of `split`."""
-    means = evidence.done().groupby("variant_id")[["cost.macs", "cost.params"]].mean()
-    costs = {str(v): (float(macs), float(params)) for v, macs, params in means.itertuples(name=None)}
+def cost(
+    evidence: Evidence, places: Mapping[str, Standings], split: str, *, rng: np.random.Generator | None = None
+) -> Part:
+    """Metric against MACs, what is certain about the front, and every variant's means. places: by metric, of `split`.
+
+    rng: for the probabilities; by default one of a fixed seed, so that the same records give the same numbers.
+    """
+    rng = rng or np.random.default_rng(0)
     blocks: list[str] = [note(SEARCHED)] if evidence.is_search else []
-    drawings = []
+    drawings, outlooks = [], []
     for metric in evidence.metrics[:2]:
         place = places[metric]
         if not place.means:
-            why = "no data set has a finished cell of every variant" if len(means) else "no cell has finished"
+            finished = "no data set has a finished cell of every variant"
+            why = finished if len(evidence.done()) else "no cell has finished"
             blocks.append(note(f"No figure of {metric_name(metric)}: {why}."))
             continue
-        front = pareto_front({v: (costs[v][0], place.means[v]) for v in place.means}, metric)
+        front: list[str] = []
+        try:
+            outlooks.append(fronts.outlook(evidence.table, place, evidence.baseline, rng))
+            front = outlooks[-1].ids
+        except ValueError as problem:
+            blocks.append(note(f"No front of {metric_name(metric)}: {problem}."))
+        means = mean_costs(evidence.table, ["cost.macs", "cost.params"], place.datasets)
+        costs = {str(v): (float(macs), float(params)) for v, macs, params in means.itertuples(name=None)}
         drawings.append(figures.metric_against_cost(place, costs, front, evidence.variants, evidence.baseline, split))
     if drawings:
         blocks.append(
@@ -124,20 +143,12 @@ def cost(evidence: Evidence, places: Mapping[str, Standings], split: str) -> Par
                 "differs."
             )
         )
-    return make_part(
-        "cost", "Metric against cost", blocks, drawings, [study_tables.variant_standings(evidence, places, None, split)]
-    )
-
-
-def pareto_front(points: Mapping[str, tuple[float, float]], metric: str) -> list[str]:
-    """Ids of the points (cost, metric) that no other one beats in both."""
-    sign = 1 if metric in LOWER_IS_BETTER else -1
-    front, best = [], math.inf
-    for variant_id, (_, value) in sorted(points.items(), key=lambda item: (item[1][0], sign * item[1][1])):
-        if sign * value < best:
-            best = sign * value
-            front.append(variant_id)
-    return front
+    tables = [study_tables.variant_standings(evidence, places, split)]
+    if outlooks:
+        said = [element("li", {}, fronts.sentences(outlook, evidence.baseline)) for outlook in outlooks]
+        blocks.append(element("ul", {"class": "plain"}, *said))
+        tables += [fronts.front_table(outlooks), fronts.gain_table(outlooks)]
+    return make_part("cost", "Metric against cost", blocks, drawings, tables)
 
 
 def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:

@@ -54,7 +54,7 @@ def learning_curves(
         figure, (axes,) = new_figure(2.5 + 0.16 * math.ceil(len(lines) / 2))
         for place, (variant_id, (steps, mean, low, high)) in enumerate(lines.items()):
             mark = styles[variant_id]
-            axes.fill_between(steps, low, high, color=mark.colour, alpha=0.13, linewidth=0)
+            axes.fill_between(steps, low, high, color=mark.colour, alpha=0.09, linewidth=0)
             every = max(1, len(steps) // 6)
             # Markers of different variants start at different epochs, so that equal curves show both.
             axes.plot(

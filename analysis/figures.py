@@ -118,7 +118,7 @@ def forest(verdict: Verdict, name: str) -> Drawing:
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=False))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: signed(value, 3)))
+        axes.xaxis.set_major_formatter(FuncFormatter(_signed_tick))
         sides = [
             f"← {shortened(contrast.baseline_label, 20)} better",
             f"{shortened(contrast.against_label, 20)} better →",
@@ -155,20 +155,24 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     depth = 0.45 + 0.28 * len(bars)
     bottom = depth + 0.55 * max(len(left), len(right))
     with style():
-        figure, (axes,) = new_figure(0.45 + 0.32 * bottom)
+        figure, (axes,) = new_figure(0.6 + 0.32 * bottom)
         axes.set_axis_off()
-        # Names stand outside the ranks on both sides, in the room they need; the ranks have the rest.
-        span = max(count - 1, 1)
-        needs = [CHARACTER * (8 + max((len(texts[v]) for v in side), default=0)) for side in (left, right)]
-        scale = span / (WIDTH - 0.1 - sum(needs))
-        low, high = 1 - needs[0] * scale, count + needs[1] * scale
-        axes.set_xlim(low, high)
-        axes.set_ylim(bottom + 0.2, -1.1)
+        # A name needs its room between the figure's edge and the line that comes down from its rank; so do the ends of
+        # the scale, which need none. Inches a rank: as many as every pair of a left and a right need allows.
+        needs = {v: CHARACTER * (7 + len(texts[v])) for v in ordered}
+        starts = [(1.0, 0.0), *((mean_ranks[v], needs[v]) for v in left)]
+        ends = [(float(count), 0.0), *((mean_ranks[v], needs[v]) for v in right)]
+        room = WIDTH - 0.2
+        scale = min((room - a - b) / (end - start) for start, a in starts for end, b in ends if end > start)
+        low = min(start - need / scale for start, need in starts)
+        high = max(low + room / scale, max(end + need / scale for end, need in ends))
+        axes.set_xlim(low - 0.05 / scale, high + 0.05 / scale)
+        axes.set_ylim(bottom + 0.2, -1.6)
         axes.plot([1, count], [0, 0], color=INK, linewidth=1.0)
         for rank in range(1, count + 1):
             axes.plot([rank, rank], [0, -0.2], color=INK, linewidth=1.0)
             axes.text(rank, -0.35, str(rank), ha="center", va="bottom", fontsize=7.5)
-        axes.text(low, -0.35, "mean rank", ha="left", va="bottom", fontsize=7.5)
+        axes.text((1 + count) / 2, -1.0, "mean rank", ha="center", va="bottom", fontsize=7.5)
         for row, bar in enumerate(bars):
             y = 0.3 + 0.28 * row
             axes.plot(bar, [y] * len(bar), "o-", color=INK, linewidth=2.0, markersize=3.6)
@@ -197,6 +201,11 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     shown = "; ".join(f"{labels[v]} {mean_ranks[v]:.2f}" for v in ordered)
     title = f"Mean ranks over data sets: {metric_name(metric)}"
     return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")
+
+
+def _signed_tick(value: float, _: int) -> str:
+    """A difference at an axis: its sign and no digit that says nothing."""
+    return "0" if abs(value) < 1e-12 else f"{value:+.3g}".replace("-", "−")
 
 
 def _over_text(place: Standings) -> str:

@@ -1,5 +1,6 @@
 """One self-contained HTML page: everything inline, no script, nothing fetched. All text is escaped here."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -11,6 +12,7 @@ from analysis.tables import Strong, Table
 ROWS_SHOWN = 80
 # Words up to this length stay on one line of their cell.
 LONG_WORDS = 36
+NO_BREAK = "\u00a0"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -132,8 +134,12 @@ def strong(text: str) -> Html:
 
 
 def _cell(name: str, column: int, table: Table, text: str, attributes: Mapping[str, str]) -> Html:
-    extra = {"class": "words long" if len(text) > LONG_WORDS else "words"} if column in table.left else {}
-    return element(name, {**attributes, **extra}, strong(text) if isinstance(text, Strong) else text)
+    if column in table.left:
+        extra = {"class": "words long" if len(text) > LONG_WORDS else "words"}
+        return element(name, {**attributes, **extra}, strong(text) if isinstance(text, Strong) else text)
+    # A number's cell may break before its interval or its second number, and nowhere else.
+    whole = text if name == "th" else re.sub(r" (?![\[·])", NO_BREAK, text)
+    return element(name, attributes, whole)
 
 
 def _links(files: Sequence[tuple[str, str]]) -> Html:
@@ -142,4 +148,7 @@ def _links(files: Sequence[tuple[str, str]]) -> Html:
 
 
 def _html(text: str) -> str:
-    return text if isinstance(text, Html) else escape(text)
+    if isinstance(text, Html):
+        return text
+    # A number stays on the line of its sign, and "n =" on that of its number.
+    return escape(re.sub(r"(?<=\d) (?=%)|(?<=\b[npα]) (?==)|(?<=[=<>]) (?=[−-]?\d)", NO_BREAK, text))

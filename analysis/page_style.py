@@ -10,6 +10,7 @@ h1 { font-size: clamp(1.5rem, 5vw, 2.1rem); line-height: 1.2; margin: 0 0 .5rem;
 h2 { font-size: 1.3rem; margin: 3rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.75rem 0 .5rem; overflow-wrap: anywhere; }
 p, ul.plain, ol.plain { max-width: 46rem; }
+ul.plain { padding-left: 1.2rem; }
 a { color: var(--link); }
 a:focus-visible, .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 .question { font-size: 1.15rem; max-width: 46rem; margin: .25rem 0 1rem; }
@@ -43,14 +44,20 @@ figcaption { margin-top: .5rem; overflow-wrap: anywhere; }
 figcaption .title, caption .title { color: var(--ink); }
 figcaption .title::after { content: "."; }
 .files { white-space: nowrap; }
-.scroll { overflow-x: auto; margin: 1rem 0 1.5rem; max-width: 100%; }
+.scroll { overflow-x: auto; margin: 1rem 0 1.5rem; max-width: 100%;
+  /* A shadow at the side on which there is more to scroll to. */
+  background: linear-gradient(to right, #fff 40%, transparent) left / 3rem 100% local no-repeat,
+    linear-gradient(to left, #fff 40%, transparent) right / 3rem 100% local no-repeat,
+    linear-gradient(to right, #0003, transparent) left / .8rem 100% scroll no-repeat,
+    linear-gradient(to left, #0003, transparent) right / .8rem 100% scroll no-repeat; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 caption { padding-bottom: .5rem; position: sticky; left: 0; max-width: min(46rem, calc(100vw - 2rem));
   caption-side: top; }
-th, td { padding: .32rem .7rem; text-align: right; vertical-align: top; font-weight: 400; white-space: nowrap; }
-thead th { white-space: normal; min-width: 3.5rem; }
+th, td { padding: .32rem .7rem; text-align: right; vertical-align: top; font-weight: 400; }
+thead th { min-width: 3.5rem; }
 th.words, td.words { text-align: left; }
-th.long, td.long { white-space: normal; min-width: 14rem; max-width: 34rem; overflow-wrap: break-word; }
+tbody .words { white-space: nowrap; }
+tbody .long { white-space: normal; min-width: 14rem; max-width: 34rem; overflow-wrap: break-word; }
 thead th { line-height: 1.3; border-top: 1.5px solid var(--ink); border-bottom: 1px solid var(--ink);
   color: var(--soft); vertical-align: bottom; }
 tbody tr:last-child > * { border-bottom: 1.5px solid var(--ink); }
@@ -74,10 +81,11 @@ summary { cursor: pointer; margin: .75rem 0; }
   .figures { grid-template-columns: 1fr 1fr; gap: 1rem 1.5rem; }
   figure, tr, .verdicts li, .note, dl { break-inside: avoid; }
   figure { max-width: 88mm; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
   table { font-size: 7.5pt; max-width: 100%; }
   caption { position: static; max-width: none; }
-  th, td { padding: .15rem .4rem .15rem 0; white-space: normal; }
+  th, td { padding: .15rem .4rem .15rem 0; }
+  tbody .words { white-space: normal; }
   thead { display: table-header-group; }
   details::details-content { content-visibility: visible; height: auto; }
   pre { white-space: pre-wrap; font-size: 7pt; }

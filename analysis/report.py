@@ -47,8 +47,9 @@ def write_report(
     The same records give the same bytes. Raises ValueError, one line, for an unknown study or an unreadable ledger.
     """
     evidence = load_evidence(store, study)
-    verdicts, problem = _verdicts(evidence, rng or np.random.default_rng(SEED))
-    made = _parts(evidence, verdicts, problem)
+    rng = rng or np.random.default_rng(SEED)
+    verdicts, problem = _verdicts(evidence, rng)
+    made = _parts(evidence, verdicts, problem, rng)
     folder = Path(out) if out is not None else default_folder(store, evidence)
     for kind in ("tables", "figures"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,9 @@ def _verdicts(evidence: Evidence, rng: np.random.Generator) -> tuple[list[Verdic
         return [], str(problem)
 
 
-def _parts(evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None) -> list[Part]:
+def _parts(
+    evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator
+) -> list[Part]:
     """All sections in the order of reading."""
     # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
     split = "validation" if evidence.is_search else "test"
@@ -84,7 +87,7 @@ def _parts(evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None)
     return [
         claim_sections.question(evidence),
         claim_sections.verdict_section(evidence, verdicts, problem),
-        claim_sections.cost(evidence, places, split),
+        claim_sections.cost(evidence, places, split, rng=rng),
         claim_sections.differences(evidence, verdicts),
         claim_sections.ranks(evidence),
         evidence_sections.curves(evidence, drawn, styles),

@@ -58,13 +58,14 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
 
 @dataclass(frozen=True)
 class Standings:
-    """A metric's mean for each variant, by id, with its interval; what was compared, and what could not be.
+    """A metric's mean on a split for each variant, by id, with its interval; what was compared, and what could not be.
 
     The mean is over `datasets`, seeds averaged on each first. seeds: the fewest and the most cells behind a data set's
     mean. left out: variants and data sets with gaps.
     """
 
     metric: str
+    split: str
     means: dict[str, float]
     intervals: dict[str, Interval]
     datasets: tuple[str, ...]
@@ -107,6 +108,7 @@ def standings(
         intervals[variant_id] = _student(values[row].mean(), sample, factor, level, over, LOWEST.get(metric, 0.0))
     return Standings(
         metric=metric,
+        split=split,
         means={variant_id: float(mean) for variant_id, mean in zip(rectangle.means.index, values.mean(axis=1))}
         if n_datasets
         else {},
@@ -116,6 +118,15 @@ def standings(
         left_out_variants=rectangle.left_out_variants,
         left_out_datasets=rectangle.left_out_datasets,
     )
+
+
+def mean_costs(table: pd.DataFrame, columns: Sequence[str], datasets: Sequence[str]) -> pd.DataFrame:
+    """Means of columns of finished cells, one row a variant (by id): over seeds, then over data sets.
+
+    datasets: those that all variants finished, where there are any; costs depend on the data set.
+    """
+    done = table[(table["status"] == "done") & (table["dataset"].isin(datasets) if datasets else True)]
+    return done.groupby(["variant_id", "dataset"])[list(columns)].mean().groupby("variant_id").mean()
 
 
 def _student(centre: float, sample: np.ndarray, factor: float, level: float, over: str, lowest: float) -> Interval:

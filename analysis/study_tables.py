@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.evidence import Evidence, absent_cells
-from analysis.metrics import METRICS
 from analysis.records import Record
-from analysis.standings import Standings
+from analysis.standings import Standings, mean_costs
 from analysis.tables import Table
 from analysis.wording import METRIC_NAMES, NOTHING, bounds, counted, listed, quantity, share
 
@@ -40,15 +39,10 @@ def declared_contrasts(evidence: Evidence) -> Table:
     )
 
 
-def variant_standings(
-    evidence: Evidence, places: Mapping[str, Standings], on_front: Mapping[str, float] | None, split: str
-) -> Table:
-    """One row a variant: cost, cells, and every metric's mean with its interval.
-
-    places: by metric. on_front: probability of being on the Pareto front by variant id, None where it is not known.
-    """
+def variant_standings(evidence: Evidence, places: Mapping[str, Standings], split: str) -> Table:
+    """One row a variant: cost, cells, and every metric's mean with its interval. places: by metric."""
     done = evidence.done()
-    costs = done.groupby("variant_id")[["cost.params", "cost.macs", "seconds", "images_per_second"]].mean()
+    costs = mean_costs(evidence.table, list(_COST_COLUMNS.values()), places[evidence.metrics[0]].datasets)
     counts = done.groupby("variant_id").size()
     shown = list(dict.fromkeys([*evidence.metrics[:2], *SHOWN_METRICS]))[: len(SHOWN_METRICS)]
     records, rows = [], []
@@ -64,12 +58,9 @@ def variant_standings(
                 f"{metric}_low": interval.low if interval else None,
                 f"{metric}_high": interval.high if interval else None,
             }
-            if metric in shown:
-                mean = share(row[metric])
-                text.append(mean if interval is None or not interval.is_defined else f"{mean} {bounds(interval)}")
-        if on_front is not None:
-            row["p_on_front"] = on_front.get(variant_id)
-            text.append(NOTHING if variant_id not in on_front else f"{100 * on_front[variant_id]:.0f} %")
+        for metric in shown:
+            mean, interval = share(row[metric]), places[metric].intervals.get(variant_id)
+            text.append(mean if interval is None or not interval.is_defined else f"{mean} {bounds(interval)}")
         records.append(row)
         rows.append(text)
     headers = [
@@ -77,9 +68,8 @@ def variant_standings(
         "parameters",
         "MACs",
         "cells",
-        *(f"{METRIC_NAMES[m]} ({split})" for m in places if m in shown),
+        *(f"{METRIC_NAMES[m]} ({split})" for m in shown),
     ]
-    headers += ["P(on front)"] if on_front is not None else []
     return Table(
         "variants",
         "Variants",
@@ -138,13 +128,11 @@ def per_class(evidence: Evidence, variants: Sequence[str]) -> Table:
             cells.append(f"{share(row['f1'])}{spread}")
         rows.append([str(dataset), str(name), str(int(here["support"].max())), *cells])
     left_out = len(evidence.variants) - len(shown)
-    seeds = sorted(set(data["seeds"])) if len(data) else [0]
-    spread = counted(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     return Table(
         "per_class",
         "F1 of each class",
-        f"Mean over seeds on test (n = {spread}) with the lowest and highest seed in brackets, which is a range and no "
-        "interval; precision, recall and AUC are in the CSV."
+        f"Mean over seeds on test (n = {_seeds(data)}) with the lowest and highest seed in brackets, which is a range "
+        "and no interval; precision, recall and AUC are in the CSV."
         + (f" The CSV also has {counted(left_out, 'further variant')}." if left_out > 0 else ""),
         ["data set", "class", "test images", *(evidence.variants[v] for v in shown)],
         rows,
@@ -207,8 +195,9 @@ def calibration(evidence: Evidence, variants: Sequence[str]) -> Table:
     return Table(
         "calibration",
         "Calibration error and Brier score",
-        "ECE (15 bins, biased upwards on few images), mean over seeds with the lowest and highest seed in brackets, "
-        "which is a range and no interval; then the mean Brier score. Test split, lower is better.",
+        f"ECE (15 bins, biased upwards on few images), mean over seeds (n = {_seeds(data)}) with the lowest and "
+        "highest seed in brackets, which is a range and no interval; then the mean Brier score. Test split, lower is "
+        "better.",
         ["data set", *(evidence.variants[v] for v in shown)],
         rows,
         data,
@@ -267,8 +256,6 @@ _COST_COLUMNS = {
     "seconds_a_cell": "seconds",
     "images_per_second": "images_per_second",
 }
-# Every metric a ledger has, in the CSV of the variants.
-ALL_METRICS = tuple(METRICS)
 
 
 def _standing_caption(place: Standings, split: str) -> str:
@@ -287,6 +274,12 @@ def _standing_caption(place: Standings, split: str) -> str:
     if place.left_out_variants:
         caption += f". {counted(len(place.left_out_variants), 'variant')} with gaps have no mean"
     return caption + "."
+
+
+def _seeds(data: pd.DataFrame) -> str:
+    """How many seeds the means of a table are over."""
+    counts = sorted({int(n) for n in data["seeds"]}) or [0]
+    return counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
 def _margin(value: Any) -> str:

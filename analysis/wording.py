@@ -32,8 +32,10 @@ def share(value: float | None, digits: int = 3) -> str:
 
 
 def signed(value: float | None, digits: int = 4) -> str:
-    """A difference with its sign, such as +0.0123."""
-    return NOTHING if value is None or math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+    """A difference with its sign, such as +0.0123; what rounds to nothing is +0.0000."""
+    return (
+        NOTHING if value is None or math.isnan(value) else f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+    )
 
 
 def bounds(interval: Interval | None, digits: int = 3, sign: bool = False) -> str:
