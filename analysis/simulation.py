@@ -5,11 +5,12 @@ Two kinds of made-up study, both with a truth that is known exactly:
 - *Cells*: a difference between two variants on each data set and seed, from variance components. Judged in general,
   by the very functions that judge real studies, and by two wrong procedures for comparison.
 - *Images*: scores of two variants on the images of one data set. A seed's skill varies, images share difficulty. An
-  image's score is normal, so that a seed's true AUC is Φ(skill / √2). Judged on this data set and of these weights.
+  image's score is normal, so that a seed's true AUC is Φ(skill / √2), and its macro-F1, of two classes alike in number
+  and difficulty, Φ(skill / 2). Judged on this data set and of these weights.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +19,11 @@ import pandas as pd
 from scipy import stats
 
 from analysis.judgements import in_general, on_dataset
+from analysis.mixed import mixed_model
 from analysis.power import pilot_spread
 from analysis.predictions import Pairing
 from analysis.randomness import check_generator
+from analysis.wording import metric_name
 
 # Of a difference on n test images, one seed: SD of what other images would change, .27 / √n, as macro-F1 and macro-AUC
 # of networks near .9 have it. Of that variance .36 is common to all seeds, the rest each seed's own.
@@ -31,6 +34,13 @@ SKILL = 1.2816 * math.sqrt(2)
 AUC_BY_SKILL = float(stats.norm.pdf(1.2816)) / math.sqrt(2)
 # Share of the variance of an image's score that all variants and seeds share.
 SHARED_DIFFICULTY = 0.6
+# What a seed's skill makes of it, were there endless images.
+TRUTHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_auc_ovr": lambda skill: stats.norm.cdf(skill / math.sqrt(2)),
+    "macro_f1": lambda skill: stats.norm.cdf(skill / 2),
+}
+# How data sets differ for all variants alike; nothing that is paired sees it.
+DIFFICULTY_SD = 0.05
 WANTED_COVERAGE = (0.93, 0.97)
 
 
@@ -102,7 +112,9 @@ def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int
     if design.n_datasets < 2:
         return []
     alpha = design.alpha
-    family = _differences(design, rng, simulations)
+    values = _values(design, rng, simulations)
+    # Contrasts share their baseline.
+    family = values[:, 1:] - values[:, :1]
     judged = [[in_general(one, design.margin) for one in of_study] for of_study in family.mean(axis=3)]
     p_values = np.array([[judgement.p_value for judgement in of_study] for of_study in judged])
     covers = _share(np.array([0.0 in of_study[0].interval for of_study in judged]))
@@ -130,36 +142,57 @@ def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int
     ]
 
 
+def simulate_mixed(design: Design, *, rng: np.random.Generator, simulations: int) -> list[Rate]:
+    """Coverage of the mixed model's interval, which stands beside claims in general; empty for one data set.
+
+    With few data sets it may be wider than it need be: it keeps data sets − 1 degrees of freedom also where the
+    variance of data set × variant is estimated as zero, so that only too narrow is wrong.
+    """
+    check_generator(rng)
+    if design.n_datasets < 2:
+        return []
+    places = np.indices((2, design.n_datasets, design.n_seeds)).reshape(3, -1)
+    cells = pd.DataFrame(dict(zip(("variant_id", "dataset", "seed"), places)))
+    difficulty = rng.standard_normal((simulations, 1, design.n_datasets, 1))
+    values = _values(replace(design, family_size=1), rng, simulations) + DIFFICULTY_SD * difficulty
+    models = [mixed_model(cells.assign(metric=one.ravel()), "metric", macs=False) for one in values]
+    covers = _share(np.array([0.0 in model.effects[0].interval for model in models]))
+    return [Rate("mixed model's interval holds the truth", covers, simulations, low=WANTED_COVERAGE[0])]
+
+
 def simulate_images(
     design: Design, *, rng: np.random.Generator, simulations: int, draws: int = 1000, metric: str = "macro_auc_ovr"
 ) -> list[Rate]:
     """Error rates and coverage of claims on one data set, over seeds and images, and of two sets of weights.
 
     Variants are alike, their seeds drawn from one distribution, so that the true difference on the data set is 0; that
-    of two sets of weights is known for macro-AUC, and only it is looked at there.
+    of two sets of weights is known. metric: macro_auc_ovr or macro_f1.
     """
     check_generator(rng)
-    alpha = design.alpha
+    if metric not in TRUTHS:
+        raise ValueError(f"metric must be one of {', '.join(TRUTHS)}, got {metric!r}")
     over_seeds, of_weights = [], []
     for _ in range(simulations):
-        pairing, truth = _made_up(design, rng)
+        pairing, skills = _made_up(design, rng)
         if design.n_seeds > 1:
             judged = on_dataset(metric, design.margin, pairing, rng=rng, draws=draws)
-            over_seeds.append((judged.p_value <= alpha, 0.0 in judged.interval))
-        if metric == "macro_auc_ovr":
-            one = replace(pairing, baseline=pairing.baseline[:1], against=pairing.against[:1])
-            of_weights.append(truth in on_dataset(metric, design.margin, one, rng=None, draws=draws).interval)
+            over_seeds.append((judged.p_value <= design.alpha, 0.0 in judged.interval))
+        one = replace(pairing, baseline=pairing.baseline[:1], against=pairing.against[:1])
+        baseline, against = TRUTHS[metric](skills[:, 0])
+        of_weights.append(against - baseline in on_dataset(metric, design.margin, one, rng=rng, draws=draws).interval)
+    name = metric_name(metric)
     rates = []
     if over_seeds:
         claims, covers = (float(value) for value in np.mean(over_seeds, axis=0))
-        rates.append(Rate("two-level bootstrap: false claims of a difference", claims, simulations, high=alpha + 0.01))
-        rates.append(Rate("two-level bootstrap interval holds the truth", covers, simulations, *WANTED_COVERAGE))
-    if of_weights:
-        covers = _share(np.array(of_weights))
-        rates.append(
-            Rate("DeLong's interval of two sets of weights holds the truth", covers, simulations, *WANTED_COVERAGE)
-        )
-    return rates
+        two_level = f"two-level bootstrap of {name}"
+        rates += [
+            Rate(f"{two_level}: false claims of a difference", claims, simulations, high=design.alpha + 0.01),
+            Rate(f"{two_level}, interval holds the truth", covers, simulations, *WANTED_COVERAGE),
+        ]
+    test = "DeLong's interval" if metric == "macro_auc_ovr" else "paired bootstrap interval"
+    covers = _share(np.array(of_weights))
+    of_two = f"{test} of {name}, two sets of weights, holds the truth"
+    return [*rates, Rate(of_two, covers, simulations, *WANTED_COVERAGE)]
 
 
 def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design, str]:
@@ -200,20 +233,19 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
     return design, f"estimated from the finished cells of {spread.n_variants} variants"
 
 
-def _differences(design: Design, rng: np.random.Generator, simulations: int) -> np.ndarray:
-    """Differences (simulations, contrasts of the family, data sets, seeds) from one baseline, true mean zero."""
+def _values(design: Design, rng: np.random.Generator, simulations: int) -> np.ndarray:
+    """Values (simulations, baseline and variants of the family, data sets, seeds), all of one true mean."""
     shape = (simulations, design.family_size + 1, design.n_datasets, design.n_seeds)
-    # Each side brings half of the variance of a difference; contrasts share their baseline.
+    # Each side brings half of the variance of a difference.
     seeds = design.seed_sd * rng.standard_normal(shape)
     own = math.sqrt((1 - COMMON_SHARE) / 2) * design.image_sd * rng.standard_normal(shape)
     common = math.sqrt(COMMON_SHARE / 2) * design.image_sd * rng.standard_normal(shape[:3])
     interaction = math.sqrt(0.5) * design.interaction_sd * rng.standard_normal(shape[:3])
-    values = seeds + own + (common + interaction)[..., None]
-    return values[:, 1:] - values[:, :1]
+    return np.asarray(seeds + own + (common + interaction)[..., None])
 
 
-def _made_up(design: Design, rng: np.random.Generator) -> tuple[Pairing, float]:
-    """Predictions of two variants that are alike on one data set of two classes; the first seeds' true difference."""
+def _made_up(design: Design, rng: np.random.Generator) -> tuple[Pairing, np.ndarray]:
+    """Predictions of two variants that are alike on one data set of two classes, and their skills (2, seeds)."""
     images, seeds = design.n_images, design.n_seeds
     labels = rng.permutation(np.arange(images) % 2)
     shared = math.sqrt(SHARED_DIFFICULTY) * rng.standard_normal(images)
@@ -222,8 +254,7 @@ def _made_up(design: Design, rng: np.random.Generator) -> tuple[Pairing, float]:
     scores = skills[..., None] * (labels - 0.5) + shared + own
     positive = 1 / (1 + np.exp(-scores))
     both = np.stack([1 - positive, positive], axis=3)
-    areas = stats.norm.cdf(skills[:, 0] / math.sqrt(2))
-    return Pairing(labels, both[0], both[1], np.arange(images), None), float(areas[1] - areas[0])
+    return Pairing(labels, both[0], both[1], np.arange(images), None), skills
 
 
 def _any_claim(p_values: np.ndarray, design: Design) -> np.ndarray:

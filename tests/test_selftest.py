@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,20 @@ from ledger_fixture import Design as Ledger
 from ledger_fixture import write_ledger
 
 import analysis.selftest
+from analysis.metrics import METRICS
 from analysis.records import load_ledger, load_manifest
 from analysis.selftest import Check, goldens, main
-from analysis.simulation import Design, Rate, design_of, simulate_cells, simulate_images
+from analysis.simulation import (
+    TRUTHS,
+    Design,
+    Rate,
+    _made_up,
+    design_of,
+    simulate_cells,
+    simulate_images,
+    simulate_mixed,
+)
+from analysis.wording import metric_name
 
 
 def named(rates):
@@ -72,15 +84,30 @@ def test_a_family_is_held_by_its_correction_and_by_nothing_else(correction):
 
 def test_designs_without_several_data_sets_or_seeds_have_what_they_can():
     assert run(Design(n_datasets=1), 20) == []
+    assert run(Design(n_datasets=1), 20, kind=simulate_mixed) == []
     names = [rate.name for rate in run(Design(n_seeds=1, n_images=200), 10, kind=simulate_images)]
-    assert names == ["DeLong's interval of two sets of weights holds the truth"]
+    assert names == ["DeLong's interval of macro-AUC, two sets of weights, holds the truth"]
+    with pytest.raises(ValueError, match="metric must be one of macro_auc_ovr, macro_f1, got 'mcc'"):
+        run(Design(), 1, kind=partial(simulate_images, metric="mcc"))
 
 
-def test_images_on_one_data_set_quickly():
-    rates = run(Design(n_seeds=3, n_images=200), 60, kind=simulate_images)
+@pytest.mark.parametrize("metric", TRUTHS)
+def test_images_on_one_data_set_quickly(metric):
+    rates = run(Design(n_seeds=3, n_images=200), 60, kind=partial(simulate_images, metric=metric))
     assert len(rates) == 3 and all(rate.holds for rate in rates)
-    again = run(Design(n_seeds=3, n_images=200), 60, kind=simulate_images)
-    assert again == rates, "the generator decides alone"
+
+
+@pytest.mark.parametrize("metric", TRUTHS)
+def test_the_truth_of_a_seed_is_what_many_images_find(metric):
+    pairing, skills = _made_up(Design(n_seeds=2, n_images=200_000, seed_sd=0.03), np.random.default_rng(0))
+    for side, of_side in zip((pairing.baseline, pairing.against), skills):
+        found = [METRICS[metric](pairing.labels, probabilities) for probabilities in side]
+        assert found == pytest.approx(TRUTHS[metric](of_side), abs=0.004)
+
+
+def test_the_mixed_models_interval_quickly():
+    (rate,) = run(Design(n_datasets=5, n_seeds=2), 60, kind=simulate_mixed)
+    assert rate.holds and rate.high is None and rate.name == "mixed model's interval holds the truth"
 
 
 def test_too_narrow_an_interval_is_seen():
@@ -161,8 +188,12 @@ def test_intervals_hold_93_to_97_percent_and_the_primary_test_keeps_its_level():
         rates = named(run(design, 6000))
         assert 0.93 <= rates["Student's interval over data sets"].value <= 0.97
         assert rates["signed-rank test over data-set means"].value <= 0.06
-    for design in (Design(), Design(n_seeds=3, n_images=300, seed_sd=0.02), Design(n_seeds=3, n_images=300)):
-        rates = named(run(design, 1500, kind=simulate_images))
-        for name in ("two-level bootstrap interval", "DeLong's interval of two sets of weights"):
-            assert 0.93 <= rates[name].value <= 0.97, (name, rates[name])
-        assert rates["two-level bootstrap"].value <= 0.07
+    rates = named(run(Design(), 1500, kind=simulate_mixed))
+    assert 0.93 <= rates["mixed model's interval"].value <= 0.97
+    for metric, of_weights in (("macro_auc_ovr", "DeLong's interval"), ("macro_f1", "paired bootstrap interval")):
+        name = metric_name(metric)
+        for design in (Design(), Design(n_seeds=3, n_images=300, seed_sd=0.02), Design(n_seeds=3, n_images=300)):
+            rates = named(run(design, 1500, kind=partial(simulate_images, metric=metric)))
+            for found in (f"two-level bootstrap of {name}, interval", f"{of_weights} of {name}, two sets of weights,"):
+                assert 0.93 <= rates[found].value <= 0.97, (design, rates[found])
+            assert rates[f"two-level bootstrap of {name}"].value <= 0.07
