@@ -1,5 +1,7 @@
 """The one-dimensional selective scan in mamba-ssm's layout, on the same operator."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -46,19 +48,21 @@ def selective_scan(
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name} must be {words} = {shape}, got {tuple(tensor.shape)}")
     path = scan_path(("rows",), 1, length)
-    channels = inner // K
-    outputs = []
-    for k in range(K):
-        group = slice(k * channels, (k + 1) * channels)
-        y = ss2d_scan(
-            u[:, group].transpose(1, 2),
-            delta[:, group].transpose(1, 2).unsqueeze(2),
-            A[group].unsqueeze(0),
-            B[:, k].transpose(1, 2).unsqueeze(2),
-            C[:, k].transpose(1, 2).unsqueeze(2),
-            None if D is None else D[group].unsqueeze(0),
-            None if delta_bias is None else delta_bias[group].unsqueeze(0),
-            path,
+
+    def groups(values: Tensor) -> list[Tensor]:
+        """(batch, K, size, length) as K tensors (batch, length, size)."""
+        # Unbound, not sliced: the backward of K slices would add up K tensors of the full size.
+        return [group.transpose(1, 2).contiguous() for group in values.unbind(1)]
+
+    def parameters(values: Tensor | None) -> Sequence[Tensor | None]:
+        """(K · channels, …) as K tensors (1, channels, …)."""
+        return [None] * K if values is None else values.unflatten(0, (K, 1, inner // K)).unbind()
+
+    us, deltas = groups(u.unflatten(1, (K, inner // K))), groups(delta.unflatten(1, (K, inner // K)))
+    outputs = [
+        ss2d_scan(u_k, delta_k.unsqueeze(2), A_k, B_k.unsqueeze(2), C_k.unsqueeze(2), D_k, bias_k, path).transpose(1, 2)
+        for u_k, delta_k, A_k, B_k, C_k, D_k, bias_k in zip(
+            us, deltas, parameters(A), groups(B), groups(C), parameters(D), parameters(delta_bias)
         )
-        outputs.append(y.transpose(1, 2))
+    ]
     return outputs[0] if K == 1 else torch.cat(outputs, dim=1)
