@@ -7,8 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
-from analysis.power import smallest_adjusted_p, smallest_p_signed_rank
+from analysis.power import (
+    detectable_difference,
+    detectable_effect,
+    pilot_spread,
+    smallest_adjusted_p,
+    smallest_p_signed_rank,
+)
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.cost import Cost, count_cost, measure_latency
 from medmamba_variants.model import build_model
@@ -20,6 +27,9 @@ from study.ledger import Ledger, Record
 from study.provenance import machine
 from study.strategies import count_finished
 from study.wording import about, columns, counted, quantity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Repeats of the timed training step behind a guess.
 TIMED_STEPS = 3
@@ -181,7 +191,7 @@ def describe(
     lines += ["", *_datasets(study, inputs)]
     cells, counts = _cells(study, inputs, ledger, store)
     lines += ["", *counts]
-    lines += _contrasts(study)
+    lines += _contrasts(study, _pilot(study, inputs, ledger))
     if not cells:
         return [*lines, "time: nothing is left to run"]
     time = estimate(study, cells, inputs, costs, ledger, device, threads)
@@ -271,8 +281,19 @@ def unreachable(study: Study) -> str | None:
     )
 
 
-def _contrasts(study: Study) -> list[str]:
-    """What the declared contrasts can reach at best."""
+def _pilot(study: Study, inputs: Inputs, ledger: Ledger) -> pd.DataFrame | None:
+    """The cells of a grid that are done already, from which a spread can be told; None where there are none."""
+    # Late: pandas takes half a second to import.
+    from analysis.records import load_ledger
+
+    try:
+        return load_ledger(ledger.folder, cell_ids=[cell.cell_id for cell in study.cells(inputs.refs)])
+    except ValueError:
+        return None
+
+
+def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
+    """What the declared contrasts can reach at best, and how large a difference must be for them to find it."""
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
     n = len(study.datasets)
@@ -289,8 +310,27 @@ def _contrasts(study: Study) -> list[str]:
             line += f" (family {contrast.family} of {size})"
         if adjusted > study.alpha:
             line += f": cannot reach α, which takes {_fewest(study, size)} data sets"
+        else:
+            line += f"; finds a difference {_detectable(study, contrast, pilot)} with 80 % power"
         lines.append(line)
     return lines
+
+
+def _detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> str:
+    """From which size on a difference is found: in the metric's unit by a pilot's spread, else in spreads."""
+    n, size = len(study.datasets), _family_size(study, contrast)
+    if pilot is not None:
+        try:
+            spread = pilot_spread(pilot, contrast.metric)
+        except ValueError:
+            pass
+        else:
+            found = detectable_difference(
+                spread, n, len(study.seeds), alpha=study.alpha, family_size=size, correction=study.correction
+            )
+            return f"of about {found:.2g} (by the spread of cells done already)"
+    level = study.alpha if study.correction == "none" else study.alpha / size
+    return f"of {detectable_effect(n, level):.2g} of its standard deviations over data sets"
 
 
 def _family_size(study: Study, contrast: Contrast) -> int:

@@ -16,7 +16,8 @@ import pytest
 
 import study.closing
 import study.session
-from analysis.records import read_records
+from analysis.power import detectable_difference, pilot_spread
+from analysis.records import load_ledger, read_records
 from study.launch import main
 from study.ledger import Ledger
 from study.plan import Costs, estimate, read_inputs
@@ -256,7 +257,12 @@ def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it
     )
     assert "cells: 2 variants × 1 seed × 1 data set = 2" in captured.out, "the plan is told all the same"
     six = "phantom_ct,phantom_mri,phantom_xray,phantom_fundus,phantom_sparse,phantom_texture"
+    capsys.readouterr()
     assert launch("--dry-run", "--seeds", "0", "--datasets", six) == 0
+    # What a paired t test of six finds with 80 % power: G*Power says dz 1.435.
+    assert "p ≥ 0.03125; finds a difference of 1.4 of its standard deviations over data sets with" in (
+        capsys.readouterr().out
+    )
     two = [{"axes.split_ratio": "[0.5, 1, 0]"}, {"contrasts": TWO_CONTRASTS}]
     settings = [f"--set={key}={value}" for pair in two for key, value in pair.items()]
     capsys.readouterr()
@@ -270,6 +276,20 @@ def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it
     out = capsys.readouterr().out
     assert "note: " in out and "on 1 data set (takes 6 data sets, or kind: exploratory); verdicts will be expl" in out
     assert "(exploratory)" in out[out.index("  all scan: ") :]
+
+
+def test_a_dry_run_plans_by_the_spread_of_a_pilot(folder, capsys):
+    three = ["--datasets", "phantom_ct,phantom_mri,phantom_xray", "--set", "alpha=0.3"]
+    assert launch("--seeds", "0", *three) == 0
+    capsys.readouterr()
+    spread = pilot_spread(load_ledger(folder / "mlruns"), "macro_auc_ovr")
+    for seeds in ("0", "0,1"):
+        assert launch("--dry-run", "--seeds", seeds, *three) == 0
+        told = re.search(
+            r"finds a difference of about (\S+) \(by the spread of cells done already\)", capsys.readouterr().out
+        )
+        expected = detectable_difference(spread, 3, len(seeds.split(",")), alpha=0.3)
+        assert float(told[1]) == pytest.approx(expected, rel=0.06)
 
 
 def test_a_dry_run_counts_what_is_done_and_takes_its_time_from_it(folder, capsys, monkeypatch):
