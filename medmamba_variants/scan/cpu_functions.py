@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -20,8 +19,6 @@ EXP2_FLOAT32 = (
     0.009671513022336348,
     0.001326472036617338,
 )
-# The same on |f| ≤ 1/64 (5.3e-8), for what is left beside a table of powers.
-EXP2_NEAR_ZERO = (1.0, 0.6931573297732965, 0.24022649737585625)
 # In float64 the Taylor series: the first term left out is 4e-18.
 EXP2_FLOAT64 = tuple(math.log(2) ** k / math.factorial(k) for k in range(14))
 # log(1 + e) / e on 0 ≤ e ≤ 1 with value 1 at 0: least relative error (5.1e-9), found in the same way.
@@ -52,46 +49,52 @@ def _polynomials(builder: ir.IRBuilder, z: list[ir.Value], coefficients: tuple[f
 
 
 def _exp2(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
-    """2^z = 2^r · 2^(z − r), r the nearest integer, or the nearest 1/32 where two registers hold the 32 powers between.
+    """2^z = 2^r · 2^(z − r) with r the nearest integer, by polynomial and exponent.
 
-    Adding 1.5 · 2^mantissa rounds to an integer and leaves it in the low bits, from where it goes to the exponent's.
-    Outside the exponent's range z is held at the ends, where the bits come out as exactly 0 and infinity. The
-    comparisons are written so that NaN passes. The vectors advance side by side: one alone is a long chain in which
-    each instruction waits for the one before.
+    Below the exponent's range the result is 0, above it infinity, and NaN for NaN. The vectors advance side by side:
+    one alone is a long chain in which each instruction waits for the one before.
     """
     kind = z[0].type
     single = isinstance(kind.element, ir.FloatType)
+    coefficients = EXP2_FLOAT32 if single else EXP2_FLOAT64
+    if kind.count * (4 if single else 8) == 64:
+        # AVX-512 has both halves of the work as instructions, for which no z is out of range.
+        fractions = _avx512(builder, "reduce", [(one, ir.IntType(32)(0)) for one in z])
+        wholes = [builder.fsub(*pair, flags=FUSED) for pair in zip(z, fractions)]
+        return _avx512(builder, "scalef", list(zip(_polynomials(builder, fractions, coefficients), wholes)))
     mantissa, top = (23, 128) if single else (52, 1024)
-    # Sixteen floats are AVX-512, which looks up 32 numbers in one instruction.
-    looked_up = 5 if single and kind.count == 16 else 0
+    # At these ends the bits come out as exactly 0 and infinity. The comparisons are written so that NaN passes.
     for limit, side in ((full(kind, 1 - top), ">"), (full(kind, top), "<")):
         z = [builder.select(builder.fcmp_ordered(side, limit, one), limit, one) for one in z]
-    magic = full(kind, 1.5 * 2 ** (mantissa - looked_up))
+    # Adding 1.5 · 2^mantissa rounds to an integer and leaves it in the low bits, from where it goes to the exponent's.
+    magic = full(kind, 1.5 * 2**mantissa)
     shifted = [builder.fadd(one, magic, flags=FUSED) for one in z]
     rounded = [builder.fsub(one, magic, flags=FUSED) for one in shifted]
     fractions = [builder.fsub(*pair, flags=FUSED) for pair in zip(z, rounded)]
-    whole_kind = ir.VectorType(ir.IntType(32 if single else 64), kind.count)
-
-    def wholes(number: int) -> ir.Constant:
-        return ir.Constant(whole_kind, [number] * kind.count)
-
-    bits = [builder.bitcast(one, whole_kind) for one in shifted]
-    coefficients = EXP2_NEAR_ZERO if looked_up else EXP2_FLOAT32 if single else EXP2_FLOAT64
     powers = _polynomials(builder, fractions, coefficients)
-    if not looked_up:
-        exponents = [builder.shl(one, wholes(mantissa)) for one in bits]
-        sums = [builder.add(builder.bitcast(power, whole_kind), one) for power, one in zip(powers, exponents)]
-        return [builder.bitcast(one, kind) for one in sums]
-    lookup = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(kind, [kind, whole_kind, kind]), "llvm.x86.avx512.vpermi2var.ps.512"
-    )
-    # LLVM wants each constant to be exactly a float.
-    table = [float(np.float32(2 ** (j / 32))) for j in range(32)]
-    lower, upper = ir.Constant(kind, table[:16]), ir.Constant(kind, table[16:])
-    entries = [builder.bitcast(builder.call(lookup, [lower, one, upper]), whole_kind) for one in bits]
-    exponents = [builder.shl(builder.and_(one, wholes(-32)), wholes(mantissa - looked_up)) for one in bits]
-    scales = [builder.bitcast(builder.add(*pair), kind) for pair in zip(entries, exponents)]
-    return [builder.fmul(*pair, flags=FUSED) for pair in zip(scales, powers)]
+    bits = ir.VectorType(ir.IntType(32 if single else 64), kind.count)
+    by = ir.Constant(bits, [mantissa] * kind.count)
+    exponents = [builder.shl(builder.bitcast(one, bits), by) for one in shifted]
+    sums = [builder.add(builder.bitcast(power, bits), one) for power, one in zip(powers, exponents)]
+    return [builder.bitcast(one, kind) for one in sums]
+
+
+def _avx512(builder: ir.IRBuilder, name: str, operands: list[tuple[ir.Value, ir.Value]]) -> list[ir.Value]:
+    """z − the nearest integer to z, for ("reduce", (z, 0)); p · 2^⌊w⌋ for ("scalef", (p, w)); on whole registers."""
+    kind = operands[0][0].type
+    suffix = "ps" if isinstance(kind.element, ir.FloatType) else "pd"
+    # After the operands: what lanes outside the mask keep, the mask (all lanes), the rounding (as the processor does).
+    rest = [full(kind, 0.0), ir.IntType(kind.count)(-1), ir.IntType(32)(4)]
+    results = []
+    for pair in operands:
+        arguments = [*pair, *rest]
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(kind, [argument.type for argument in arguments]),
+            f"llvm.x86.avx512.mask.{name}.{suffix}.512",
+        )
+        results.append(builder.call(function, arguments))
+    return results
 
 
 def _exp_of_minus_absolute(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:

@@ -22,7 +22,7 @@ from medmamba_variants.scan.cpu_vectors import ABREAST, copy_group, group_of, it
 
 # Long enough to hide the turns between passes, short enough that a pass stays in the first cache. Divisible by ABREAST,
 # so that preparations may run over a chunk's end by less than that.
-CHUNK = 128
+CHUNK = 48
 LOG2E, LN2 = math.log2(math.e), math.log(2.0)
 
 

@@ -37,7 +37,7 @@ def vector_bytes() -> int:
     triple, _, features = cpu_target.target_context.codegen().magic_tuple()
     enabled = set(features.split(","))
     if triple.startswith(("x86_64", "i686")):
-        return 64 if "+avx512f" in enabled else 32 if "+avx" in enabled else 16
+        return 64 if "+avx512dq" in enabled else 32 if "+avx" in enabled else 16
     return 16
 
 
