@@ -268,7 +268,7 @@ def unreachable(study: Study) -> str | None:
     Data sets are the units of a claim in general, so that their number sets the smallest p there is.
     """
     n = len(study.datasets)
-    short = [c for c in study.contrasts if c.kind == "confirmatory" and _smallest_p(study, c) > study.alpha]
+    short = [c for c in study.contrasts if c.kind == "confirmatory" and not _reaches(study, c)]
     if not short:
         return None
     worst = max(short, key=lambda contrast: _smallest_p(study, contrast))
@@ -303,22 +303,22 @@ def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
     ]
     for contrast in study.contrasts:
         size = _family_size(study, contrast)
-        adjusted = _smallest_p(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
-        line = f"  {contrast.name}: {sides}, {contrast.metric}, margin {contrast.margin:g}: p ≥ {adjusted:.4g}"
+        smallest = f"p ≥ {_smallest_p(study, contrast):.4g}"
+        line = f"  {contrast.name}: {sides}, {contrast.metric}, margin {contrast.margin:g}: {smallest}"
         if size > 1:
             line += f" (family {contrast.family} of {size})"
-        if adjusted > study.alpha:
+        if not _reaches(study, contrast):
             line += f": cannot reach α, which takes {_fewest(study, size)} data sets"
-        else:
-            line += f"; finds a difference {_detectable(study, contrast, pilot)} with 80 % power"
         lines.append(line)
-    return lines
+    found = {_detectable(study, contrast, pilot) for contrast in study.contrasts if _reaches(study, contrast)}
+    return lines + [f"  found with 80 % power: {size}" for size in sorted(found)]
 
 
 def _detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> str:
     """From which size on a difference is found: in the metric's unit by a pilot's spread, else in spreads."""
     n, size = len(study.datasets), _family_size(study, contrast)
+    family = f" (family of {size})" if size > 1 else ""
     if pilot is not None:
         try:
             spread = pilot_spread(pilot, contrast.metric)
@@ -328,9 +328,13 @@ def _detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) ->
             found = detectable_difference(
                 spread, n, len(study.seeds), alpha=study.alpha, family_size=size, correction=study.correction
             )
-            return f"of about {found:.2g} (by the spread of cells done already)"
+            return f"a difference in {contrast.metric} of about {found:.2g} by the spread of cells done already{family}"
     level = study.alpha if study.correction == "none" else study.alpha / size
-    return f"of {detectable_effect(n, level):.2g} of its standard deviations over data sets"
+    return f"a difference of {detectable_effect(n, level):.2g} of its standard deviations over data sets{family}"
+
+
+def _reaches(study: Study, contrast: Contrast) -> bool:
+    return _smallest_p(study, contrast) <= study.alpha
 
 
 def _family_size(study: Study, contrast: Contrast) -> int:

@@ -260,7 +260,7 @@ def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it
     capsys.readouterr()
     assert launch("--dry-run", "--seeds", "0", "--datasets", six) == 0
     # What a paired t test of six finds with 80 % power: G*Power says dz 1.435.
-    assert "p ≥ 0.03125; finds a difference of 1.4 of its standard deviations over data sets with" in (
+    assert "  found with 80 % power: a difference of 1.4 of its standard deviations over data sets\n" in (
         capsys.readouterr().out
     )
     two = [{"axes.split_ratio": "[0.5, 1, 0]"}, {"contrasts": TWO_CONTRASTS}]
@@ -285,9 +285,7 @@ def test_a_dry_run_plans_by_the_spread_of_a_pilot(folder, capsys):
     spread = pilot_spread(load_ledger(folder / "mlruns"), "macro_auc_ovr")
     for seeds in ("0", "0,1"):
         assert launch("--dry-run", "--seeds", seeds, *three) == 0
-        told = re.search(
-            r"finds a difference of about (\S+) \(by the spread of cells done already\)", capsys.readouterr().out
-        )
+        told = re.search(r"in macro_auc_ovr of about (\S+) by the spread of cells done", capsys.readouterr().out)
         expected = detectable_difference(spread, 3, len(seeds.split(",")), alpha=0.3)
         assert float(told[1]) == pytest.approx(expected, rel=0.06)
 
