@@ -12,8 +12,6 @@ Writes benchmarks/results/scan_cpu.json and .svg.
 import argparse
 import json
 import math
-import os
-import platform
 import re
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import RESULTS, PeakMemory, describe_commit, describe_machine
 from torch import Tensor
 
 from medmamba_variants.scan import ss2d_scan, use_backend
@@ -41,7 +40,6 @@ SHAPES = [
 BACKENDS = ["cpu", "portable", "reference"]
 # The loop keeps every step for autograd: with more of them it needs minutes.
 REFERENCE_LENGTH = 100
-RESULTS = Path(__file__).parent / "results"
 
 Shape = tuple[int, int, int, int, int]
 
@@ -126,10 +124,6 @@ def measure_times(backends: list[str], shape: Shape, seconds: float) -> dict[str
     return best
 
 
-def status_bytes(field: str) -> int:
-    return int(re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) << 10  # type: ignore[index]
-
-
 def print_memory(backend: str, shape: Shape) -> None:
     """Print how many bytes one forward + backward adds to this process at its peak."""
     _, channels, _, _, states = shape
@@ -138,31 +132,15 @@ def print_memory(backend: str, shape: Shape) -> None:
         small, small_dy, small_path = make_inputs((1, channels, 3, 2, states))
         torch.autograd.grad(ss2d_scan(*small, small_path), small, small_dy)
         inputs, dy, path = make_inputs(shape)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = status_bytes("VmRSS")
-        torch.autograd.grad(ss2d_scan(*inputs, path), inputs, dy)
-    print(status_bytes("VmHWM") - before)
+        with PeakMemory() as memory:
+            torch.autograd.grad(ss2d_scan(*inputs, path), inputs, dy)
+    print(json.dumps(memory.bytes))
 
 
 def measure_memory(backend: str, shape: str, threads: int) -> int | None:
-    if not Path("/proc/self/clear_refs").exists():
-        return None
     command = [sys.executable, __file__, "--memory", backend, "--shapes", shape, "--threads", str(threads)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def describe_machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
-        model = match[1]
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
-
-
-def describe_commit() -> str:
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=RESULTS.parent, capture_output=True, text=True
-    )
-    return run.stdout.strip() or "unknown"
+    printed: int | None = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return printed
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:

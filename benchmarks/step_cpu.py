@@ -1,0 +1,154 @@
+"""A whole training step on the CPU: how much of it is the scan, beside other scans and beside none.
+
+    python benchmarks/step_cpu.py               # two threads; minutes, of which one step through the loop takes most
+    python benchmarks/step_cpu.py --no-loop     # without it
+
+A step is forward, loss and backward. "none" is the same network whose scans return their input. The backends take turns
+in one process and the minimum counts; the loop (`reference`: plain torch operations, one step of the path after the
+other, as in mamba-ssm's selective_scan_ref) gets a single step. Memory is what a step adds to a process of its own.
+Writes benchmarks/results/step_cpu.json.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from machine import RESULTS, PeakMemory, describe_commit, describe_machine
+from torch import Tensor
+
+from medmamba_variants import ss2d
+from medmamba_variants.config import PRESETS
+from medmamba_variants.model import build_model
+from medmamba_variants.scan import use_backend
+
+# Preset, pixels, and whether one step through the loop is affordable.
+NETWORKS = [("medmamba_t", 64, True), ("micro", 64, False), ("nano", 28, True)]
+BATCH = 32
+BACKENDS = ["cpu", "none", "portable"]
+
+
+@contextmanager
+def scanning_with(backend: str) -> Iterator[None]:
+    if backend != "none":
+        with use_backend(backend):
+            yield
+        return
+    scan = ss2d.ss2d_scan
+    ss2d.ss2d_scan = lambda x, *_: x
+    try:
+        yield
+    finally:
+        ss2d.ss2d_scan = scan
+
+
+def make_step(preset: str, pixels: int, batch: int = BATCH) -> Callable[[], None]:
+    torch.manual_seed(0)
+    model = build_model(PRESETS[preset], num_classes=6, in_channels=3).train()
+    images, labels = torch.randn(batch, 3, pixels, pixels), torch.randint(6, (batch,))
+
+    def step() -> None:
+        model.zero_grad(set_to_none=True)
+        loss: Tensor = torch.nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+
+    return step
+
+
+def seconds_of(step: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def measure_times(preset: str, pixels: int, seconds: float, loop: bool) -> dict[str, float]:
+    step = make_step(preset, pixels)
+    best = dict.fromkeys(BACKENDS, math.inf)
+    for backend in BACKENDS:
+        with scanning_with(backend):
+            step()
+    end = time.perf_counter() + seconds * len(BACKENDS)
+    while time.perf_counter() < end:
+        for backend in BACKENDS:
+            with scanning_with(backend):
+                best[backend] = min(best[backend], seconds_of(step))
+    if loop:
+        with scanning_with("reference"):
+            best["reference"] = seconds_of(step)
+    return best
+
+
+def measure_memory(backend: str, preset: str, pixels: int, threads: int) -> int | None:
+    command = [sys.executable, __file__, "--memory", backend, preset, str(pixels), "--threads", str(threads)]
+    printed: int | None = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return printed
+
+
+def print_memory(backend: str, preset: str, pixels: int) -> None:
+    step = make_step(preset, pixels)
+    with scanning_with(backend):
+        # Compiles, and lets libraries start their threads. A whole step would leave free memory behind, not seen again.
+        make_step(preset, pixels, batch=2)()
+        with PeakMemory() as memory:
+            step()
+    print(json.dumps(memory.bytes))
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    lines = ["{:<22}{:<11}{:>10}{:>10}{:>11}".format("network", "scan", "step ms", "× cpu", "memory MB")]
+    for row in rows:
+        ratio, memory = row["milliseconds"] / row["cpu_milliseconds"], row["memory_bytes"]
+        shown = "–" if memory is None else f"{memory / 1e6:.0f}"
+        lines.append(f"{row['network']:<22}{row['scan']:<11}{row['milliseconds']:>10.1f}{ratio:>10.2f}{shown:>11}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=15.0, help="time for each backend and network")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-loop", action="store_true", help="leave out the steps through the loop")
+    parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.memory:
+        backend, preset, pixels = options.memory
+        print_memory(backend, preset, int(pixels))
+        return
+    rows = []
+    for preset, pixels, affordable in NETWORKS:
+        times = measure_times(preset, pixels, options.seconds, affordable and not options.no_loop)
+        for backend, best in times.items():
+            memory = None if backend == "reference" else measure_memory(backend, preset, pixels, options.threads)
+            rows.append(
+                {
+                    "network": f"{preset} {pixels}×{pixels}",
+                    "batch": BATCH,
+                    "scan": backend,
+                    "milliseconds": 1e3 * best,
+                    "cpu_milliseconds": 1e3 * times["cpu"],
+                    "memory_bytes": memory,
+                }
+            )
+    print(format_table(rows))
+    report = {
+        "command": " ".join(["python", "benchmarks/step_cpu.py", *sys.argv[1:]]),
+        "commit": describe_commit(),
+        "machine": describe_machine(),
+        "versions": {"torch": torch.__version__},
+        "threads": options.threads,
+        "rows": rows,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "step_cpu.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\nwrote {RESULTS / 'step_cpu.json'}")
+
+
+if __name__ == "__main__":
+    main()
