@@ -1,4 +1,4 @@
-"""A ledger's table seen data set by data set: means over seeds, and differences paired by seed.
+"""A ledger's table seen data set by data set: means over seeds, and values of the seeds that variants share.
 
 The data set is the unit of every claim in general. Functions here only arrange and average; no number carries an
 uncertainty yet.
@@ -58,48 +58,6 @@ def dataset_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     cells = finished_cells(table, metric)
     means = cells.pivot_table(index="dataset", columns="variant_id", values="value", aggfunc="mean", sort=False)
     return means.reindex(index=list(dict.fromkeys(cells["dataset"])), columns=list(dict.fromkeys(cells["variant_id"])))
-
-
-def paired_differences(table: pd.DataFrame, metric: str, baseline: str, against: str) -> pd.DataFrame:
-    """One row a data set: the mean over paired seeds of against − baseline, from the seeds on which both finished.
-
-    Columns: dataset, difference, baseline, against (means over the paired seeds), n_seeds, n_unpaired (cells of either
-    variant without a partner). A data set without a pair has no row and is named in `attrs["left_out"]`; with no pair
-    at all the frame is empty. The sign is that of the metric: above zero is better only where more is better.
-
-    Raises ValueError for a variant that the table does not have.
-    """
-    if not is_ledger(table):
-        raise ValueError(f"table must have the columns variant_id and dataset, got {', '.join(map(str, table))}")
-    variants = list(dict.fromkeys(table["variant_id"]))
-    for variant in (baseline, against):
-        if variant not in variants:
-            raise ValueError(f"variants must be among those of the table ({', '.join(variants)}), got {variant!r}")
-    cells = finished_cells(table[table["variant_id"].isin([baseline, against])], metric)
-    rows, left_out = [], []
-    for dataset, here in cells.groupby("dataset", sort=False):
-        first, second = (here[here["variant_id"] == v].set_index("seed")["value"] for v in (baseline, against))
-        seeds = first.index.intersection(second.index)
-        if len(seeds) == 0:
-            left_out.append(str(dataset))
-            continue
-        means = float(first[seeds].mean()), float(second[seeds].mean())
-        rows.append(
-            {
-                "dataset": dataset,
-                "difference": float((second[seeds] - first[seeds]).mean()),
-                "baseline": means[0],
-                "against": means[1],
-                "n_seeds": len(seeds),
-                "n_unpaired": len(first) + len(second) - 2 * len(seeds),
-            }
-        )
-    columns = ["dataset", "difference", "baseline", "against", "n_seeds", "n_unpaired"]
-    frame = pd.DataFrame(rows, columns=columns)
-    # Data sets on which neither finished are left out, too.
-    absent = set(table.loc[table["variant_id"].isin([baseline, against]), "dataset"]) - set(cells["dataset"])
-    frame.attrs["left_out"] = [*left_out, *sorted(absent)]
-    return frame
 
 
 def paired_seeds(table: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:

@@ -75,7 +75,7 @@ def t_over_means(
     width. Raises ValueError for no difference, or one not finite.
     """
     values = checked_differences(differences)
-    _known(alternative)
+    check_alternative(alternative)
     n, estimate = len(values), float(values.mean())
     spread, t = _studentised(values, 0.0)
     tails = {"greater": _t_sf(t, n - 1), "less": _t_sf(-t, n - 1), "two-sided": min(1.0, 2 * _t_sf(abs(t), n - 1))}
@@ -96,7 +96,7 @@ def sign_flip(
     them (Phipson & Smyth 2010): p is never 0. The uncertainty is that over data sets. All zero, or one: p = 1.
     """
     values = checked_differences(differences)
-    _known(alternative)
+    check_alternative(alternative)
     check_generator(rng)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
@@ -157,6 +157,12 @@ def checked_differences(differences: Sequence[float] | np.ndarray) -> np.ndarray
     return values
 
 
+def check_alternative(alternative: str) -> None:
+    """Raises ValueError for a side that no test here knows."""
+    if alternative not in ("two-sided", "greater", "less"):
+        raise ValueError(f"alternative must be two-sided, greater or less, got {alternative!r}")
+
+
 def t_interval(values: np.ndarray, level: float, over: str) -> Interval:
     """Student's interval for the mean of independent values; undefined for fewer than two."""
     n = len(values)
@@ -192,8 +198,3 @@ def _random_sums(values: np.ndarray, draws: int, rng: np.random.Generator) -> np
     rows = max(1, 1_000_000 // len(values))
     slices = [min(rows, draws - start) for start in range(0, draws, rows)]
     return np.concatenate([(2.0 * rng.integers(0, 2, (size, len(values))) - 1) @ values for size in slices])
-
-
-def _known(alternative: str) -> None:
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"alternative must be two-sided, greater or less, got {alternative!r}")

@@ -30,7 +30,7 @@ SUM_TOLERANCE = 1e-3
 def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean F1 over the classes that are present or predicted."""
     labels, probabilities = checked(labels, probabilities)
-    return _nanmean(_f1(confusion(labels, probabilities)))
+    return _nanmean(class_f1(*margins(confusion(labels, probabilities))))
 
 
 def macro_auc_ovr(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -51,7 +51,7 @@ def auprc_macro(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean recall over the classes present."""
     labels, probabilities = checked(labels, probabilities)
-    return _nanmean(_recall(confusion(labels, probabilities)))
+    return _nanmean(class_recall(*margins(confusion(labels, probabilities))[:2]))
 
 
 def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -63,7 +63,7 @@ def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 def mcc(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Matthews correlation coefficient in its multi-class form (Gorodkin 2004, R_K); 0 where undefined."""
     labels, probabilities = checked(labels, probabilities)
-    return _mcc(confusion(labels, probabilities))
+    return float(table_mcc(*margins(confusion(labels, probabilities))))
 
 
 def ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -107,15 +107,15 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence
     names = _names(classes, probabilities.shape[1])
     counts = confusion(labels, probabilities)
     auc, average_precision = _ranking(labels, probabilities)
-    support = counts.sum(axis=1)
+    hits, support, predicted = margins(counts)
     return {
-        "macro_f1": _json(_nanmean(_f1(counts))),
+        "macro_f1": _json(_nanmean(class_f1(hits, support, predicted))),
         "macro_auc_ovr": _json(_nanmean(auc)),
-        "balanced_accuracy": _json(_nanmean(_recall(counts))),
-        "accuracy": float(np.trace(counts) / len(labels)),
+        "balanced_accuracy": _json(_nanmean(class_recall(hits, support))),
+        "accuracy": float(hits.sum() / len(labels)),
         "ece": _ece(labels, probabilities),
         "auprc_macro": _json(_nanmean(average_precision)),
-        "mcc": _mcc(counts),
+        "mcc": float(table_mcc(hits, support, predicted)),
         "brier": _brier(labels, probabilities),
         "per_class": _per_class(counts, auc, names),
         "missing_classes": [name for name, images in zip(names, support) if images == 0],
@@ -207,25 +207,36 @@ def _ranking(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
     return auc, average_precision
 
 
-def _f1(counts: np.ndarray) -> np.ndarray:
-    return _ratio(2.0 * counts.diagonal(), counts.sum(axis=0) + counts.sum(axis=1))
+def margins(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of a confusion table: hits, images and predictions of each class, (classes,) each."""
+    return counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
 
 
-def _recall(counts: np.ndarray) -> np.ndarray:
-    return _ratio(counts.diagonal(), counts.sum(axis=1))
+# Of one confusion table or of many: hits, true and predicted counts are (…, classes).
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient, NaN where the denominator is 0."""
+def class_f1(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """F1 of each class, NaN where it is neither present nor predicted."""
+    return ratio(2.0 * hits, true + predicted)
+
+
+def class_recall(hits: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Recall of each class, NaN where it has no image."""
+    return ratio(hits, true)
+
+
+def table_mcc(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Matthews correlation of each table, 0 where undefined."""
+    hits, true, predicted = (part.astype(np.float64) for part in (hits, true, predicted))
+    images = true.sum(axis=-1)
+    covariance = hits.sum(axis=-1) * images - (true * predicted).sum(axis=-1)
+    variance = (images**2 - np.square(true).sum(axis=-1)) * (images**2 - np.square(predicted).sum(axis=-1))
+    return np.where(variance > 0, covariance / np.sqrt(np.maximum(variance, 1.0)), 0.0)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient of counts, NaN where the denominator is 0."""
     return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)
-
-
-def _mcc(counts: np.ndarray) -> float:
-    images = float(counts.sum())
-    true, predicted = counts.sum(axis=1).astype(np.float64), counts.sum(axis=0).astype(np.float64)
-    covariance = float(np.trace(counts)) * images - float(true @ predicted)
-    variance = (images**2 - float(true @ true)) * (images**2 - float(predicted @ predicted))
-    return covariance / math.sqrt(variance) if variance > 0 else 0.0
 
 
 def confidence_gaps(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -249,9 +260,9 @@ def _brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def _per_class(counts: np.ndarray, auc: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
-    support, predicted, hits = counts.sum(axis=1), counts.sum(axis=0), counts.diagonal()
-    precision = np.where((predicted == 0) & (support > 0), 0.0, _ratio(hits, predicted))
-    columns = zip(names, precision, _recall(counts), _f1(counts), auc, support)
+    hits, support, predicted = margins(counts)
+    precision = np.where((predicted == 0) & (support > 0), 0.0, ratio(hits, predicted))
+    columns = zip(names, precision, class_recall(hits, support), class_f1(hits, support, predicted), auc, support)
     return [
         {"class": name, "precision": _json(p), "recall": _json(r), "f1": _json(f), "auc": _json(a), "support": int(n)}
         for name, p, r, f, a, n in columns

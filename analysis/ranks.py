@@ -14,7 +14,8 @@ from scipy import stats
 
 from analysis.datasets import Matrix, as_matrix
 from analysis.intervals import Interval
-from analysis.means import Alternative, checked_differences
+from analysis.means import Alternative, check_alternative, checked_differences
+from analysis.metrics import LOWER_IS_BETTER
 from analysis.multiplicity import adjust
 
 # Counts of sign patterns stay exact in float64 up to 2^53; beyond 50 pairs the normal approximation is as good.
@@ -115,8 +116,7 @@ def signed_rank(
     values = checked_differences(differences)
     if zeros not in ("wilcox", "pratt"):
         raise ValueError(f"zeros must be wilcox or pratt, got {zeros!r}")
-    if alternative not in ("two-sided", "greater", "less"):
-        raise ValueError(f"alternative must be two-sided, greater or less, got {alternative!r}")
+    check_alternative(alternative)
     largest = np.abs(values).max()
     size = np.round(np.abs(values) / (largest or 1.0), DIGITS)
     nonzero = size > 0
@@ -186,20 +186,21 @@ def hodges_lehmann(differences: Sequence[float] | np.ndarray, *, level: float = 
 
 
 def friedman(
-    table: Matrix, *, metric: str | None = None, higher_is_better: bool = True, correct_ties: bool = True
+    table: Matrix, *, metric: str | None = None, higher_is_better: bool | None = None, correct_ties: bool = True
 ) -> Friedman:
     """Friedman's test whether several variants rank alike over data sets, with Iman and Davenport's F beside it.
 
     table: values (data sets, variants), or a ledger's table with `metric`, averaged over seeds. Ranks within each data
     set, 1 for the best, ties shared; values equal to ten digits tie. Data sets that miss a variant are left out and
-    counted. correct_ties=False leaves out the correction for ties (as in Demšar 2006).
+    counted. higher_is_better: by default as the metric has it, yes where none is named. correct_ties=False leaves out
+    the correction for ties (as in Demšar 2006).
     F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980); where
     all data sets rank alike F is infinite and its p is the chance of that, (1 / k!)^(n − 1). All values tied: p = 1.
 
     Raises ValueError for fewer than two variants, and when no data set is complete.
     """
     values, n_incomplete = as_matrix(table, metric)
-    ranks = _ranks(values.to_numpy(), higher_is_better)
+    ranks = _ranks(values.to_numpy(), metric, higher_is_better)
     n, k = ranks.shape
     means = ranks.mean(axis=0)
     chi2 = 12 * n / (k * (k + 1)) * float(np.square(means - (k + 1) / 2).sum())
@@ -233,7 +234,7 @@ def critical_difference(
     metric: str | None = None,
     alpha: float = 0.05,
     method: Literal["wilcoxon", "nemenyi"] = "wilcoxon",
-    higher_is_better: bool = True,
+    higher_is_better: bool | None = None,
 ) -> CriticalDifference:
     """Which pairs of variants differ over data sets, as a critical-difference diagram shows it.
 
@@ -248,7 +249,7 @@ def critical_difference(
     values, n_incomplete = as_matrix(table, metric)
     data = values.to_numpy()
     n, k = data.shape
-    means = _ranks(data, higher_is_better).mean(axis=0)
+    means = _ranks(data, metric, higher_is_better).mean(axis=0)
     names = [str(name) for name in values.columns]
     order = sorted(range(k), key=lambda i: (means[i], i))
     pairs = list(combinations(order, 2))
@@ -279,8 +280,10 @@ def critical_difference(
     )
 
 
-def _ranks(values: np.ndarray, higher_is_better: bool) -> np.ndarray:
+def _ranks(values: np.ndarray, metric: str | None, higher_is_better: bool | None) -> np.ndarray:
     """Ranks within rows, 1 for the best, ties shared."""
+    if higher_is_better is None:
+        higher_is_better = metric is None or metric.removeprefix("test.") not in LOWER_IS_BETTER
     rounded = np.round(values / (np.abs(values).max() or 1.0), DIGITS)
     return stats.rankdata(-rounded if higher_is_better else rounded, axis=1)
 

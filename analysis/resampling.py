@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from analysis.metrics import METRICS, checked
+from analysis.metrics import METRICS, checked, class_f1, class_recall, ratio, table_mcc
 
 # Draws are made and evaluated in blocks of as many as fill one vector register, in 16 bits each.
 LANES = 32
@@ -128,32 +128,13 @@ def metric_function(metric: Metric) -> Callable[[np.ndarray, np.ndarray], float]
     return METRICS[metric]
 
 
-def macro_f1(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Macro-F1 (…,) of tables given by hits, true and predicted counts, (…, classes) each."""
-    return _row_means(_ratio(2.0 * hits, true + predicted))
-
-
-def balanced_accuracy(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return _row_means(_ratio(hits, true))
-
-
-def accuracy(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    return hits.sum(axis=-1) / true.sum(axis=-1)
-
-
-def mcc(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    images = true.sum(axis=-1)
-    covariance = hits.sum(axis=-1) * images - (true * predicted).sum(axis=-1)
-    variance = (images**2 - np.square(true).sum(axis=-1)) * (images**2 - np.square(predicted).sum(axis=-1))
-    return np.where(variance > 0, covariance / np.sqrt(np.maximum(variance, 1.0)), 0.0)
-
-
+# Hits, true and predicted counts (…, classes) of many tables to the metric of each.
 TableMetric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 TABLE_METRICS: dict[str, TableMetric] = {
-    "macro_f1": macro_f1,
-    "balanced_accuracy": balanced_accuracy,
-    "accuracy": accuracy,
-    "mcc": mcc,
+    "macro_f1": lambda hits, true, predicted: _row_means(class_f1(hits, true, predicted)),
+    "balanced_accuracy": lambda hits, true, predicted: _row_means(class_recall(hits, true)),
+    "accuracy": lambda hits, true, predicted: hits.sum(axis=-1) / true.sum(axis=-1),
+    "mcc": table_mcc,
 }
 
 
@@ -252,7 +233,7 @@ class _Areas:
         if not self.classes:
             return np.full((lanes, self.models), np.nan)
         rank_sums(weights, self.steps, self.kinds, self.ends, self.twice, self.positives, self.negatives)
-        areas = _ratio(self.twice, 2 * self.positives * self.negatives)
+        areas = ratio(self.twice, 2 * self.positives * self.negatives)
         return _row_means(np.ascontiguousarray(areas.T[:lanes]).reshape(lanes, self.models, len(self.classes)))
 
 
@@ -289,11 +270,6 @@ def _lanes(swaps: np.ndarray) -> np.ndarray:
     weights = np.zeros((swaps.shape[1], LANES), np.uint16)
     weights[:, : len(swaps)] = swaps.T
     return weights
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Quotient, NaN where the denominator is 0."""
-    return np.where(denominator > 0, numerator / np.maximum(denominator, 1), np.nan)
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.datasets import as_matrix, dataset_means, finished_cells, metric_column, paired_differences, paired_seeds
+from analysis.datasets import as_matrix, dataset_means, finished_cells, metric_column, paired_seeds
 
 
 def make_table(cells):
@@ -36,27 +36,6 @@ def table():
     return make_table(cells)
 
 
-def test_differences_are_paired_by_seed_and_averaged_by_data_set(table):
-    pairs = paired_differences(table, "macro_f1", "x", "y")
-    assert pairs["dataset"].tolist() == ["a", "b"]
-    assert pairs["difference"].tolist() == pytest.approx([(0.15 + 0.1) / 2, -0.1])
-    assert pairs["baseline"].tolist() == pytest.approx([0.55, 0.8])
-    assert pairs["against"].tolist() == pytest.approx([0.675, 0.7])
-    assert pairs["n_seeds"].tolist() == [2, 1] and pairs["n_unpaired"].tolist() == [0, 1]
-    assert pairs.attrs["left_out"] == ["c", "d"]
-    swapped = paired_differences(table, "macro_f1", "y", "x")
-    assert swapped["difference"].tolist() == pytest.approx((-pairs["difference"]).tolist())
-
-
-def test_no_pair_at_all_is_an_empty_frame(table):
-    lonely = paired_differences(table[table["dataset"] == "c"], "macro_f1", "x", "y")
-    assert len(lonely) == 0 and lonely.attrs["left_out"] == ["c"] and "difference" in lonely
-
-
-def test_a_variant_against_itself_is_zero(table):
-    assert paired_differences(table, "macro_f1", "x", "x")["difference"].tolist() == [0.0, 0.0, 0.0]
-
-
 def test_means_over_seeds(table):
     means = dataset_means(table, "macro_f1")
     assert means.loc["a"].tolist() == pytest.approx([0.55, 0.675])
@@ -84,16 +63,14 @@ def test_what_is_not_finished_is_counted(table):
 
 def test_a_frame_without_status_and_seed_will_do():
     plain = pd.DataFrame({"variant_id": ["x", "y"], "dataset": ["a", "a"], "score": [0.1, 0.3]})
-    pairs = paired_differences(plain, "score", "x", "y")
-    assert pairs["difference"].tolist() == pytest.approx([0.2])
+    assert dataset_means(plain, "score").to_numpy().tolist() == [[0.1, 0.3]]
     assert metric_column(plain, "score") == "score"
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda t: paired_differences(t, "macro_f1", "x", "z"), r"those of the table \(x, y\), got 'z'"),
-        (lambda t: paired_differences(t, "accuracy", "x", "y"), "metric must be one of macro_f1, got 'accuracy'"),
+        (lambda t: dataset_means(t, "accuracy"), "metric must be one of macro_f1, got 'accuracy'"),
         (lambda t: dataset_means(t.drop(columns="dataset"), "macro_f1"), "the columns variant_id and dataset, got"),
         (lambda t: finished_cells(pd.concat([t, t]), "macro_f1"), r"got two of x on a \(seed 0\); select one recipe"),
         (

@@ -224,6 +224,14 @@ def test_ranks_follow_what_is_better():
     assert friedman(errors, higher_is_better=False).chi2 == friedman(-errors).chi2
 
 
+def test_a_ledgers_metric_knows_what_is_better():
+    rows = [(v, d, 0, value) for d in "abc" for v, value in (("x", 0.1), ("y", 0.3))]
+    table = pd.DataFrame(rows, columns=["variant_id", "dataset", "seed", "test.brier"])
+    assert friedman(table, metric="brier").mean_ranks == {"x": 1.0, "y": 2.0}
+    assert friedman(table, metric="brier", higher_is_better=True).mean_ranks == {"x": 2.0, "y": 1.0}
+    assert list(critical_difference(table, metric="brier").mean_ranks) == ["x", "y"]
+
+
 def test_friedman_is_scipys():
     values = np.random.default_rng(3).integers(0, 4, (9, 4)).astype(float)
     theirs = stats.friedmanchisquare(*values.T)
