@@ -21,6 +21,9 @@ from medmamba_variants.scan.triton_sizes import Sizes
 
 assert os.environ["TRITON_INTERPRET"] == "1"
 
+# Triton 3.6's interpreter reads numbers out of arrays.
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim:DeprecationWarning")
+
 torch.set_num_threads(1)
 TOLERANCE = 1e-6
 # The interpreter computes with numpy, which remarks on what a GPU passes through.
