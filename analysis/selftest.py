@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     items: list[Check | Rate] = [*checks, *found]
     failures = [item for item in items if not item.holds]
     verdict = "all is where it should be" if not failures else f"{len(failures)} not where they should be"
-    print(f"{verdict} ({time.perf_counter() - begun:.0f} s of simulation; ± is its standard error)")
+    print(f"\n{verdict} ({time.perf_counter() - begun:.0f} s of simulation; ± is its standard error)")
     return 1 if failures else 0
 
 
@@ -189,7 +189,7 @@ def _print_checks(checks: Sequence[Check]) -> None:
 
 def _print_design(design: Design, basis: str) -> None:
     print(
-        f"made-up studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
+        f"\nmade-up studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
         f"{design.n_images} test images, α = {design.alpha:g}"
     )
     print(
@@ -200,10 +200,9 @@ def _print_design(design: Design, basis: str) -> None:
         reach = smallest_adjusted_p(design.n_datasets, design.family_size, design.correction)
         level = design.alpha / (design.family_size if design.correction == "holm" else 1)
         effect = detectable_effect(design.n_datasets, level) * design.difference_sd
-        print(
-            f"  smallest p after correction in a family of {design.family_size}: {reach:.3g}; differences from about "
-            f"{effect:.4f} on would be found with 80 % power (paired t at {level:.3g})"
-        )
+        found = f"differences from about {effect:.4f} on would be found with 80 % power (paired t at {level:.3g})"
+        found = found if reach <= design.alpha else "above α, so that no difference can be shown, however large"
+        print(f"  smallest p after correction in a family of {design.family_size}: {reach:.3g}; {found}")
     print("  wanted      found")
 
 

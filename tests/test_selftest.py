@@ -13,6 +13,7 @@ from ledger_fixture import write_ledger
 
 import analysis.selftest
 from analysis.metrics import METRICS
+from analysis.power import detectable_effect
 from analysis.records import load_ledger, load_manifest
 from analysis.selftest import Check, goldens, main
 from analysis.simulation import (
@@ -162,13 +163,21 @@ def test_what_a_person_sees(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "  ok     DeLong paired_z: 0.5038553805 (R, pROC: 0.5038553805, off by" in out
     assert "made-up studies without a true difference: 6 data sets × 3 seeds × 40 test images, α = 0.05" in out
-    assert "smallest p after correction in a family of 2: 0.0625" in out
+    assert "smallest p after correction in a family of 2: 0.0625; above α, so that no difference can be shown" in out
     assert "all is where it should be" in out
     assert main(["nothing", "--store", str(store)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
     with pytest.raises(SystemExit):
         main(["--simulations", "0"])
+
+
+def test_a_design_that_can_show_something_says_from_which_size_on(capsys):
+    assert main(["--simulations", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "8 data sets × 5 seeds × 2000 test images" in out and "(assumed: no study was named)" in out
+    effect = detectable_effect(8) * Design().difference_sd
+    assert f"differences from about {effect:.4f} on would be found with 80 % power (paired t at 0.05)" in out
 
 
 def test_bad_designs_are_one_line():
