@@ -153,7 +153,8 @@ def bootstrap_difference(
 
     p value: two-sided, twice the smaller share of resamples at or beyond zero, the observed data counted in, so that
     p < 1 − level just where the interval leaves zero out. A class that a resample lacks takes no part in it, as in the
-    metric itself; a resample without any value is left out and counted.
+    metric itself; a resample without any value is left out and counted. A class of one image is in a resample or not:
+    what other images of it would change is in no draw (`delong` has no variance there).
 
     Defined answers: identical predictions give difference 0 and p = 1. With a single image or group there is nothing to
     draw: interval, standard error and p are NaN. An undefined metric (AUC of one class) makes everything NaN.

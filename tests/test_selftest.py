@@ -107,7 +107,7 @@ def test_the_truth_of_a_seed_is_what_many_images_find(metric):
 
 
 def test_the_mixed_models_interval_quickly():
-    (rate,) = run(Design(n_datasets=5, n_seeds=2), 60, kind=simulate_mixed)
+    (rate,) = run(Design(n_datasets=5, n_seeds=2), 30, kind=simulate_mixed)
     assert rate.holds and rate.high is None and rate.name == "mixed model's interval holds the truth"
 
 
