@@ -282,7 +282,9 @@ def unreachable(study: Study) -> str | None:
 
 
 def _pilot(study: Study, inputs: Inputs, ledger: Ledger) -> pd.DataFrame | None:
-    """The cells of a grid that are done already, from which a spread can be told; None where there are none."""
+    """The cells done already of a study with contrasts, from which a spread can be told; None without any."""
+    if not study.contrasts:
+        return None
     # Late: pandas takes half a second to import.
     from analysis.records import load_ledger
 
