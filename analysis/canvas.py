@@ -135,12 +135,18 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.2)
 
 
+def lay_out(figure: Figure) -> None:
+    """Gives everything its place, once and for all files: a second layout does nothing."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine("none")
+
+
 def render(drawing: Drawing) -> Picture:
     """A drawing as bytes; the same drawing gives the same bytes."""
     with style():
-        # Laid out once, not again for each of the files.
-        drawing.figure.draw_without_rendering()
-        drawing.figure.set_layout_engine("none")
+        lay_out(drawing.figure)
         text, png = io.StringIO(), io.BytesIO()
         drawing.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
         drawing.figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})

@@ -7,10 +7,9 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from analysis.canvas import GREY, INK, WIDTH, Drawing, new_figure, style
+from analysis.canvas import GREY, INK, WIDTH, Drawing, lay_out, new_figure, style
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
 from analysis.ranks import CriticalDifference
@@ -43,7 +42,9 @@ def metric_against_cost(
     ids = [v for v in place.means if v in costs]
     macs, means = np.array([costs[v][0] for v in ids]), np.array([place.means[v] for v in ids])
     most = max(costs[v][1] for v in ids)
-    areas = {v: max(SMALLEST_BUBBLE, LARGEST_BUBBLE * costs[v][1] / most) for v in ids}
+    # Many bubbles are smaller, all alike.
+    largest = LARGEST_BUBBLE * min(1.0, LABELLED / len(ids))
+    areas = {v: max(SMALLEST_BUBBLE, largest * costs[v][1] / most) for v in ids}
     with style():
         figure, (axes,) = new_figure(3.4)
         if macs.max() / macs.min() > LOG_FROM:
@@ -64,18 +65,21 @@ def metric_against_cost(
             axes.step(*zip(*steps), where="post", color=INK, linestyle=(0, (4, 2)), linewidth=0.9, zorder=1)
         axes.set_xlabel("MACs for one image (mean over data sets)")
         axes.set_ylabel(f"{metric_name(place.metric)}, {split}")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(0.18, 0.12)
-        _size_legend(figure, axes, most)
-        named = ids if len(ids) <= LABELLED else [v for v in ids if v in front or v == baseline]
+        if axes.get_xscale() == "log":
+            # Decades alone may all lie outside.
+            axes.xaxis.set_major_locator(FixedLocator(_round_numbers(*axes.get_xlim())))
+            axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
+        _size_legend(figure, axes, most, largest)
+        named = _named(ids, front, baseline)
         _place_labels(
             figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, {v: shortened(labels[v]) for v in named}
         )
     unlabelled = len(ids) - len(named)
     caption = f"Mean on {split} over {listed(place.datasets, 12)}. Whiskers: {_over_text(place)}"
     if unlabelled:
-        caption += f" {counted(unlabelled, 'variant')} off the front {'is' if unlabelled == 1 else 'are'} not named."
+        caption += f" {counted(unlabelled, 'variant')} {'is' if unlabelled == 1 else 'are'} not named."
     shown = "; ".join(f"{labels[v]}: {share(place.means[v])} at {quantity(costs[v][0])} MACs" for v in named)
     title = f"{metric_name(place.metric)} against MACs"
     return Drawing(f"cost_{place.metric}", figure, title, caption, f"Bubble chart. {shown}.")
@@ -149,24 +153,21 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     mean_ranks = result.mean_ranks
     ordered = list(mean_ranks)
     count = len(ordered)
-    texts = {v: shortened(labels[v], 20) for v in ordered}
+    texts = {v: f"{shortened(labels[v], 24)}  {mean_ranks[v]:.2f}" for v in ordered}
     bars = [sorted(mean_ranks[v] for v in group) for group in result.groups]
-    left, right = ordered[: (count + 1) // 2], ordered[(count + 1) // 2 :]
     depth = 0.45 + 0.28 * len(bars)
-    bottom = depth + 0.55 * max(len(left), len(right))
+    bottom = depth + 0.55 * count
     with style():
         figure, (axes,) = new_figure(0.6 + 0.32 * bottom)
         axes.set_axis_off()
-        # A name needs its room between the figure's edge and the line that comes down from its rank; so do the ends of
-        # the scale, which need none. Inches a rank: as many as every pair of a left and a right need allows.
-        needs = {v: CHARACTER * (7 + len(texts[v])) for v in ordered}
-        starts = [(1.0, 0.0), *((mean_ranks[v], needs[v]) for v in left)]
-        ends = [(float(count), 0.0), *((mean_ranks[v], needs[v]) for v in right)]
-        room = WIDTH - 0.2
-        scale = min((room - a - b) / (end - start) for start, a in starts for end, b in ends if end > start)
-        low = min(start - need / scale for start, need in starts)
-        high = max(low + room / scale, max(end + need / scale for end, need in ends))
-        axes.set_xlim(low - 0.05 / scale, high + 0.05 / scale)
+        # All names stand at the left, each on the line that leads to its rank and no longer than that: long ones leave
+        # the ranks their room. Inches a rank: as many as every name allows, and those up to the last rank.
+        room = WIDTH - 0.3
+        needs = {v: CHARACTER * len(texts[v]) for v in ordered}
+        scale = min((room - needs[v]) / max(count - mean_ranks[v], 0.5) for v in ordered)
+        scale = min(scale, room / max(count - 1, 1))
+        low = count - room / scale
+        axes.set_xlim(low - 0.05 / scale, count + 0.1 / scale)
         axes.set_ylim(bottom + 0.2, -1.6)
         axes.plot([1, count], [0, 0], color=INK, linewidth=1.0)
         for rank in range(1, count + 1):
@@ -176,13 +177,10 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
         for row, bar in enumerate(bars):
             y = 0.3 + 0.28 * row
             axes.plot(bar, [y] * len(bar), "o-", color=INK, linewidth=2.0, markersize=3.6)
-        for side, names, edge, align in (("left", left, low, "left"), ("right", right[::-1], high, "right")):
-            for row, v in enumerate(names):
-                y = depth + 0.55 * (row + 0.5)
-                axes.plot([mean_ranks[v], mean_ranks[v], edge], [0, y, y], color=GREY, linewidth=0.7)
-                words = [texts[v], f"{mean_ranks[v]:.2f}"]
-                text = "  ".join(words if side == "left" else words[::-1])
-                axes.text(edge, y - 0.06, text, ha=align, va="bottom", fontsize=7.5)
+        for row, v in enumerate(ordered):
+            y = depth + 0.55 * (row + 0.5)
+            axes.plot([mean_ranks[v], mean_ranks[v], low], [0, y, y], color=GREY, linewidth=0.7)
+            axes.text(low, y - 0.06, texts[v], ha="left", va="bottom", fontsize=7.5)
     test = "exact signed-rank tests of all pairs under Holm"
     if result.difference is not None:
         test = f"Nemenyi's test, critical difference {result.difference:.2f}"
@@ -203,6 +201,17 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")
 
 
+def _round_numbers(low: float, high: float) -> list[float]:
+    """The roundest numbers within a range, on a logarithmic axis, of which there are at least four."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    within: list[float] = []
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        within = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+        if len(within) >= 4:
+            break
+    return within
+
+
 def _signed_tick(value: float, _: int) -> str:
     """A difference at an axis: its sign and no digit that says nothing."""
     return "0" if abs(value) < 1e-12 else f"{value:+.3g}".replace("-", "−")
@@ -220,13 +229,23 @@ def _over_text(place: Standings) -> str:
     return f"{100 * one.level:g} % intervals over {one.over} ({counts})."
 
 
-def _size_legend(figure: Figure, axes: Axes, most: float) -> None:
-    """Two or three bubbles of round numbers of parameters, so that areas can be read."""
+def _named(ids: Sequence[str], front: Sequence[str], baseline: str | None) -> list[str]:
+    """Variants with their names beside them: all where they are few, else baseline and front, thinned out evenly."""
+    if len(ids) <= LABELLED:
+        return list(ids)
+    here = [v for v in front if v in ids]
+    places = np.unique(np.linspace(0, len(here) - 1, min(LABELLED, len(here))).round().astype(int))
+    chosen = {here[place] for place in places} | {baseline}
+    return [v for v in ids if v in chosen]
+
+
+def _size_legend(figure: Figure, axes: Axes, most: float, largest: float) -> None:
+    """Two bubbles of round numbers of parameters, so that areas can be read."""
     step = 10 ** math.floor(math.log10(max(most, 1.0)))
-    largest = step * max(k for k in (1, 2, 5) if k * step <= max(most, 1.0))
-    for size in (largest, largest / 5):
+    rounded = step * max(k for k in (1, 2, 5) if k * step <= max(most, 1.0))
+    for size in (rounded, rounded / 5):
         axes.scatter(
-            [], [], s=max(SMALLEST_BUBBLE, LARGEST_BUBBLE * size / most), facecolor="none", edgecolor=GREY,
+            [], [], s=max(SMALLEST_BUBBLE, largest * size / most), facecolor="none", edgecolor=GREY,
             label=f"{quantity(size)} parameters",
         )  # fmt: skip
     handles, names = axes.get_legend_handles_labels()
@@ -245,49 +264,44 @@ def _place_labels(
     names: Mapping[str, str],
 ) -> None:
     """Names beside their bubbles, each at the nearest of many places that covers no name, bubble, whisker or edge."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    lay_out(figure)
+    # In points: whatever resolution the figure is saved at. Boxes are left, low, right, high.
     scale = figure.dpi / 72
     taken = []
     for v in macs:
-        # In points: whatever resolution the figure is saved at.
         x, y = axes.transData.transform((macs[v], place.means[v])) / scale
         radius = math.sqrt(areas[v]) / 2
-        taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
+        taken.append((x - radius, y - radius, x + radius, y + radius))
         if place.intervals[v].is_defined:
             ends = [(macs[v], end) for end in (place.intervals[v].low, place.intervals[v].high)]
             (_, low), (_, high) = axes.transData.transform(ends) / scale
-            taken.append(Bbox.from_extents(x - 3, low, x + 3, high))
+            taken.append((x - 3, low, x + 3, high))
     for (start, height), (end, _) in pairwise(steps):
         (left, low), (right, _) = axes.transData.transform([(start, height), (end, height)]) / scale
-        taken.append(Bbox.from_extents(left, low - 2, right, low + 2))
-    frame = axes.get_window_extent()
+        taken.append((left, low - 2, right, low + 2))
+    frame = np.asarray(axes.get_window_extent().extents) / scale
+    sides = np.array([(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)])
+    distances = np.repeat((4.0, 8.0, 14.0, 22.0, 34.0), len(sides))
+    sides = np.tile(sides, (5, 1))
     for v, name in names.items():
-        x, y = axes.transData.transform((macs[v], place.means[v])) / scale
-        radius = math.sqrt(areas[v]) / 2
+        centre = np.asarray(axes.transData.transform((macs[v], place.means[v]))) / scale
         text = axes.annotate(
             name, (macs[v], place.means[v]), xytext=(0, 0), textcoords="offset points", fontsize=7.5, zorder=5
         )
-        box = text.get_window_extent()
-        width, height = box.width / scale, box.height / scale
-        best, least = (0.0, 0.0), math.inf
-        for distance in (4.0, 8.0, 14.0, 22.0, 34.0):
-            for step_x, step_y in ((1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)):
-                reach = (radius + distance) * (1.0 if 0 in (step_x, step_y) else 0.75)
-                left = x + step_x * reach - width * (1 - step_x) / 2
-                low = y + step_y * reach - height * (1 - step_y) / 2
-                here = Bbox.from_bounds(left, low, width, height)
-                outside = max(0.0, frame.x0 / scale - here.x0) + max(0.0, here.x1 - frame.x1 / scale)
-                outside += max(0.0, frame.y0 / scale - here.y0) + max(0.0, here.y1 - frame.y1 / scale)
-                cost = 50 * outside + distance + sum(_overlap(here, other) for other in taken)
-                if cost < least:
-                    best, least = (left, low), cost
-        text.set_position((best[0] - x, best[1] - y))
-        taken.append(Bbox.from_bounds(*best, width, height))
+        size = np.asarray(text.get_window_extent().size) / scale
+        reach = (math.sqrt(areas[v]) / 2 + distances) * np.where((sides == 0).any(axis=1), 1.0, 0.75)
+        corners = centre + sides * reach[:, None] - size * (1 - sides) / 2
+        boxes = np.hstack([corners, corners + size])
+        outside = np.maximum(0, np.hstack([frame[:2] - boxes[:, :2], boxes[:, 2:] - frame[2:]])).sum(axis=1)
+        best = int(np.argmin(50 * outside + distances + _overlaps(boxes, np.array(taken))))
+        # Anchored at the bubble's side: another font or resolution makes a name longer at its far end.
+        side = sides[best, 0]
+        text.set_horizontalalignment("left" if side > 0 else "right" if side < 0 else "center")
+        text.set_position(corners[best] + (size[0] * (1 - side) / 2, 0) - centre)
+        taken.append(tuple(boxes[best]))
 
 
-def _overlap(a: Bbox, b: Bbox) -> float:
-    """The area two boxes share, in square points."""
-    width = min(a.x1, b.x1) - max(a.x0, b.x0)
-    height = min(a.y1, b.y1) - max(a.y0, b.y0)
-    return max(0.0, width) * max(0.0, height)
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The area, in square points, that each box shares with all others together."""
+    shared = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(boxes[:, None, :2], others[:, :2])
+    return np.maximum(0, shared).prod(axis=2).sum(axis=1)

@@ -52,9 +52,12 @@ def outlook(
 
     Raises ValueError, one line, where variants share no finished seed on any data set.
     """
-    here = table[table["variant_id"].isin(list(place.means)) & table["dataset"].isin(place.datasets)]
+    kept = table["variant_id"].isin(list(place.means)) & table["dataset"].isin(place.datasets)
+    metric = f"{place.split}.{place.metric}"
+    # No wider than it must be: it is copied for each budget.
+    here = table.loc[kept, ["variant_id", "variant_label", "dataset", "seed", "status", "cost.macs", metric]]
     # The split that is shown stands where those functions look for their metric.
-    here = here.assign(**{f"test.{place.metric}": here[f"{place.split}.{place.metric}"]})
+    here = here.rename(columns={metric: f"test.{place.metric}"})
     front = pareto_front(here, place.metric, rng=rng, draws=draws)
     costs = {point.variant_id: point.cost for point in front.points}
     asked = [p for p in front.points if len(costs) <= BUDGETS or p.on_front or p.variant_id == baseline]

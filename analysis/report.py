@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from analysis import claim_sections, evidence_sections
 from analysis.canvas import DRAWN_VARIANTS, marks
@@ -48,8 +49,10 @@ def write_report(
     """
     evidence = load_evidence(store, study)
     rng = rng or np.random.default_rng(SEED)
-    verdicts, problem = _verdicts(evidence, rng)
-    made = _parts(evidence, verdicts, problem, rng)
+    # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
+    with threadpool_limits(1):
+        verdicts, problem = _verdicts(evidence, rng)
+        made = _parts(evidence, verdicts, problem, rng)
     folder = Path(out) if out is not None else default_folder(store, evidence)
     for kind in ("tables", "figures"):
         (folder / kind).mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,11 @@ from ledger_fixture import Design, write_ledger
 
 from analysis.canvas import Drawing, new_figure, render, style
 from analysis.evidence import load_evidence
+from analysis.fronts import outlook
 from analysis.metrics import all_metrics
+from analysis.records import load_ledger
 from analysis.report import default_folder, main, write_report
+from analysis.standings import standings
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = [
@@ -466,3 +469,49 @@ def test_bad_input_is_one_line(store, tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         main([])
     assert left.value.code == 2
+
+
+def test_the_cost_section_says_how_sure_the_front_is(store, page):
+    table, evidence = load_ledger(store), load_evidence(store, "split_ratio")
+    # By hand: the data sets and seeds that all variants finished, seeds averaged, then data sets.
+    cells = table[table["status"] == "done"].pivot_table(
+        index=["dataset", "seed"], columns="variant_label", values="test.macro_auc_ovr"
+    )
+    means = cells.dropna().groupby("dataset").mean().mean()
+    macs = table.groupby("variant_label")["cost.macs"].mean().sort_values()
+    on_front = [name for name in macs.index if (means[macs <= macs[name]] <= means[name]).all()]
+    sentence = re.search(r"macro-AUC: on the front (.*?)\. (?=\D)", page.sections["cost"])[1]
+    assert [name for name in macs.index if name in sentence] == on_front and len(on_front) > 1
+    logs = np.log2(macs) - np.log2(macs).mean()
+    slope = float((means[macs.index] * logs).sum() / (logs**2).sum())
+    assert f"it changes by {slope:+.4f} [".replace("-", "−") in page.sections["cost"]
+    assert re.search(
+        r"hypervolume is \d\.\d{4} \[\S+ \S+ \(95 % interval over data sets and seeds, n = 6\)", page.sections["cost"]
+    )
+    caption, words = page.tables["front"]
+    assert "2,000 draws" in caption and "n = 6 data sets" in caption and "Exploratory" in caption
+    # The cheapest variant is always on the front, and alone within its own budget.
+    cheapest = macs.index[0]
+    assert re.search(rf"{cheapest} \S+ M yes · 100 % {cheapest} · 100 %", words)
+    assert {"gains", "front"} <= set(page.tables)
+    assert evidence.variants[evidence.baseline] == "baseline"
+
+
+def test_an_outlook_follows_the_split_and_the_sign(store):
+    evidence = load_evidence(store, "split_ratio")
+    ids = list(evidence.variants)
+    rng = np.random.default_rng
+    seen = {}
+    for split in ("validation", "test"):
+        place = standings(evidence.table, "brier", ids, split=split)
+        seen[split] = outlook(evidence.table, place, evidence.baseline, rng(0), draws=50)
+        best = min(place.means, key=place.means.__getitem__)
+        assert seen[split].within[seen[split].front.points[-1].variant_id].variant_id == best
+    assert seen["validation"].front.points[0].value != seen["test"].front.points[0].value
+    place = standings(evidence.table, "brier", ids)
+    assert outlook(evidence.table, place, None, rng(0), draws=50).front == seen["test"].front
+    apart = evidence.table[
+        (evidence.table["seed"] == 0) == (evidence.table["variant_id"] == evidence.baseline)
+    ].reset_index(drop=True)
+    with pytest.raises(ValueError, match="must share a finished seed"):
+        outlook(apart, standings(apart, "brier", ids), None, rng(0), draws=5)
