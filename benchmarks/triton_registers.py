@@ -7,7 +7,7 @@ Compiles both kernels for sm_80, sm_90 and sm_100 with the assembler that comes 
 A launch is one of the blocks that `scan.triton_sizes` offers. "plain" is a path that visits everything in whole groups
 of steps; "ragged" has channels that fill no block; "marked" in addition has pauses, marks and states that fill no power
 of two; "wide" in addition needs 64-bit offsets.
-Exits with 1 if a kernel spills registers to memory.
+Exits with 1 if a kernel spills registers to memory, or if interrupted.
 Writes benchmarks/results/triton_registers.json and .md, unless --quick or a choice of launches was given.
 """
 
@@ -224,17 +224,23 @@ def main() -> None:
     parser.add_argument("--block", type=int, help="channels of a program, instead of those the scan offers")
     parser.add_argument("--warps", type=int, help="warps of a program, instead of those its block would have")
     options = parser.parse_args()
+    chosen = launches(options)
     rows = []
-    for launch in launches(options):
-        rows.append(measure(launch))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    try:
+        for launch in chosen:
+            rows.append(measure(launch))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
     spilling = [row for row in rows if row.spilled_bytes]
-    summary = f"{len(rows)} kernels compiled, {len(spilling)} spill registers"
+    part = "" if len(rows) == len(chosen) else f" of {len(chosen)}"
+    summary = f"{len(rows)}{part} kernels compiled, {len(spilling)} spill registers"
     print(summary)
     if not any(vars(options).values()):
         write(rows, summary)
     if spilling:
         print(f"spilled: {spilling[0]}", file=sys.stderr)
+    if spilling or part:
         raise SystemExit(1)
 
 
