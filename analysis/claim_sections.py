@@ -35,7 +35,9 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
     """The page's head: the question, what came of it, and how complete the evidence is."""
     manifest = evidence.manifest
     done, total = int(evidence.table.attrs["done"]), asked_cells(evidence)
-    counts = {outcome: sum(v.outcome == outcome for v in verdicts) for outcome in SIGNS}
+    counts = {outcome: sum(v.outcome == outcome and not v.exploratory for v in verdicts) for outcome in SIGNS}
+    # Whatever came of them, they are no claims.
+    counts["exploratory"] = sum(v.exploratory for v in verdicts)
     items = {
         "verdicts": ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none",
         "cells finished": f"{done:,} of {total:,}",

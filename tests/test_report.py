@@ -211,6 +211,7 @@ def test_the_question_stands_first_and_is_text(page):
 def test_verdicts_are_those_of_the_records(report, page):
     assert [v.contrast.name for v in report.verdicts] == ["split_ratio=0 (macro_auc_ovr)", "split_ratio=0 (macro_f1)"]
     assert [v.outcome for v in report.verdicts] == ["inferior", "inferior"]
+    assert "<dt>verdicts</dt><dd>2 inferior</dd>" in page.text
     for verdict in report.verdicts:
         claim, _, numbers = verdict.sentence.partition(": ")
         assert claim in page.sections["verdicts"] and numbers[:40] in page.sections["verdicts"]
@@ -381,6 +382,8 @@ def odd_report(odd):
 
 def test_odd_predictors_have_defined_answers(odd_report):
     page = read(odd_report.page)
+    # Two data sets carry no claim in general: the head of the page counts no outcomes.
+    assert "<dt>verdicts</dt><dd>4 exploratory</dd>" in page.text
     twin, constant = (v for v in odd_report.verdicts if v.contrast.metric == "macro_auc_ovr")
     assert (twin.estimate, twin.p_value, twin.false_claim_probability) == (0.0, 1.0, 1.0)
     assert constant.estimate < -0.1 and constant.outcome == "inconclusive"
