@@ -11,10 +11,6 @@ classes and 10,000 draws stands beside what was found.
 
 import argparse
 import json
-import os
-import platform
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,8 +27,8 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from analysis.paired import bootstrap_difference, delong, randomisation_difference, two_level_bootstrap  # noqa: E402
 from analysis.resampling import drawn_swaps, drawn_units  # noqa: E402
+from benchmarks.machine import RESULTS, describe_commit, describe_machine  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results"
 TURNS = 3
 # Of 10,000 images × 9 classes, 10,000 draws: seconds at most, and times as fast as the loop at least.
 WANTED = {"paired bootstrap": (3.0, 50.0), "DeLong": (0.1, None)}
@@ -161,27 +157,6 @@ def wanted(what: str) -> str:
         if what.startswith(name):
             return f"≤ {seconds:g} s" + (f", ≥ {ratio:g} ×" if ratio else "")
     return ""
-
-
-def describe_machine() -> dict[str, Any]:
-    model = platform.processor() or platform.machine()
-    if (info := Path("/proc/cpuinfo")).exists() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
-        model = match[1]
-    load = round(os.getloadavg()[0], 1)
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "load_average": load,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def describe_commit() -> str:
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=RESULTS.parent, capture_output=True, text=True
-    )
-    return run.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

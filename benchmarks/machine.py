@@ -14,14 +14,24 @@ def describe_machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
         model = match[1]
-    return {"cpu": model, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
+    load = round(os.getloadavg()[0], 1)
+    system, python = platform.system(), platform.python_version()
+    return {"cpu": model, "cores": os.cpu_count(), "load_average": load, "system": system, "python": python}
 
 
 def describe_commit() -> str:
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"], cwd=RESULTS.parent, capture_output=True, text=True
-    )
-    return run.stdout.strip() or "unknown"
+    """The commit, with "-dirty" where anything but results differs from it; "unknown" outside a checkout."""
+    results = f":(exclude,top){RESULTS.parent.name}/{RESULTS.name}"
+    try:
+        commit = _git("rev-parse", "--short", "HEAD")
+        return commit + ("-dirty" if _git("status", "--porcelain", "--", ":(top)", results) else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(RESULTS.parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class PeakMemory:

@@ -24,9 +24,8 @@ sys.path.append(str(ROOT / "tests"))
 
 from ledger_fixture import Design, write_ledger  # noqa: E402
 
-from benchmarks.analysis import describe_commit, describe_machine  # noqa: E402
+from benchmarks.machine import RESULTS, describe_commit, describe_machine  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results"
 CLASSES = range(2, 10)
 # Seconds and bytes that the report over the default ledger has to stay below.
 LIMIT_SECONDS, LIMIT_BYTES = 60.0, 2 * 10**9
