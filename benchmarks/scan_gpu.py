@@ -21,17 +21,17 @@ Writes benchmarks/results/scan_gpu.json. Without a CUDA device it says so and ex
 import argparse
 import json
 import math
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from scan_cpu import Shape, describe_commit, make_inputs, parse_shape
+from machine import RESULTS as RESULTS_FOLDER
+from machine import describe_commit, describe_machine
+from scan_cpu import Shape, make_inputs, parse_shape
 from torch import Tensor
 
 from medmamba_variants.config import PRESETS, VariantConfig, branch_widths
@@ -52,7 +52,6 @@ PER_ITEM = {"y", "dx", "ddelta", "dB", "dC"}
 DIRECTIONS = 4
 EXPONENTIALS_A_CLOCK = 16
 MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 100
-RESULTS_FOLDER = Path(__file__).parent / "results"
 
 
 def stage_shapes(config: VariantConfig, pixels: int, batch: int) -> Iterator[Shape]:
@@ -299,10 +298,10 @@ def summarise(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def describe_machine(device: Device) -> dict[str, Any]:
+def describe_device(device: Device) -> dict[str, Any]:
     loaded = {name: sys.modules.get(name) for name in ("torch", "triton", "mamba_ssm")}
     versions = {name: module.__version__ for name, module in loaded.items() if module}
-    return asdict(device) | {"cuda": torch.version.cuda, "system": platform.platform(), "versions": versions}
+    return describe_machine() | asdict(device) | {"cuda": torch.version.cuda, "versions": versions}
 
 
 def main() -> int:
@@ -352,7 +351,7 @@ def main() -> int:
     report = {
         "command": " ".join(["python", "benchmarks/scan_gpu.py", *sys.argv[1:]]),
         "commit": describe_commit(),
-        "machine": describe_machine(device),
+        "machine": describe_device(device),
         "left_out": sorted(left_out),
         "rows": rows,
     }
