@@ -325,6 +325,17 @@ def test_second_derivative_is_refused(mode):
             torch.autograd.grad(dx.sum(), inputs[1])
 
 
+def test_second_derivative_is_refused_whatever_the_strides():
+    path = scan_path("cross4", 2, 3)
+    inputs = make(path)
+    x, delta = (tensor.detach().transpose(0, 1).contiguous().transpose(0, 1).requires_grad_() for tensor in inputs[:2])
+    assert not x.is_contiguous() and not delta.is_contiguous()
+    rest = [tensor.detach() for tensor in inputs[2:]]
+    (dx,) = torch.autograd.grad(ss2d_scan(x, delta, *rest, path).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="ss2d_scan can be differentiated once only"):
+        torch.autograd.grad(dx.sum(), delta)
+
+
 def test_recomputation_agrees(backend):
     path = scan_path("cross4", 2, 3)
     inputs = make(path)

@@ -79,7 +79,8 @@ def ss2d_scan(
             x, delta, A, B, C, D, delta_bias, table, resets, path.visited, need_backward, name
         )
     elif need_backward:
-        y = _Scan.apply(x, delta, A, B, C, D, delta_bias, table, resets, path.visited, name)
+        # Copied here, in sight of autograd: what the function saves must be its own inputs.
+        y = _Scan.apply(*contiguous(x, delta, A, B, C, D, delta_bias, table, resets), path.visited, name)
     else:
         y, _ = run_forward(contiguous(x, delta, A, B, C, D, delta_bias, table, resets), False, name)
     return y if y.dtype is dtype else y.to(dtype)
@@ -120,7 +121,7 @@ class _Scan(torch.autograd.Function):
         visited: int,
         backend: str,
     ) -> Tensor:
-        inputs = contiguous(x, delta, A, B, C, D, delta_bias, table, resets)
+        inputs = (x, delta, A, B, C, D, delta_bias, table, resets)
         y, checkpoints = run_forward(inputs, True, backend)
         ctx.save_for_backward(*inputs, checkpoints)
         ctx.rest = visited, backend
