@@ -175,13 +175,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
                 bars = axis.barh(
                     np.array(places) + 0.27 * (i - 1), times, 0.25, label=backend, hatch=hatch, edgecolor="white"
                 )
-                axis.bar_label(bars, fmt="%.3g", padding=2, fontsize=8)
+                axis.bar_label(bars, fmt=lambda ms: f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}", padding=2, fontsize=8)
         axis.set(xscale="log", xlabel="ms (logarithmic)", title=title)
         axis.margins(x=0.15)
     axes[0].set_yticks(range(len(shapes)), shapes)
     axes[0].invert_yaxis()
     axes[0].set_ylabel("batch × channels × height × width × d_state")
-    axes[1].legend(loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(BACKENDS))
     figure.savefig(path)
 
 
