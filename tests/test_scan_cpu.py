@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 import warnings
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from numba.core.registry import cpu_target
 from torch import Tensor
 
 from medmamba_variants.scan import cpu, cpu_memory, cpu_threads, reference
@@ -124,17 +126,37 @@ def test_value_is_the_same_without_backward() -> None:
     assert checkpoints.numel() > 0 and nothing.numel() == 0
 
 
+@pytest.mark.parametrize("team", ["openmp", "crew"])
 @pytest.mark.parametrize("batch", [1, 3, 40])
-def test_thread_count_does_not_change_a_bit(batch: int, set_threads: Any) -> None:
+def test_thread_count_does_not_change_a_bit(
+    batch: int, team: str, set_threads: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    if team == "crew":
+        monkeypatch.setattr(cpu_threads, "_openmp_parallel", lambda: None)
+    elif (parallel := cpu_threads._openmp_parallel()) is None:
+        pytest.skip("torch has not loaded libgomp")
+    else:
+
+        def recorded(function: int, arguments: int, threads: int, flags: int) -> None:
+            sizes.append(threads)
+            parallel(function, arguments, threads, flags)
+
+        monkeypatch.setattr(cpu_threads, "_openmp_parallel", lambda: recorded)
     inputs, dy, table, resets = make_case((batch, 37, 70, 4, 3, True))
     single = [tensor.float() for tensor in inputs]
     set_threads(1)
     expected = scan_both_ways(single, dy.float(), table, resets)
+    assert sizes == []
     for threads in (2, 3, 5):
         set_threads(threads)
         for result, one in zip(scan_both_ways(single, dy.float(), table, resets), expected):
             assert torch.equal(result, one)
-    assert sum(thread.name.startswith("scan-") for thread in threading.enumerate()) >= min(4, batch - 1)
+    if team == "openmp":
+        # The whole team, also where fewer threads have work. A batch of one gives the backward to one thread.
+        assert sizes == [threads for threads in (2, 3, 5) for _ in range(1 if batch == 1 else 2)]
+    else:
+        assert sum(thread.name.startswith("scan-") for thread in threading.enumerate()) >= min(4, batch - 1)
 
 
 def test_batch_items_do_not_depend_on_each_other() -> None:
@@ -257,7 +279,7 @@ def test_shared_work_runs_everywhere_and_reports_errors() -> None:
         barrier.wait(timeout=30)
         names.add(threading.current_thread().name)
 
-    cpu_threads.run_shared(meet, 3)
+    cpu_threads.run_in_crew(meet, 3)
     assert len(names) == 3
 
     def fail(index: int) -> None:
@@ -265,7 +287,7 @@ def test_shared_work_runs_everywhere_and_reports_errors() -> None:
             raise ArithmeticError("on the other thread")
 
     with pytest.raises(ArithmeticError, match="on the other thread"):
-        cpu_threads.run_shared(fail, 2)
+        cpu_threads.run_in_crew(fail, 2)
 
 
 def test_shared_work_makes_do_with_fewer_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +298,7 @@ def test_shared_work_makes_do_with_fewer_threads(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cpu_threads, "_crew", cpu_threads._Crew())
     monkeypatch.setattr(cpu_threads.threading, "Thread", NoThread)
     calls: list[int] = []
-    cpu_threads.run_shared(calls.append, 4)
+    cpu_threads.run_in_crew(calls.append, 4)
     assert calls == [0]
 
 
@@ -321,7 +343,8 @@ def test_kernels_work_without_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     parts = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], dtype=torch.float64)
     parts = torch.nn.functional.pad(parts.unsqueeze(-1), (0, cpu._lanes(8, True, 1).count - 1)).contiguous()
     dA, dD, dbias = (torch.zeros(1, dtype=torch.float64) for _ in range(3))
-    total(parts.data_ptr(), 2, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(), 1, 1, 1)
+    arguments = array("q", [parts.data_ptr(), 2, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(), 1, 1, 1])
+    total.ctypes(arguments.buffer_info()[0])
     assert tried == ["cache"] and [dA.item(), dD.item(), dbias.item()] == [11.0, 22.0, 33.0]
 
 
@@ -360,7 +383,7 @@ def test_narrower_vectors_and_the_cache_on_disk(tmp_path: Path) -> None:
 def test_cached_code_is_tied_to_sources_and_processor() -> None:
     dispatcher = cpu.sum_kernel(cpu._lanes(4, False, 1))
     dispatcher.enable_caching()
-    codegen = dispatcher.targetctx.codegen()
+    codegen = cpu_target.target_context.codegen()
     key = dispatcher._cache._index_key((), codegen)
     assert key[1] == codegen.magic_tuple()
     for lanes in (

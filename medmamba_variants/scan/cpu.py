@@ -6,17 +6,19 @@ The same inputs give the same bits with any number of threads.
 
 import hashlib
 from array import array
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.cpu_memory import empty_like, scratch_address
+from medmamba_variants.scan.cpu_memory import aligned, empty_like, scratch_address
 from medmamba_variants.scan.cpu_threads import run_shared
+
+if TYPE_CHECKING:
+    from numba.core.ccallback import CFunc
 
 UNAVAILABLE: str | None = None
 try:
@@ -68,25 +70,18 @@ def _lanes(element_bytes: int, partial: bool, group: int) -> "Lanes":
 
 
 @cache
-def _compiled(name: str, lanes: "Lanes") -> Callable[..., None]:
-    kernel, arguments = {
-        "forward": (forward_kernel, 22),
-        "backward": (backward_kernel, 26),
-        "sum": (sum_kernel, 8),
-    }[name]
-    signature = (numba.intp,) * arguments
+def _compiled(name: str, lanes: "Lanes") -> "CFunc":
+    kernel = {"forward": forward_kernel, "backward": backward_kernel, "sum": sum_kernel}[name]
     try:
-        dispatcher: Any = kernel(lanes)
+        function = kernel(lanes)
         # Raises RuntimeError where neither the package's folder nor the user's cache folder can be written.
-        dispatcher.enable_caching()
-        dispatcher.compile(signature)
+        function.enable_caching()
+        function.compile()
     except (OSError, RuntimeError, EOFError, UnpicklingError):
         # A cache that is missing, full or damaged costs time, never the scan.
-        dispatcher = kernel(lanes)
-        dispatcher.compile(signature)
-    # The bare entry point: numba's dispatch by argument types would cost more than a small scan.
-    entry: Callable[..., None] = dispatcher.get_overload(signature)
-    return entry
+        function = kernel(lanes)
+        function.compile()
+    return function
 
 
 class _Sizes:
@@ -110,19 +105,15 @@ class _Sizes:
         work = self.batch * self.directions * self.steps * self.padded * (self.states + 2)
         return max(1, min(torch.get_num_threads(), tasks, work // WORK_PER_THREAD))
 
-    def run(
-        self, kernel: Callable[..., None], tensors: tuple[Tensor, ...], scratch: int, counts: tuple[int, ...]
-    ) -> None:
+    def run(self, kernel: "CFunc", tensors: tuple[Tensor, ...], scratch: int, counts: tuple[int, ...]) -> None:
         """Let threads share a kernel's tasks, whose number is the product of `counts` over all but the last."""
-        ticket = array("q", [0])
-        floats, plan = scratch * self.element_bytes, plan_size(self.directions, self.steps) * 8
-        addresses = tuple(tensor.data_ptr() for tensor in tensors)
-        rest = (ticket.buffer_info()[0], *counts, *self.arguments())
-
-        def work(_: int) -> None:
-            kernel(*addresses, scratch_address("floats", floats), scratch_address("plan", plan), *rest)
-
-        run_shared(work, self.threads(counts[0]))
+        threads = self.threads(counts[0])
+        floats, plan = aligned(scratch * self.element_bytes), aligned(plan_size(self.directions, self.steps) * 8)
+        memory = (scratch_address("floats", threads * floats), floats, scratch_address("plan", threads * plan), plan)
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        # Laid out as cpu_kernels says.
+        arguments = array("q", [0, threads, *memory, 0, *addresses, *counts, *self.arguments()])
+        run_shared(kernel, arguments.buffer_info()[0], threads)
 
 
 def forward(
@@ -176,5 +167,7 @@ def backward(
     scratch = backward_scratch(sizes.directions, sizes.states, sizes.padded, sizes.lanes)
     sizes.run(_compiled("backward", sizes.lanes), tensors, scratch, (tasks, sizes.batch))
     results = (dA.data_ptr(), dD.data_ptr(), dbias.data_ptr())
-    _compiled("sum", sizes.lanes)(parts.data_ptr(), tasks, *results, sizes.directions, sizes.channels, sizes.states)
+    rest = (sizes.directions, sizes.channels, sizes.states)
+    arguments = array("q", [parts.data_ptr(), tasks, *results, *rest])
+    _compiled("sum", sizes.lanes).ctypes(arguments.buffer_info()[0])
     return dx, ddelta, dA, dB, dC, dD, dbias

@@ -1,15 +1,17 @@
 """The scan's backward kernel on the CPU, and the final sum of the parameters' gradients."""
 
-from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core.ccallback import CFunc
 
-from medmamba_variants.scan.cpu_functions import add_sums, put_exp2, put_sigmoid, put_softplus, take_ticket
+from medmamba_variants.scan.cpu_functions import add_sums, put_exp2, put_sigmoid, put_softplus, take_ticket, wholes
 from medmamba_variants.scan.cpu_kernels import (
     CHUNK,
     LN2,
+    SHARED,
     Sizes,
+    c_function,
     chunk_at,
     fill_rates,
     fill_rows,
@@ -17,6 +19,7 @@ from medmamba_variants.scan.cpu_kernels import (
     make_plan,
     row_of,
     starts_anew,
+    take_place,
     visits_of,
 )
 from medmamba_variants.scan.cpu_vectors import (
@@ -175,15 +178,18 @@ def _clear(dx: Any, ddelta: Any, dB: Any, dC: Any, base: Any, plan: Any, sizes: 
                         put_item(dx, d, 0.0)
 
 
-def backward_kernel(lanes: Lanes) -> Callable:
+def backward_kernel(lanes: Lanes) -> CFunc:
     """Return the kernel for one kind of vector."""
 
-    @njit(nogil=True, error_model="numpy")
-    def scan_backward(
-        dy_at, x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, checkpoints_at,
-        dx_at, ddelta_at, dB_at, dC_at, parts_at, floats, plan,
-        ticket, tasks, batch, length, directions, steps, channels, states,
-    ):  # fmt: skip
+    def scan_backward(arguments):
+        thread, floats, plan = take_place(arguments)
+        if thread < 0:
+            return
+        ticket = arguments + 8 * (SHARED - 1)
+        (
+            dy_at, x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, checkpoints_at, dx_at,
+            ddelta_at, dB_at, dC_at, parts_at, tasks, batch, length, directions, steps, channels, states,
+        ) = wholes(arguments + 8 * SHARED, 23)  # fmt: skip
         width, group = width_of(lanes), group_of(lanes)
         padded = (channels + width - 1) // width * width
         sizes = Sizes(length, directions, steps, channels, states, padded)
@@ -255,14 +261,14 @@ def backward_kernel(lanes: Lanes) -> Callable:
                             copy_group(dB, row + n, sums, 2 * (n * CHUNK + i * group), lanes)
                             copy_group(dC, row + n, sums, 2 * (n * CHUNK + i * group) + group, lanes)
 
-    return scan_backward
+    return c_function(scan_backward)
 
 
-def sum_kernel(lanes: Lanes) -> Callable:
+def sum_kernel(lanes: Lanes) -> CFunc:
     """Return the kernel that sums the tasks' gradients of A, D and delta_bias, in order, into those layouts."""
 
-    @njit(nogil=True, error_model="numpy")
-    def scan_sum(parts_at, tasks, dA_at, dD_at, dbias_at, directions, channels, states):
+    def scan_sum(arguments):
+        parts_at, tasks, dA_at, dD_at, dbias_at, directions, channels, states = wholes(arguments, 8)
         width = width_of(lanes)
         parts, dA = pointer(parts_at, lanes), pointer(dA_at, lanes)
         dD, dbias = pointer(dD_at, lanes), pointer(dbias_at, lanes)
@@ -280,4 +286,4 @@ def sum_kernel(lanes: Lanes) -> Callable:
                 put_item(dD, k * channels + d, item(parts, (directions * states + k) * padded + d))
                 put_item(dbias, k * channels + d, item(parts, (directions * (states + 1) + k) * padded + d))
 
-    return scan_sum
+    return c_function(scan_sum)

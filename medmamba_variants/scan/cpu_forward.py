@@ -1,14 +1,16 @@
 """The scan's forward kernel on the CPU."""
 
-from collections.abc import Callable
 from typing import Any
 
 from numba import njit
+from numba.core.ccallback import CFunc
 
-from medmamba_variants.scan.cpu_functions import put_exp2, put_softplus, take_ticket
+from medmamba_variants.scan.cpu_functions import put_exp2, put_softplus, take_ticket, wholes
 from medmamba_variants.scan.cpu_kernels import (
     CHUNK,
+    SHARED,
     Sizes,
+    c_function,
     chunk_at,
     fill_rates,
     fill_rows,
@@ -16,6 +18,7 @@ from medmamba_variants.scan.cpu_kernels import (
     make_plan,
     row_of,
     starts_anew,
+    take_place,
     visits_of,
 )
 from medmamba_variants.scan.cpu_vectors import (
@@ -95,14 +98,18 @@ def _advance(work: Any, rows: Any, state: Any, rates: Any, chunk: Any, sizes: An
         write(state, j * sizes.padded, read(h, j * width, None), None)
 
 
-def forward_kernel(lanes: Lanes) -> Callable:
+def forward_kernel(lanes: Lanes) -> CFunc:
     """Return the kernel for one kind of vector."""
 
-    @njit(nogil=True, error_model="numpy")
-    def scan_forward(
-        x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, y_at, checkpoints_at, floats, plan,
-        ticket, tasks, batch, pieces, length, directions, steps, channels, states,
-    ):  # fmt: skip
+    def scan_forward(arguments):
+        thread, floats, plan = take_place(arguments)
+        if thread < 0:
+            return
+        ticket = arguments + 8 * (SHARED - 1)
+        (
+            x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, y_at, checkpoints_at, tasks, batch,
+            pieces, length, directions, steps, channels, states,
+        ) = wholes(arguments + 8 * SHARED, 19)  # fmt: skip
         width, group = width_of(lanes), group_of(lanes)
         blocks = (channels + width - 1) // width
         sizes = Sizes(length, directions, steps, channels, states, blocks * width)
@@ -151,4 +158,4 @@ def forward_kernel(lanes: Lanes) -> Callable:
                     for i in range(chunk.count):
                         write(y, row_of(chunk, i) * channels + d, read(work, (3 * i + 2) * width, None), mask)
 
-    return scan_forward
+    return c_function(scan_forward)

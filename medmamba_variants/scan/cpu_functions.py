@@ -260,6 +260,20 @@ def whole(typingctx: Any, address: Any, offset: Any, bits: Any) -> Any:
     return types.intp(types.intp, types.intp, bits), generate
 
 
+@intrinsic(prefer_literal=True)
+def wholes(typingctx: Any, address: Any, count: Any) -> Any:
+    """Return the first `count` (a literal) 64-bit integers at an integer address as a tuple."""
+    result = types.UniTuple(types.intp, count.literal_value)
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+        first, index = builder.inttoptr(args[0], ir.IntType(64).as_pointer()), ir.IntType(64)
+        return context.make_tuple(
+            builder, sig.return_type, [builder.load(builder.gep(first, [index(j)])) for j in range(result.count)]
+        )
+
+    return result(types.intp, count), generate
+
+
 @intrinsic
 def put_whole(typingctx: Any, address: Any, offset: Any, number: Any) -> Any:
     """Store a 64-bit integer at an offset from an integer address."""

@@ -13,17 +13,39 @@ what tasks share is summed afterwards in their order: the number of threads cann
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from numba import njit
+from numba import njit, types
+from numba.core.ccallback import CFunc
 
-from medmamba_variants.scan.cpu_functions import put_whole, whole
+from medmamba_variants.scan.cpu_functions import put_whole, take_ticket, whole
 from medmamba_variants.scan.cpu_vectors import ABREAST, copy_group, group_of, item, put_item
 
 # Long enough to hide the turns between passes, short enough that a pass stays in the first cache. Divisible by ABREAST,
 # so that preparations may run over a chunk's end by less than that.
 CHUNK = 48
 LOG2E, LN2 = math.log2(math.e), math.log(2.0)
+
+
+# The 64-bit integers that come before a kernel's own arguments: how many threads have come, how many may stay, the
+# address of the threads' floats and how many bytes of it each has, the same for plans, and the counter of tasks.
+SHARED = 7
+
+
+def c_function(kernel: Callable[[Any], None]) -> CFunc:
+    """Return a C function, to be compiled, that takes the address of 64-bit integers: what a kernel works on."""
+    return CFunc(kernel, ((types.intp,), types.void), {}, {"error_model": "numpy"})
+
+
+@njit(nogil=True)
+def take_place(arguments: Any) -> Any:
+    """Return the number of the calling thread, or −1 if there are enough, and the addresses of its floats and plan."""
+    thread = take_ticket(arguments)
+    if thread >= whole(arguments, 1, 64):
+        return -1, 0, 0
+    floats = whole(arguments, 2, 64) + thread * whole(arguments, 3, 64)
+    return thread, floats, whole(arguments, 4, 64) + thread * whole(arguments, 5, 64)
 
 
 class Sizes(NamedTuple):

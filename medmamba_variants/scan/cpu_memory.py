@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64
-# Scratch beyond this is not kept: a path of a million steps must not occupy memory for ever.
-KEPT_BYTES = 8 << 20
+# Scratch of all threads beyond this is not kept: a path of a million steps must not occupy memory for ever.
+KEPT_BYTES = 32 << 20
 # From here on malloc takes fresh pages from the system for each tensor and gives them back with it (glibc's upper limit
 # of M_MMAP_THRESHOLD). Touching those for the first time, 4 kB at a time, costs as much as a third of a scan.
 LARGE_BYTES = 32 << 20
@@ -22,13 +22,18 @@ MADV_HUGEPAGE = 14
 _scratch = threading.local()
 
 
+def aligned(size: int) -> int:
+    """Return the next multiple of ALIGNMENT, so that neighbours share no cache line."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
 def scratch_address(name: str, size: int) -> int:
     """Return the address of `size` aligned bytes of this thread's own, valid until its next request of that name."""
     held: tuple[np.ndarray, int, int] | None = getattr(_scratch, name, None)
     if held is None or held[1] < size or held[1] > KEPT_BYTES:
         memory = np.empty(size + ALIGNMENT, np.uint8)
         address: int = memory.ctypes.data
-        held = (memory, size, -(-address // ALIGNMENT) * ALIGNMENT)
+        held = (memory, size, aligned(address))
         setattr(_scratch, name, held)
     return held[2]
 
