@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from medmamba_variants.scan import ss2d_scan
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,3 +35,15 @@ def test_the_statistics_benchmark_in_small(tmp_path):
         if "loop_seconds" in row:
             assert row["ratio"] > 0 and row["largest_error"] < 1e-12
     assert "≤ 3 s, ≥ 50 ×" in run.stdout and "≤ 0.1 s" in run.stdout
+
+
+def test_the_stored_scan_is_the_operator(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from scan_cpu import make_inputs
+    from step_cpu import stored_scan
+
+    inputs, dy, path = make_inputs((2, 5, 3, 4, 4))
+    pair = [scan(*inputs, path) for scan in (ss2d_scan, stored_scan)]
+    gradients = [torch.autograd.grad(y, inputs, dy) for y in pair]
+    torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
