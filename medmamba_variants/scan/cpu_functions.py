@@ -19,16 +19,7 @@ EXP2_FLOAT32 = (
     0.009671513022336348,
     0.001326472036617338,
 )
-# 2^f on 0 ≤ f ≤ 1 with values 1 and 2 at the ends, also in float32 arithmetic (9.3e-8), in the same way.
-EXP2_FLOAT32_FROM_FLOOR = (
-    1.0,
-    0.6931517378583328,
-    0.24015927630504347,
-    0.055818664951814846,
-    0.008991007348198911,
-    0.0018793135366099358,
-)
-# In float64 the Taylor series on |f| ≤ ½: the first term left out is 4e-18.
+# In float64 the Taylor series: the first term left out is 4e-18.
 EXP2_FLOAT64 = tuple(math.log(2) ** k / math.factorial(k) for k in range(14))
 # log(1 + e) / e on 0 ≤ e ≤ 1 with value 1 at 0: least relative error (5.1e-9), found in the same way.
 LOG1P_FLOAT32 = (
@@ -58,7 +49,7 @@ def _polynomials(builder: ir.IRBuilder, z: list[ir.Value], coefficients: tuple[f
 
 
 def _exp2(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
-    """2^z = 2^(z − r) · 2^r with r an integer near z, by polynomial and exponent.
+    """2^z = 2^r · 2^(z − r) with r the nearest integer, by polynomial and exponent.
 
     Below the exponent's range the result is 0, above it infinity, and NaN for NaN. The vectors advance side by side:
     one alone is a long chain in which each instruction waits for the one before.
@@ -67,11 +58,8 @@ def _exp2(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
     single = isinstance(kind.element, ir.FloatType)
     coefficients = EXP2_FLOAT32 if single else EXP2_FLOAT64
     if kind.count * (4 if single else 8) == 64:
-        # AVX-512 has both halves of the work as instructions, for which no z is out of range. The second takes ⌊z⌋
-        # itself; in float64 that would ask for a polynomial on an interval where the series is not exact enough.
-        fractions = _avx512(builder, "reduce", [(one, ir.IntType(32)(1 if single else 0)) for one in z])
-        if single:
-            return _avx512(builder, "scalef", list(zip(_polynomials(builder, fractions, EXP2_FLOAT32_FROM_FLOOR), z)))
+        # AVX-512 has both halves of the work as instructions, for which no z is out of range.
+        fractions = _avx512(builder, "reduce", [(one, ir.IntType(32)(0)) for one in z])
         wholes = [builder.fsub(*pair, flags=FUSED) for pair in zip(z, fractions)]
         return _avx512(builder, "scalef", list(zip(_polynomials(builder, fractions, coefficients), wholes)))
     mantissa, top = (23, 128) if single else (52, 1024)
@@ -92,7 +80,7 @@ def _exp2(builder: ir.IRBuilder, z: list[ir.Value]) -> list[ir.Value]:
 
 
 def _avx512(builder: ir.IRBuilder, name: str, operands: list[tuple[ir.Value, ir.Value]]) -> list[ir.Value]:
-    """z less its nearest integer or ⌊z⌋ for ("reduce", (z, 0 or 1)); p · 2^⌊w⌋ for ("scalef", (p, w))."""
+    """z − the nearest integer to z, for ("reduce", (z, 0)); p · 2^⌊w⌋ for ("scalef", (p, w)); on whole registers."""
     kind = operands[0][0].type
     suffix = "ps" if isinstance(kind.element, ir.FloatType) else "pd"
     # After the operands: what lanes outside the mask keep, the mask (all lanes), the rounding (as the processor does).
