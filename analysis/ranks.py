@@ -195,7 +195,8 @@ def friedman(
     counted. higher_is_better: by default as the metric has it, yes where none is named. correct_ties=False leaves out
     the correction for ties (as in Demšar 2006).
     F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980); where
-    all data sets rank alike F is infinite and its p is the chance of that, (1 / k!)^(n − 1). All values tied: p = 1.
+    all data sets rank alike F is infinite and its p is the chance of that, (1 / orders)^(n − 1) for the k! / Π t! orders
+    that ranks with these ties can stand in. All values tied, or one data set: p = 1.
 
     Raises ValueError for fewer than two variants, and when no data set is complete.
     """
@@ -213,9 +214,11 @@ def friedman(
     room = n * (k - 1) - chi2
     if room > TINY * n * k:
         statistic_f = (n - 1) * chi2 / room
-        p_value_f = float(stats.f.sf(statistic_f, *df))
+        p_value_f = float(stats.f.sf(statistic_f, *df)) if n > 1 else 1.0
     else:
-        statistic_f, p_value_f = math.inf, math.exp(-(n - 1) * math.lgamma(k + 1))
+        ties = np.unique(ranks[0], return_counts=True)[1]
+        orders = math.lgamma(k + 1) - sum(math.lgamma(tied + 1) for tied in ties)
+        statistic_f, p_value_f = math.inf, math.exp((1 - n) * orders)
     return Friedman(
         chi2=chi2,
         p_value=float(stats.chi2.sf(chi2, k - 1)),
@@ -238,8 +241,8 @@ def critical_difference(
 ) -> CriticalDifference:
     """Which pairs of variants differ over data sets, as a critical-difference diagram shows it.
 
-    "wilcoxon": exact signed-rank tests of all pairs under Holm, to be preferred: whether two variants differ does not
-    depend on the others (Benavoli et al. 2016). "nemenyi": the studentized range of mean ranks (Demšar 2006), with one
+    "wilcoxon": exact signed-rank tests of all pairs, zeros by Pratt as in verdicts, under Holm, to be preferred: whether
+    two variants differ does not depend on the others (Benavoli et al. 2016). "nemenyi": the studentized range of mean ranks (Demšar 2006), with one
     critical difference for all. table as for `friedman`. Uncertainty over data sets.
     """
     if method not in ("wilcoxon", "nemenyi"):
@@ -261,7 +264,7 @@ def critical_difference(
         # Its integration may leave 0 … 1 by rounding. The studentized range holds the family already.
         adjusted = p_values = [min(1.0, max(0.0, p)) for p in p_values]
     else:
-        p_values = [signed_rank(data[:, i] - data[:, j]).p_value for i, j in pairs]
+        p_values = [signed_rank(data[:, i] - data[:, j], zeros="pratt").p_value for i, j in pairs]
         adjusted = list(adjust(p_values, "holm"))
     ranked = tuple(
         RankedPair(names[i], names[j], float(means[i] - means[j]), p, a, a <= alpha)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.judgements import in_general
 from analysis.ranks import EXACT_PAIRS, critical_difference, friedman, hodges_lehmann, signed_rank
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -206,6 +207,12 @@ def test_wilcoxon_pairs_are_signed_rank_tests_under_holm(answers):
         assert any({pair.first, pair.second} <= set(group) for group in found.groups) == (not pair.differ)
 
 
+def test_a_pair_has_the_p_value_of_its_verdict_where_data_sets_tie():
+    differences = np.array([0.0, -0.1, -0.2, 0.3, 0.4, 0.5, 0.6])
+    (pair,) = critical_difference(np.stack([np.zeros(7), differences], axis=1)).pairs
+    assert pair.p_value == in_general(differences, 0.0).p_value != signed_rank(differences, zeros="wilcox").p_value
+
+
 def test_groups_are_the_largest_sets_without_a_difference():
     # 0 and 1 differ from 3 and 4, 2 from none: two bars that share 2.
     noise = np.random.default_rng(0).normal(0, 1, (12, 5))
@@ -243,6 +250,8 @@ def test_data_sets_that_all_rank_alike():
     test = friedman(np.arange(12.0).reshape(4, 3))
     assert test.chi2 == 8.0 and test.statistic_f == math.inf
     assert test.p_value_f == pytest.approx(6.0**-3)
+    # Two of three tied for the first place stand in 3 orders, not in 3!.
+    assert friedman([[0.9, 0.9, 0.1]] * 3).p_value_f == pytest.approx(3.0**-2)
 
 
 def test_identical_variants_tie():
@@ -258,6 +267,7 @@ def test_identical_variants_tie():
 def test_one_data_set_shows_nothing():
     test = friedman([[0.1, 0.2, 0.3]])
     assert (test.n, test.p_value_f) == (1, 1.0) and test.p_value > 0.3
+    assert friedman([[0.1, 0.1, 0.3]], correct_ties=False).p_value_f == 1.0
     assert not any(pair.differ for pair in critical_difference([[0.1, 0.2, 0.3]], method="nemenyi").pairs)
 
 
