@@ -194,9 +194,9 @@ def friedman(
     set, 1 for the best, ties shared; values equal to ten digits tie. Data sets that miss a variant are left out and
     counted. higher_is_better: by default as the metric has it, yes where none is named. correct_ties=False leaves out
     the correction for ties (as in Demšar 2006).
-    F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980); where
-    all data sets rank alike F is infinite and its p is the chance of that, (1 / orders)^(n − 1) for the k! / Π t! orders
-    that ranks with these ties can stand in. All values tied, or one data set: p = 1.
+    F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980). Where
+    all data sets rank alike F is infinite and its p is the chance of that, (1 / orders)^(n − 1), with the k! / Π t!
+    orders in which ranks with these ties can stand. All values tied, or one data set: p = 1.
 
     Raises ValueError for fewer than two variants, and when no data set is complete.
     """
@@ -241,9 +241,9 @@ def critical_difference(
 ) -> CriticalDifference:
     """Which pairs of variants differ over data sets, as a critical-difference diagram shows it.
 
-    "wilcoxon": exact signed-rank tests of all pairs, zeros by Pratt as in verdicts, under Holm, to be preferred: whether
-    two variants differ does not depend on the others (Benavoli et al. 2016). "nemenyi": the studentized range of mean ranks (Demšar 2006), with one
-    critical difference for all. table as for `friedman`. Uncertainty over data sets.
+    "wilcoxon": exact signed-rank tests of all pairs under Holm, zeros by Pratt as in verdicts; to be preferred: whether
+    two variants differ does not depend on the others (Benavoli et al. 2016). "nemenyi": the studentized range of mean
+    ranks (Demšar 2006), with one critical difference for all. table as for `friedman`. Uncertainty over data sets.
     """
     if method not in ("wilcoxon", "nemenyi"):
         raise ValueError(f"method must be wilcoxon or nemenyi, got {method!r}")
