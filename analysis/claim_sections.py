@@ -69,7 +69,7 @@ def asked_cells(evidence: Evidence) -> int:
 
 
 def question(evidence: Evidence) -> Part:
-    """What was asked: strategy, axes, seeds, data sets, contrasts, recipe, and the study's file word for word."""
+    """What was asked: strategy, axes, seeds, data sets and contrasts."""
     manifest = evidence.manifest
     axes = {name: json.dumps(values, ensure_ascii=False) for name, values in (manifest.get("axes") or {}).items()}
     items = {
@@ -85,14 +85,8 @@ def question(evidence: Evidence) -> Part:
         blocks.append(paragraph(text))
     else:
         blocks.append(note(NOT_DECLARED))
-    after = []
-    if manifest.get("recipe"):
-        recipe = json.dumps(manifest["recipe"], ensure_ascii=False, indent=1)
-        after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
-    if manifest.get("file_text"):
-        after.append(folded("The study's file as it ran", element("pre", {}, str(manifest["file_text"]))))
     tables = [study_tables.declared_contrasts(evidence)] if evidence.contrasts else []
-    return make_part("question", "Question and contrasts", blocks, tables=tables, after=after)
+    return make_part("question", "Question and contrasts", blocks, tables=tables)
 
 
 def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None) -> Part:

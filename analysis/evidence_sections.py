@@ -1,15 +1,16 @@
 """The sections of a report that show what its claims rest on: curves, classes, predictions, data, cells, versions."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 from analysis import diagrams, study_tables
 from analysis.canvas import Mark
 from analysis.evidence import Evidence
-from analysis.page import definitions, element, note, paragraph
+from analysis.page import definitions, element, folded, note, paragraph
 from analysis.parts import DRAWN_DATASETS, Part, cuts, make_part
 from analysis.records import Record
 from analysis.tallies import CONFIDENCE_BINS, tally_cells
-from analysis.wording import counted, metric_name
+from analysis.wording import counted, listed, metric_name
 
 # Matrices of many classes take the whole width each, so fewer are drawn.
 MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
@@ -40,7 +41,24 @@ def classes(evidence: Evidence, drawn: Sequence[str]) -> Part:
     """Results class by class."""
     if not len(evidence.done()):
         return make_part("classes", "Classes", [note("No results by class: no cell has finished.")])
-    return make_part("classes", "Classes", [], tables=[study_tables.per_class(evidence, drawn)])
+    blocks = []
+    alike = [evidence.variants[r["variant_id"]] for r in evidence.records.values() if _has_one_answer(r)]
+    if alike:
+        counts = listed([f"{label} {alike.count(label)}" for label in dict.fromkeys(alike)], 12)
+        text = (
+            f"{len(alike):,} of {counted(len(evidence.done()), 'finished cell')} gave every test image the same class "
+            f"({counts}): networks that have learned little, between which differences say little."
+        )
+        blocks.append(note(text))
+    return make_part("classes", "Classes", blocks, tables=[study_tables.per_class(evidence, drawn)])
+
+
+def _has_one_answer(record: Record) -> bool:
+    """Whether a finished cell recognised one class wholly and of the others no image: it says that class of all."""
+    if record["status"] != "done":
+        return False
+    recalls = sorted(row["recall"] for row in record["test"]["per_class"] if row["support"])
+    return len(recalls) > 1 and recalls[-1] == 1 and not any(recalls[:-1])
 
 
 def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> list[Part]:
@@ -107,11 +125,19 @@ def cells(evidence: Evidence) -> Part:
 
 
 def provenance(evidence: Evidence) -> Part:
-    """Commits, machines, versions and times."""
+    """Commits, machines, versions and times, the recipe, and the study's file word for word."""
     done = evidence.done()
-    title = "Versions, commits, machines"
+    title = "Versions, recipe, file"
+    after = []
+    if evidence.manifest.get("recipe"):
+        recipe = json.dumps(evidence.manifest["recipe"], ensure_ascii=False, indent=1)
+        after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
+    if evidence.manifest.get("file_text"):
+        # What --set and its like have changed stands in the recipe and in the head of the page.
+        text = str(evidence.manifest["file_text"])
+        after.append(folded("The study's file, before options of the command line", element("pre", {}, text)))
     if not len(done):
-        return make_part("provenance", title, [note("No cell has finished.")])
+        return make_part("provenance", title, [note("No cell has finished.")], after=after)
     table = study_tables.provenance(evidence)
     blocks: list[str] = []
     if len(table.rows) > 1:
@@ -127,7 +153,7 @@ def provenance(evidence: Evidence) -> Part:
             }
         )
     )
-    return make_part("provenance", title, blocks, tables=[table])
+    return make_part("provenance", title, blocks, tables=[table], after=after)
 
 
 def limits(evidence: Evidence) -> Part:

@@ -25,6 +25,8 @@ LABELLED = 10
 CHARACTER = 0.066
 # Variants further apart in cost than this are drawn on a logarithmic axis.
 LOG_FROM = 4.0
+# What a network that has learned nothing reaches, whatever the classes: where it hangs on them, it is not told.
+CHANCE = {"macro_auc_ovr": 0.5, "mcc": 0.0}
 
 
 def metric_against_cost(
@@ -78,6 +80,8 @@ def metric_against_cost(
         )
     unlabelled = len(ids) - len(named)
     caption = f"Mean on {split} over {listed(place.datasets, 12)}. Whiskers: {_over_text(place)}"
+    if place.metric in CHANCE:
+        caption += f" Chance: {CHANCE[place.metric]:g}."
     if unlabelled:
         caption += f" {counted(unlabelled, 'variant')} {'is' if unlabelled == 1 else 'are'} not named."
     shown = "; ".join(f"{labels[v]}: {share(place.means[v])} at {quantity(costs[v][0])} MACs" for v in named)
@@ -133,9 +137,10 @@ def forest(verdict: Verdict, name: str) -> Drawing:
                 f"{shortened(contrast.baseline_label, 20)} better →",
             ]
         axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
-        for place, row in enumerate(rows):
+        sizes = [(float(place), f"{row.n_seeds} × {row.n_images}") for place, row in enumerate(rows)]
+        for place, size in [(-0.95, "seeds × images"), *sizes]:
             axes.annotate(
-                f"{row.n_seeds} × {row.n_images}", (1.0, place), xycoords=("axes fraction", "data"),
+                size, (1.0, place), xycoords=("axes fraction", "data"),
                 xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=INK, annotation_clip=False,
             )  # fmt: skip
     overs = {f"{100 * row.interval.level:g} % over {row.interval.over}" for row in rows if row.interval.is_defined}

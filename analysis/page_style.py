@@ -51,7 +51,7 @@ figcaption .title::after { content: "."; }
     linear-gradient(to right, #0003, transparent) left / .8rem 100% scroll no-repeat,
     linear-gradient(to left, #0003, transparent) right / .8rem 100% scroll no-repeat; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
-caption { padding-bottom: .5rem; position: sticky; left: 0; max-width: min(46rem, calc(100vw - 2rem));
+caption { padding-bottom: .5rem; position: sticky; left: 0; max-width: min(46rem, calc(100vw - 3rem));
   caption-side: top; }
 th, td { padding: .32rem .7rem; text-align: right; vertical-align: top; font-weight: 400; }
 thead th { min-width: 3.5rem; }
@@ -84,7 +84,9 @@ summary { cursor: pointer; margin: .75rem 0; }
   .scroll { overflow: visible; background: none; }
   table { font-size: 7.5pt; max-width: 100%; }
   caption { position: static; max-width: none; }
-  th, td { padding: .15rem .4rem .15rem 0; }
+  th, td { padding: .15rem .9rem .15rem 0; }
+  th:last-child, td:last-child { padding-right: 0; }
+  summary { list-style: none; }
   tbody .words { white-space: normal; }
   thead { display: table-header-group; }
   details::details-content { content-visibility: visible; height: auto; }

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 
 
+def corrected(correction: str | None) -> str:
+    """How p values of a family are kept honest, in words: "corrected by Holm", or "not corrected"."""
+    return f"corrected by {CORRECTIONS[correction]}" if correction in CORRECTIONS else "not corrected"
+
+
 def sentence(verdict: Verdict) -> str:
     """What came of a contrast and how sure it is, in a few sentences for a reviewer."""
     if not verdict.level and math.isnan(verdict.estimate):

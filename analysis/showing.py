@@ -26,4 +26,4 @@ def show(*things: Drawing | Picture | Table | Part | str) -> None:
             continue
         picture = render(thing) if isinstance(thing, Drawing) else thing
         display(Image(picture.png, width=PIXELS, alt=picture.alt))
-        display(Markdown(f"**{picture.title}.** {picture.caption}"))
+        display(Markdown(f"{picture.title}{'' if picture.title.endswith('?') else '.'} {picture.caption}"))

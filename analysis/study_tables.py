@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.evidence import Evidence, absent_cells
 from analysis.records import Record
+from analysis.sentences import corrected
 from analysis.standings import Standings, mean_costs
 from analysis.tables import Table
 from analysis.wording import METRIC_NAMES, NOTHING, bounds, counted, listed, quantity, share
@@ -30,7 +31,7 @@ def declared_contrasts(evidence: Evidence) -> Table:
     return Table(
         "contrasts",
         "Declared contrasts",
-        f"α = {evidence.manifest.get('alpha')} within each family, corrected by {evidence.manifest.get('correction')}; "
+        f"α = {evidence.manifest.get('alpha')} within each family, {corrected(evidence.manifest.get('correction'))}; "
         f"hash {evidence.manifest.get('contrasts_hash')}. Differences are against minus baseline.",
         ["contrast", "baseline", "against", "metric", "margin", "family", "kind"],
         rows,

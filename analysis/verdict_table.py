@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.sentences import corrected
 from analysis.tables import Strong, Table
 from analysis.verdicts import Verdict
 from analysis.wording import NOTHING, bounds, metric_name, p_value, percent, signed
@@ -29,12 +30,15 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
         for verdict in verdicts
     ]
     overs = _overs([f"{v.interval.over} (n = {v.interval.n})" if v.interval.is_defined else "" for v in verdicts])
+    alone = "" if overs == "none" else ", each on its own"
     tests = sorted({v.test for v in verdicts if v.test})
     caption = (
-        f"Differences are against minus baseline on test. Intervals: {overs}. "
-        f"Tests: {'; '.join(tests) or 'none'}; adjusted within each family by {manifest.get('correction')}, "
-        f"α = {manifest.get('alpha')}. n: data sets / seeds / test images. MACs: against over baseline. Last "
-        "column: the probability that claiming the better mean from these test images would be false."
+        f"Differences are against minus baseline on test. Intervals: {overs}{alone}. "
+        f"Tests: {'; '.join(tests) or 'none'}; within each family {corrected(manifest.get('correction'))}, "
+        f"α = {manifest.get('alpha')}: where an adjusted p is above it, an interval without 0 is no claim. "
+        "n: data sets / seeds / test images. MACs: against over baseline. Last column: the probability that claiming "
+        "the better mean from these test images would be false, by images drawn anew alone: seeds and data sets are "
+        "held fixed, so a small one does not make a verdict."
     )
     headers = [
         "contrast",

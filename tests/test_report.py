@@ -205,7 +205,8 @@ def test_the_question_stands_first_and_is_text(page):
     assert "<script" not in page.text and "script" not in page.tags
     assert "Is a &lt; b &amp; &lt;script&gt;" in page.text
     assert "every record carries their hash" in page.sections["question"]
-    assert "c0ffee00c0ffee00" in page.tables["contrasts"][0] and "±0.02" in page.tables["contrasts"][1]
+    assert DESIGN.contrasts_hash in page.tables["contrasts"][0] and "±0.02" in page.tables["contrasts"][1]
+    assert "corrected by Holm" in page.tables["contrasts"][0] and "corrected by Holm" in page.tables["verdicts"][0]
 
 
 def test_verdicts_are_those_of_the_records(report, page):
@@ -229,7 +230,7 @@ def test_nothing_is_bold_without_a_verdict(report, page):
         assert file.read_text().count(r"\textbf") == (2 if file.stem == "verdicts" else 0)
 
 
-def test_every_interval_says_what_it_is_and_its_n(page):
+def test_every_interval_says_what_it_is_and_its_n(report, page):
     brackets = re.compile(r"\[[+−]?\d+\.\d+, [+−]?\d+\.\d+\]")
     with_intervals = [name for name, (_, words) in page.tables.items() if brackets.search(words)]
     assert {"variants", "verdicts", "differences", "per_class", "calibration"} <= set(with_intervals)
@@ -243,6 +244,11 @@ def test_every_interval_says_what_it_is_and_its_n(page):
             assert "95 %" in caption, name
     for sentence in re.findall(r"[^.]*\d\] \([^)]*\)", page.sections["verdicts"]):
         assert "95 %" in sentence
+    assert "each on its own" in page.tables["verdicts"][0]
+    for name in (name for name in page.figures if name.startswith("difference")):
+        svg = (report.folder / "figures" / f"{name}.svg").read_text()
+        assert "seeds × images" in svg and "2 × 40" in svg
+    assert "Chance: 0.5." in page.figures["cost_macro_auc_ovr"]
 
 
 def test_cells_without_a_result_say_why(page):
@@ -257,7 +263,9 @@ def test_cells_without_a_result_say_why(page):
 
 def test_versions_and_recipe_are_told(page):
     assert "d9a6eb0192ee" in page.sections["provenance"] and "torch 2.14.1" in page.sections["provenance"]
-    assert '"learning_rate": 0.002' in page.sections["question"]
+    assert '"learning_rate": 0.002' in page.sections["provenance"]
+    # What a reader wants first is not behind pages of settings.
+    assert "learning_rate" not in page.sections["question"]
 
 
 def test_numbers_in_tables_are_the_ledgers(report, store):
@@ -394,6 +402,12 @@ def test_odd_predictors_have_defined_answers(odd_report):
     assert not re.search(r"\b(nan|None|inf)\b", " ".join(page.sections.values()))
     for name in ("baseline", "twin", "constant"):
         assert name in page.tables["variants"][1]
+
+
+def test_cells_with_one_answer_are_counted(odd_report, page):
+    words = "finished cells gave every test image the same class"
+    assert f"4 of 12 {words} (constant 4)" in read(odd_report.page).sections["classes"]
+    assert words not in page.sections["classes"]
 
 
 def test_the_same_records_give_the_same_bytes(odd, odd_report, tmp_path):
