@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.hashes import content_hash
 from medmamba_variants.config import VariantConfig
 
 # Raised whenever a change of ours alters the numbers that an unchanged cell produces; old records then no longer count.
-NUMERICS_VERSION = 2
-
-ID_LENGTH = 16
-
-
-def content_hash(value: Any) -> str:
-    """Sixteen hexadecimal digits that depend on the JSON content of `value` and nothing else."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+NUMERICS_VERSION = 3
 
 
 def _setting(default: Any, meaning: str, **limits: Any) -> Any:

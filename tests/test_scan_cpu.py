@@ -222,6 +222,29 @@ def test_very_long_path_equals_the_geometric_series() -> None:
     assert relative_error(results[1].flatten(), sums.flip(0)) < 1e-9
 
 
+def test_slow_decays_keep_their_rate_in_float32() -> None:
+    """A state gathers 1 / (Δ · rate) steps: an error of the decay that always has one sign would gather with it."""
+    generator = torch.Generator().manual_seed(3)
+    length, channels = 2000, 16
+    delta = torch.randn(1, length, 1, channels, generator=generator)
+    rates = torch.logspace(-4, -0.5, 8).expand(1, channels, 8)
+    ones = torch.ones(1, length, channels)
+    inputs = [
+        ones,
+        delta,
+        -rates,
+        *[torch.ones(1, length, 1, 8)] * 2,
+        torch.zeros(1, channels),
+        torch.zeros(1, channels),
+    ]
+    table, resets = torch.arange(length).view(1, -1).int(), torch.zeros(1, length, dtype=torch.uint8)
+    for n in range(8):
+        inputs[4] = torch.eye(8)[n].expand(1, length, 1, 8).contiguous()
+        y, _ = cpu.forward(*[one.contiguous() for one in inputs], table, resets, False)
+        truth = reference.scan(*[one.double() for one in inputs], table, resets)
+        assert relative_error(y, truth) < 2e-6, f"state {n}"
+
+
 @pytest.mark.parametrize("case", [(0, 5, 6, 4, 3), (2, 5, 0, 4, 3), (2, 0, 6, 4, 3), (2, 5, 6, 0, 3), (2, 5, 6, 4, 0)])
 def test_empty_dimensions(case: tuple) -> None:
     batch, channels, length, states, directions = case
