@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.hashes import content_hash, declaration_hash
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.values import to_json
-from study.cells import NUMERICS_VERSION, Cell, DataRef, Recipe, content_hash
+from study.cells import NUMERICS_VERSION, Cell, DataRef, Recipe
 from study.contrasts import Contrast
 from study.ledger import Ledger
 
@@ -162,8 +163,7 @@ class Study:
     @property
     def contrasts_hash(self) -> str:
         """Content hash of what was declared: contrasts with their margins, alpha and correction."""
-        declared = [contrast.to_dict() for contrast in self.contrasts]
-        return content_hash({"contrasts": declared, "alpha": self.alpha, "correction": self.correction})
+        return declaration_hash([contrast.to_dict() for contrast in self.contrasts], self.alpha, self.correction)
 
     def search_hash(self, refs: Mapping[str, DataRef]) -> str:
         """Content hash of what makes earlier proposals of a search worth going on with.

@@ -1,0 +1,19 @@
+"""Content hashes: names that change where, and only where, what they name does."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+ID_LENGTH = 16
+
+
+def content_hash(value: Any) -> str:
+    """Sixteen hexadecimal digits that depend on the JSON content of `value` and nothing else."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+
+
+def declaration_hash(contrasts: Sequence[Mapping[str, Any]], alpha: float, correction: str) -> str:
+    """The hash of what a study declares: its contrasts with their margins and families, α, and the correction."""
+    return content_hash({"contrasts": list(contrasts), "alpha": alpha, "correction": correction})
