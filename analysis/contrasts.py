@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 
 from analysis.folders import records_folder
+from analysis.manifests import declaring_manifest
 from analysis.metrics import METRICS
 from analysis.multiplicity import CORRECTIONS, Correction
 
@@ -55,15 +55,22 @@ class Contrast:
     @classmethod
     def from_dict(cls, value: Mapping[str, Any], contrasts_hash: str | None = None) -> Contrast:
         """A contrast as a manifest holds it. Raises ValueError for a missing or bad value."""
-        missing = [name for name in ("name", "baseline", "against", "metric") if name not in value]
+        needed = ("name", "baseline", "against", "metric")
+        missing = [name for name in needed if name not in value]
         if missing:
             raise ValueError(f"contrast must have name, baseline, against and metric, got no {', '.join(missing)}")
+        for name in needed:
+            if not isinstance(value[name], str):
+                raise ValueError(f"contrast.{name} must be one text, got {value[name]!r}")
+        margin = value.get("margin", 0.0)
+        if isinstance(margin, bool) or not isinstance(margin, int | float):
+            raise ValueError(f"contrast.margin must be a number, got {margin!r}")
         return cls(
-            name=str(value["name"]),
-            baseline=str(value["baseline"]),
-            against=str(value["against"]),
-            metric=str(value["metric"]),
-            margin=float(value.get("margin", 0.0)),
+            name=value["name"],
+            baseline=value["baseline"],
+            against=value["against"],
+            metric=value["metric"],
+            margin=float(margin),
             baseline_label=str(value.get("baseline_label", "")),
             against_label=str(value.get("against_label", "")),
             family=str(value.get("family", "primary")),
@@ -103,10 +110,10 @@ class Declared:
 def read_declaration(manifest: Mapping[str, Any]) -> Declaration:
     """A manifest's declaration. Raises ValueError, one line, for one that breaks the rules."""
     contrasts_hash = manifest.get("contrasts_hash")
-    alpha = float(manifest.get("alpha", DEFAULT_ALPHA))
+    alpha = manifest.get("alpha", DEFAULT_ALPHA)
     correction = str(manifest.get("correction", DEFAULT_CORRECTION))
-    if not 0 < alpha < 0.5:
-        raise ValueError(f"manifest.alpha must be between 0 and 0.5, got {alpha}")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
+        raise ValueError(f"manifest.alpha must be between 0 and 0.5, got {alpha!r}")
     if correction not in CORRECTIONS:
         raise ValueError(f"manifest.correction must be one of {', '.join(CORRECTIONS)}, got {correction!r}")
     found = tuple(Contrast.from_dict(value, contrasts_hash) for value in manifest.get("contrasts") or [])
@@ -118,11 +125,8 @@ def stored_declaration(folder: Path | str, contrasts_hash: str) -> Declaration |
     place, artifacts = records_folder(folder)
     if artifacts:
         return None
-    for path in sorted((place / "studies").glob("*.json")):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest.get("contrasts_hash") == contrasts_hash:
-            return read_declaration(manifest)
-    return None
+    manifest = declaring_manifest(place, contrasts_hash)
+    return None if manifest is None else read_declaration(manifest)
 
 
 def as_declared(contrast: Contrast, declaration: Declaration, table: pd.DataFrame, folder: Path | str) -> Declared:
@@ -146,12 +150,24 @@ def as_declared(contrast: Contrast, declaration: Declaration, table: pd.DataFram
     return _under(contrast, declaration, table)
 
 
-def under_its_hash(contrast: Contrast, table: pd.DataFrame) -> Declared:
-    """The same for a contrast on its own, without a store to look other declarations up in."""
+def under_its_hash(contrast: Contrast, table: pd.DataFrame, folder: Path | str | None) -> Declared:
+    """The same for a contrast on its own. Where the store holds the declaration of its hash, that one is what counts.
+
+    A contrast that this declaration does not ask is exploratory; of one that it asks the declared margin holds.
+    """
     alone = Declaration(contrast.contrasts_hash, (contrast,))
     if contrast.contrasts_hash is None:
         return Declared(contrast, alone, ("it was not declared",))
-    return _under(contrast, alone, table)
+    stored = None if folder is None else stored_declaration(folder, contrast.contrasts_hash)
+    if stored is None:
+        return _under(contrast, alone, table)
+    asked = next((asked for asked in stored.contrasts if asked.asks_like(contrast)), None)
+    if asked is None:
+        return Declared(contrast, alone, (f"its declaration ({contrast.contrasts_hash}) does not ask it",))
+    found = _under(asked, stored, table)
+    same = asked.margin == contrast.margin
+    told = () if same else (f"judged by the declared margin {asked.margin:g}, not {contrast.margin:g}",)
+    return replace(found, notes=(*found.notes, *told))
 
 
 def _under(contrast: Contrast, declaration: Declaration, table: pd.DataFrame) -> Declared:

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.folders import RECORDS, ledger_folder, records_folder
+from analysis.folders import RECORDS, records_folder
+from analysis.manifests import load_manifest
 from analysis.metrics import METRICS
 from analysis.predictions import SPLITS
 
@@ -151,19 +152,6 @@ def _artifact_records(paths: list[Path]) -> tuple[list[tuple[str, Record]], int]
             raise ValueError(f"{path}: must be a record, got {_short(text.decode(errors='replace'))}")
         found.append((str(path), record))
     return sorted(found, key=lambda item: str(item[1].get("finished") or "")), 0
-
-
-def load_manifest(folder: Path | str, study: str) -> dict[str, Any]:
-    """What a study asked, its `study_hash` included, by that hash or by a name that only one stored study has."""
-    studies = ledger_folder(folder) / "studies"
-    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(studies.glob("*.json"))}
-    hashes = [study] if study in found else [key for key, manifest in found.items() if manifest.get("name") == study]
-    if len(hashes) == 1:
-        return {**found[hashes[0]], "study_hash": hashes[0]}
-    if hashes:
-        raise ValueError(f"{studies}: study must be one of the hashes of {study} ({', '.join(hashes)}), got its name")
-    known = ", ".join(f"{manifest.get('name')} ({key})" for key, manifest in found.items()) or "no study"
-    raise ValueError(f"{studies}: study must be a stored study's name or hash, got {study!r} (stored: {known})")
 
 
 def load_ledger(

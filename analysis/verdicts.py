@@ -32,7 +32,7 @@ from analysis.power import smallest_adjusted_p
 from analysis.predictions import Pairing, paired_predictions
 from analysis.randomness import check_generator
 from analysis.sentences import line, sentence
-from analysis.wording import listed
+from analysis.wording import counted, listed
 
 __all__ = ["Contrast", "DatasetDifference", "Verdict", "decide", "decide_all"]
 
@@ -126,9 +126,14 @@ def decide(
         raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
     if rng is not None:
         check_generator(rng)
-    declared = under_its_hash(asked, table)
+    folder = folder or table.attrs.get("folder")
+    declared = under_its_hash(asked, table, folder)
+    others = declared.declaration.family_size(declared.contrast) - 1
+    if others:
+        alone = f"p values are not adjusted for the {counted(others, 'other contrast')} of its family"
+        declared = replace(declared, notes=(*declared.notes, alone))
     declared = replace(declared, declaration=replace(declared.declaration, alpha=alpha, correction="none"))
-    images = _Images(folder or table.attrs.get("folder"), rng, draws)
+    images = _Images(folder, rng, draws)
     found = _found(table, declared, images, _Models(table, [asked]), ())
     return _settled(found, found.p_value, found.equivalence_p)
 

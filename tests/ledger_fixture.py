@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.hashes import declaration_hash
 from analysis.metrics import all_metrics
 
 CLASS_NAMES = ("normal", "benign", "malignant", "other")
@@ -28,7 +29,10 @@ VARIANTS: dict[str, tuple[dict[str, Any], float, float]] = {
 
 @dataclass(frozen=True)
 class Design:
-    """What a synthetic study holds. `variants`: label → (difference from the base, skill, relative cost)."""
+    """What a synthetic study holds. `variants`: label → (difference from the base, skill, relative cost).
+
+    against: the variants that contrasts compare with the baseline, None for all others.
+    """
 
     name: str = "split_ratio"
     question: str = "What share of a block's channels should go through the scan?"
@@ -42,6 +46,7 @@ class Design:
     margin: float = 0.02
     baseline: str = "baseline"
     contrasts: bool = True
+    against: Collection[str] | None = None
     strategy: str = "grid"
     groups: bool = False
     failed: Collection[tuple[str, str, int]] = ()
@@ -58,6 +63,10 @@ class Design:
     @property
     def study_hash(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()[:16]
+
+    @property
+    def contrasts_hash(self) -> str:
+        return declaration_hash(_contrasts(self) if self.contrasts else [], 0.05, "holm")
 
 
 def write_ledger(store: Path, design: Design | None = None) -> Path:
@@ -94,7 +103,7 @@ def manifest(design: Design) -> dict[str, Any]:
         "schema": 1,
         "name": design.name,
         "study_hash": design.study_hash,
-        "contrasts_hash": "c0ffee00c0ffee00",
+        "contrasts_hash": design.contrasts_hash,
         "question": design.question,
         "file": f"search_spaces/{design.name}.yaml",
         "file_text": f"question: {design.question}\nbase: nano\n",
@@ -131,7 +140,7 @@ def _contrasts(design: Design) -> list[dict[str, Any]]:
         }
         for metric in design.metrics
         for label in design.variants
-        if label != design.baseline
+        if label != design.baseline and (design.against is None or label in design.against)
     ]
 
 
@@ -155,7 +164,7 @@ def _cell(
         "recipe_id": "ec1be00000000000",
         "study": design.name,
         "study_hash": design.study_hash,
-        "contrasts_hash": "c0ffee00c0ffee00",
+        "contrasts_hash": design.contrasts_hash,
         "variant": BASE | difference,
         "variant_label": label,
         "recipe": RECIPE,

@@ -30,6 +30,7 @@ PARTS = [
 # Six data sets reach .031, so one contrast a family can end in a verdict.
 DESIGN = Design(
     images=40,
+    against=("split_ratio=0",),
     seeds=(0, 1),
     failed=[("split_ratio=1", "beta", 1)],
     stopped=[("split_ratio=1", "gamma", 1)],
@@ -163,11 +164,10 @@ def store(tmp_path_factory):
     """A study with two contrasts, each alone in its family, some cells gone, and names that HTML and LaTeX escape."""
     folder = write_ledger(tmp_path_factory.mktemp("store"), DESIGN)
 
-    def narrow(manifest):
-        manifest["contrasts"] = [c for c in manifest["contrasts"] if c["against_label"] == "split_ratio=0"]
+    def ask(manifest):
         manifest["question"] = "Is a < b & <script>alert(1)</script> worth $5?"
 
-    change_manifest(folder, narrow)
+    change_manifest(folder, ask)
     return folder
 
 

@@ -10,6 +10,7 @@ import pytest
 from ledger_fixture import Design, manifest, write_ledger
 
 from analysis.contrasts import Contrast, read_declaration
+from analysis.hashes import declaration_hash
 from analysis.judgements import IN_GENERAL, THESE_WEIGHTS, THIS_DATA_SET
 from analysis.means import t_over_means, tost
 from analysis.mixed import mixed_model
@@ -46,6 +47,7 @@ def table_of(differences, *, seeds=2, metric="macro_f1", contrasts_hash=HASH, no
     return pd.DataFrame(rows)
 
 
+ASKED = {"name": "b against a", "baseline": "a", "against": "b", "metric": "macro_f1"}
 ABOVE = (0.05, 0.04, 0.06, 0.03, 0.07, 0.045, 0.055, 0.035)
 AROUND = (0.002, -0.001, 0.003, -0.002, 0.001, -0.003, 0.0015, -0.0015)
 WIDE = (0.2, -0.1, 0.05, -0.15, 0.1, -0.02, 0.03, -0.08)
@@ -230,9 +232,10 @@ def test_the_declaration_of_the_cells_holds_not_todays_file(tmp_path):
     """A margin that was widened after the fact changes nothing; what the old declaration did not ask is exploratory."""
     write_ledger(tmp_path, SMALL)
     studies = tmp_path / "ledger" / "studies"
-    old = manifest_of([contrast(name=v, against=v, margin=0.0005) for v in "bc"], contrasts_hash="older", alpha=0.04)
+    old = manifest_of([contrast(name=v, against=v, margin=0.0005) for v in "bc"], alpha=0.04)
+    older = old["contrasts_hash"] = declaration_hash(old["contrasts"], 0.04, "holm")
     (studies / "0123.json").write_text(json.dumps(old), encoding="utf-8")
-    table = family_table().assign(contrasts_hash="older")
+    table = family_table().assign(contrasts_hash=older)
     today = manifest_of([contrast(name=v, against=v) for v in "bcd"])
     verdicts = decide_all(table, today, tmp_path, rng=rng())
     assert [v.contrast.margin for v in verdicts] == [0.0005, 0.0005, 0.02]
@@ -240,12 +243,28 @@ def test_the_declaration_of_the_cells_holds_not_todays_file(tmp_path):
     assert [v.family_size for v in verdicts] == [2, 2, 3]
     assert [v.outcome for v in verdicts] == ["superior", "inconclusive", "inconclusive"]
     assert [v.exploratory for v in verdicts] == [False, False, True]
-    told = "judged as declared when its cells ran (older): margin 0.0005 (now 0.02), α 0.04 (now 0.05), "
+    told = f"judged as declared when its cells ran ({older}): margin 0.0005 (now 0.02), α 0.04 (now 0.05), "
     assert verdicts[0].notes[0] == told + "contrasts in its family 2 (now 3)"
-    assert verdicts[2].reasons[0].startswith("cells of d ran under another declaration (older: ")
+    assert verdicts[2].reasons[0].startswith(f"cells of d ran under another declaration ({older}: ")
     # Without the old manifest nobody knows what was declared.
     (studies / "0123.json").unlink()
     assert all(v.exploratory for v in decide_all(table, today, tmp_path, rng=rng()))
+
+
+def test_a_contrast_alone_is_the_one_that_its_hash_declares(tmp_path):
+    write_ledger(tmp_path, SMALL)
+    table, declared = load_ledger(tmp_path), SMALL.contrasts_hash
+    first = Contrast.from_dict(manifest(SMALL)["contrasts"][0], declared)
+    verdict = decide(table, dataclasses.replace(first, margin=0.9))
+    assert verdict.contrast == first and verdict.outcome != "equivalent"
+    assert verdict.notes == (
+        "judged by the declared margin 0.02, not 0.9",
+        "p values are not adjusted for the 1 other contrast of its family",
+    )
+    assert decide(table, first).notes == verdict.notes[1:]
+    # Its hash is on the records, but it declares other metrics.
+    unasked = decide(table, dataclasses.replace(first, metric="accuracy"))
+    assert unasked.exploratory and unasked.reasons[0] == f"its declaration ({declared}) does not ask it"
 
 
 # ---- predictions: one data set, one seed
@@ -442,6 +461,12 @@ def test_no_contrasts_give_no_verdicts(tmp_path):
         (lambda: contrast(against="a"), "contrast.against must differ from baseline, got 'a' twice"),
         (lambda: contrast(kind="maybe"), "contrast.kind must be one of confirmatory, exploratory, got 'maybe'"),
         (lambda: Contrast.from_dict({"name": "n"}), "got no baseline, against, metric"),
+        (lambda: Contrast.from_dict(ASKED | {"margin": None}), "contrast.margin must be a number, got None"),
+        (
+            lambda: Contrast.from_dict(ASKED | {"baseline": ["a", "c"]}),
+            "contrast.baseline must be one text, got .'a', 'c'",
+        ),
+        (lambda: read_declaration({"alpha": None}), "manifest.alpha must be between 0 and 0.5, got None"),
         (lambda: read_declaration({"alpha": 0.7}), "manifest.alpha must be between 0 and 0.5, got 0.7"),
         (lambda: read_declaration({"correction": "sidak"}), "manifest.correction must be one of holm, bh, none"),
         (lambda: decide(table_of(ABOVE), contrast(), alpha=1.0), "alpha must be between 0 and 0.5, got 1.0"),
