@@ -4,6 +4,8 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType, get_interpreter_stack, is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
 
 from medmamba_variants.scan.backends import backend_name, takes_as_is
 from medmamba_variants.scan.dispatch import Gradients, contiguous, run_backward, run_forward
@@ -74,7 +76,9 @@ def ss2d_scan(
         or D.requires_grad
         or delta_bias.requires_grad
     )
-    if _must_dispatch(x, delta):
+    if _must_dispatch(x, delta, A, B, C, D, delta_bias):
+        if not torch.compiler.is_compiling():
+            _refuse_transforms(x, delta, A, B, C, D, delta_bias)
         y, _ = torch.ops.medmamba.ss2d_scan(
             x, delta, A, B, C, D, delta_bias, table, resets, path.visited, need_backward, name
         )
@@ -132,7 +136,7 @@ class _Scan(torch.autograd.Function):
         # Grad mode is on here only under create_graph: the operator then refuses a second derivative.
         visited, backend = ctx.rest
         *inputs, checkpoints = ctx.saved_tensors
-        if torch.is_grad_enabled() or _must_dispatch(dy, dy):
+        if torch.is_grad_enabled() or _must_dispatch(dy):
             gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *inputs, checkpoints, visited, backend)
         else:
             gradients = run_backward(dy, inputs, checkpoints, backend)
@@ -140,16 +144,31 @@ class _Scan(torch.autograd.Function):
         return *gradients, None, None, None, None
 
 
-def _must_dispatch(x: Tensor, delta: Tensor) -> bool:
-    """Whether somebody has to see the operator: a tracer, a dispatch mode such as a FLOP counter, a tensor subclass."""
+def _must_dispatch(*tensors: Tensor) -> bool:
+    """Whether torch's dispatcher must see the operator.
+
+    For somebody's sake: a tracer, a dispatch mode such as a FLOP counter, a transform, a tensor subclass. Or for a
+    tensor whose memory is not yet what it stands for, as the view that negates another one.
+    """
     return (
         torch.compiler.is_compiling()
-        or x.device.type == "meta"
-        or type(x) not in _PLAIN
-        or type(delta) not in _PLAIN
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or any(type(tensor) not in _PLAIN or tensor.is_neg() or tensor.is_meta for tensor in tensors)
     )
+
+
+def _refuse_transforms(*tensors: Tensor) -> None:
+    """Raises a RuntimeError where a tensor carries a derivative that the operator would lose without a word."""
+    levels = get_interpreter_stack() or []
+    by_transform = any(level.key() != TransformType.Vmap for level in levels)
+    for tensor in tensors:
+        if (by_transform and is_functorch_wrapped_tensor(tensor)) or forward_ad.unpack_dual(tensor).tangent is not None:
+            raise RuntimeError(
+                "ss2d_scan has the gradients of backward() and torch.autograd.grad only: no forward mode, no torch.func"
+            )
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)

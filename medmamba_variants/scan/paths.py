@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
+from operator import index
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -122,16 +123,21 @@ def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanP
 
     A name may occur twice: the two passes visit alike and have their own parameters.
     """
-    return _scan_path(directions if isinstance(directions, str) else tuple(directions), height, width)
+    # torch.compile has sizes that stand for any number; as an index it settles on one, and compiles anew for the next.
+    return _constant_path(directions if isinstance(directions, str) else tuple(directions), index(height), index(width))
+
+
+def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+    return _cached_path(directions, height, width)
 
 
 # torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph.
 # This is what torch.compiler.assume_constant_result does; it is spelled out because this module does not import torch.
-scan_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_constant_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=512)
-def _scan_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+def _cached_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
     names = resolve_directions(directions)
     _check_map(height, width)
     return custom_path(np.stack([_order(name, height, width) for name in names]), height * width)
