@@ -1,6 +1,7 @@
 """The scan operator: backends against the loop in values and all gradients, and the operator's manners."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import numpy as np
@@ -536,6 +537,19 @@ def test_use_backend_nests_and_restores():
             raise KeyError
         assert now() == "reference"
     assert now() == automatic
+
+
+def test_use_backend_is_over_when_all_threads_have_left():
+    automatic = backends.backend_name("cpu", torch.float32)
+    with ThreadPoolExecutor(max_workers=1) as other_thread:
+        first = use_backend("portable")
+        first.__enter__()
+        second = use_backend("reference")
+        other_thread.submit(second.__enter__).result()
+        first.__exit__(None, None, None)
+        assert backends.backend_name("cpu", torch.float32) == "reference"
+        other_thread.submit(second.__exit__, None, None, None).result()
+    assert backends.backend_name("cpu", torch.float32) == automatic
 
 
 def test_backends_that_cannot_are_refused(monkeypatch):

@@ -30,6 +30,8 @@ BACKENDS = {
 PREFERRED = {"cpu": ("cpu", "portable"), "cuda": ("triton", "portable")}
 
 _asked_for: str | None = None
+# A list of its name for each `use_backend` that is open, the newest last.
+_requests: list[list[str]] = []
 _loaded: dict[str, ModuleType] = {}
 _chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
 
@@ -39,11 +41,15 @@ def use_backend(name: str) -> Iterator[None]:
     """Sends every scan of this process through the named backend; ValueError or ImportError where it cannot."""
     global _asked_for
     load_backend(name)
-    before, _asked_for = _asked_for, name
+    request = [name]
+    _requests.append(request)
+    _asked_for = name
     try:
         yield
     finally:
-        _asked_for = before
+        # Not what was asked for before: threads may leave in another order than they came.
+        _requests[:] = [other for other in _requests if other is not request]
+        _asked_for = _requests[-1][0] if _requests else None
 
 
 def load_backend(name: str) -> ModuleType:

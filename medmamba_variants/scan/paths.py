@@ -227,12 +227,14 @@ def _rectangle(what: str, rows: np.ndarray | Sequence[Sequence[int]], fill: int)
 
 
 def _marks_on_visited(table: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    resets = np.zeros(table.shape, dtype=np.uint8)
-    for direction, step in np.argwhere(marks):
-        later = np.flatnonzero(table[direction, step:] >= 0)
-        if later.size:
-            resets[direction, step + later[0]] = 1
-    return resets
+    steps = table.shape[1]
+    # For each step itself or the next one visited; `steps` where there is none.
+    visited = np.where(table >= 0, np.arange(steps), steps)
+    following = np.minimum.accumulate(visited[:, ::-1], axis=1)[:, ::-1]
+    resets = np.zeros((table.shape[0], steps + 1), dtype=np.uint8)
+    direction, step = np.nonzero(marks)
+    resets[direction, following[direction, step]] = 1
+    return np.ascontiguousarray(resets[:, :steps])
 
 
 def _check_map(height: int, width: int) -> None:
