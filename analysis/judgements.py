@@ -87,31 +87,38 @@ def on_dataset(
             level=LEVEL,
         )
         df, test = float(pairing.n_seeds - 1), f"two-level bootstrap over {levels.interval.over}"
-        beyond = _beyond(levels.difference, levels.standard_error, margin, df)
+        beyond = _beyond(levels.difference, levels.standard_error, margin, df, pairing)
         return Judgement(THIS_DATA_SET, levels.interval, levels.p_value, beyond, math.nan, test)
     against, baseline = pairing.against[0], pairing.baseline[0]
     if metric == "macro_auc_ovr":
         areas = delong(pairing.labels, against, baseline, groups=pairing.groups, level=LEVEL)
-        beyond = _beyond(areas.difference, math.sqrt(areas.variance), margin, math.inf)
+        beyond = _beyond(areas.difference, math.sqrt(areas.variance), margin, math.inf, pairing)
         return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, math.nan, "DeLong's test")
     if rng is None:
         return untested("test images", pairing.n_images)
     drawn = bootstrap_difference(
         metric, pairing.labels, against, baseline, groups=pairing.groups, rng=rng, draws=draws, level=LEVEL
     )
-    beyond = _beyond(drawn.difference, drawn.standard_error, margin, math.inf)
+    beyond = _beyond(drawn.difference, drawn.standard_error, margin, math.inf, pairing)
     test = f"paired bootstrap over {drawn.interval.over}"
     return Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, math.nan, test)
 
 
-def _beyond(difference: float, standard_error: float, margin: float, df: float) -> float:
-    """The larger p of two one-sided tests of a difference against −margin and +margin."""
+def _beyond(difference: float, standard_error: float, margin: float, df: float, pairing: Pairing) -> float:
+    """The larger p of two one-sided tests of a difference against −margin and +margin.
+
+    Never below (1 − margin)^images (groups, where given): models whose accuracies are a margin apart differ on that
+    share of all images at least, and so probably are they alike on all of these. Without it, two models that some forty
+    images do not tell apart would have a standard error of 0 and be equivalent for certain.
+    """
     if margin <= 0:
         return 1.0
     room = margin - abs(difference)
     if math.isnan(room) or math.isnan(standard_error):
         return math.nan
+    units = pairing.n_images if pairing.groups is None else len(np.unique(pairing.groups))
     if standard_error == 0:
-        # Predictions alike in every draw: certain, as far as these images go.
-        return 0.0 if room > 0 else 1.0
-    return float(stats.t.sf(room / standard_error, df))
+        p_value = 0.0 if room > 0 else 1.0
+    else:
+        p_value = float(stats.t.sf(room / standard_error, df))
+    return max(p_value, (1 - margin) ** units)

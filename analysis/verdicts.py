@@ -364,7 +364,8 @@ def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -
         if reach > found.alpha:
             paired = f"{found.n_datasets} data set{'' if found.n_datasets == 1 else 's'}"
             reasons.append(
-                f"a claim in general cannot reach α = {found.alpha:g} with {paired} (smallest adjusted p {reach:.3g})"
+                f"a difference in general cannot reach α = {found.alpha:g} with {paired} "
+                f"(smallest adjusted p {reach:.3g})"
             )
     return replace(
         found,

@@ -108,7 +108,7 @@ def test_a_study_runs_to_its_table_and_the_same_command_runs_nothing_more(folder
     line = next(line for line in table.splitlines() if line.startswith("  all scan: "))
     assert re.search(r"macro-AUC [+−]0\.\d{3} \[.*\] over seeds and test images, p ", line)
     assert "1 data set, 2 seeds, 120 test images, 1.55 × the MACs" in line
-    assert "  exploratory: a claim in general cannot reach α = 0.05 with 1 data set " in table
+    assert "  exploratory: a difference in general cannot reach α = 0.05 with 1 data set " in table
     assert "report  " not in table and not (folder / "mlruns" / "reports").exists()
 
     records = stored(folder)

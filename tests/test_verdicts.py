@@ -142,7 +142,7 @@ def test_a_design_that_cannot_reach_alpha_is_exploratory_and_says_why():
     for count, exploratory in ((5, True), (6, False)):
         verdict = decide(table_of(ABOVE[:count]), contrast())
         assert verdict.exploratory is exploratory
-    reason = "a claim in general cannot reach α = 0.05 with 5 data sets (smallest adjusted p 0.0625)"
+    reason = "a difference in general cannot reach α = 0.05 with 5 data sets (smallest adjusted p 0.0625)"
     assert decide(table_of(ABOVE[:5]), contrast()).reasons == (reason,)
     assert f"Exploratory: {reason}" in decide(table_of(ABOVE[:5]), contrast()).sentence
 
@@ -216,7 +216,9 @@ def test_a_large_family_takes_a_claim_away_and_what_failed_still_counts(tmp_path
     asked = [contrast(name="b", against="b")] + [contrast(name=str(i), against=f"absent{i}") for i in range(7)]
     first, *others = decide_all(family_table(), manifest_of(asked), tmp_path, rng=rng())
     assert first.adjusted_p == 8 * first.p_value > 0.05 and first.outcome == "inconclusive"
-    assert first.reasons == ("a claim in general cannot reach α = 0.05 with 8 data sets (smallest adjusted p 0.0625)",)
+    assert first.reasons == (
+        "a difference in general cannot reach α = 0.05 with 8 data sets (smallest adjusted p 0.0625)",
+    )
     assert all(math.isnan(v.estimate) and v.outcome == "inconclusive" for v in others)
 
 
@@ -379,10 +381,12 @@ def test_images_that_do_not_match_are_refused(tmp_path):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
-def test_identical_variants_are_equivalent_with_p_1(tmp_path):
+@pytest.mark.parametrize(("images", "outcome"), [(40, "inconclusive"), (240, "equivalent")])
+def test_identical_variants_have_p_1_and_are_equivalent_where_images_suffice(tmp_path, images, outcome):
+    """Forty images that do not tell two models apart leave room for a difference of .02: .98^40 is .45."""
     same = {"baseline": ({}, 1.3, 1.0), "twin": ({"d_state": 9}, 1.3, 1.0)}
     for datasets, seeds in ((("alpha", "beta"), (0,)), (("alpha",), (0, 1)), (("alpha",), (0,))):
-        design = dataclasses.replace(SMALL, variants=same, datasets=datasets, seeds=seeds)
+        design = dataclasses.replace(SMALL, variants=same, datasets=datasets, seeds=seeds, images=images)
         store = write_ledger(tmp_path / f"{len(datasets)}{len(seeds)}", design)
         ledger = store / "ledger"
         records = [json.loads(line) for line in (ledger / "records.jsonl").read_text().splitlines()]
@@ -394,8 +398,10 @@ def test_identical_variants_are_equivalent_with_p_1(tmp_path):
             (ledger / record["probabilities"]).write_bytes(arrays)
         (ledger / "records.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
         for verdict in decided(store):
-            assert (verdict.p_value, verdict.estimate, verdict.outcome) == (1.0, 0.0, "equivalent")
-            assert verdict.false_claim_probability == 1.0
+            assert (verdict.p_value, verdict.estimate, verdict.false_claim_probability) == (1.0, 0.0, 1.0)
+            assert verdict.outcome == ("equivalent" if len(datasets) > 1 else outcome)
+            if len(datasets) == 1:
+                assert verdict.equivalence_p == pytest.approx(0.98**images)
 
 
 def test_a_constant_predictor_and_an_absent_class_have_verdicts(tmp_path):
@@ -490,7 +496,7 @@ def test_sentences_carry_their_uncertainty(tmp_path):
     assert verdicts[0].sentence == (
         "b is better than a in macro-F1 on data sets like these: +0.0481 [+0.0370, +0.0593] (95 % interval, t over "
         "data-set means; 8 data sets, 2 seeds, 800 test images); signed-rank test over data-set means (exact, zeros by "
-        "Pratt): p = 0.008 (0.023 after Holm over 3); a difference beyond ±0.02: p = 1.000 (1.000 after Holm over 3); "
+        "Pratt): p = 0.008 (0.023 after Holm over 3); equivalence within ±0.02: p = 1.000 (1.000 after Holm over 3); "
         "mixed model of all cells: +0.0481 [−0.0180, +0.1142] (95 % over data sets). b takes 1.50 × the MACs. "
         "Without per-image predictions: d0, d1, d2, d3, d4, d5 and 2 more."
     )
