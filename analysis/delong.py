@@ -64,8 +64,8 @@ def delong(
     counts, for the binary AUC; (images, classes) for the macro one-vs-rest AUC.
 
     groups: (images,) what images share (a patient, a lesion): influences are summed within a group before they are
-    squared, and groups are what is drawn anew (Obuchowski 1997, up to the small-sample factor, here groups /
-    (groups − 1)).
+    squared, and groups are what is drawn anew (Obuchowski 1997; each side is scaled by the groups that have an image on
+    it, the covariance of both sides by the geometric mean of the two factors).
 
     Defined answers: equal rankings give difference 0 and p = 1. With one class present there is no AUC: all NaN. A
     class with a single image (or group) on one side tells nothing of that side's variance: variance, interval, z and p
@@ -80,14 +80,12 @@ def delong(
     codes = unit_codes(groups, len(labels))
     auc_a, influence_a, missing, single = _influences(labels, scores_a, codes)
     auc_b, influence_b, _, _ = _influences(labels, scores_b, codes)
-    over, n, scale = "test images", len(labels), 1.0
+    over, n = "test images", len(labels)
     if codes is not None:
         over, n = "groups of test images", int(codes.max()) + 1
         influence_a = np.bincount(codes, weights=influence_a)
         influence_b = np.bincount(codes, weights=influence_b)
-        scale = n / max(n - 1, 1)
-    if single or math.isnan(auc_a):
-        scale = math.nan
+    scale = math.nan if single or math.isnan(auc_a) else 1.0
     difference = auc_a - auc_b
     equal = auc_a == auc_b and np.array_equal(influence_a, influence_b)
     # From the difference of influences, not from three sums: equal models must give exactly 0.
@@ -159,8 +157,8 @@ def _influences(
 ) -> tuple[float, np.ndarray, tuple[int, ...], bool]:
     """Macro AUC, each image's influence on it (images,), classes left out, whether a side has a single unit.
 
-    Without groups the influences carry the square root of count / (count − 1), so that their squares add up to the
-    unbiased variance of each class.
+    The influences carry the square root of units / (units − 1), of the images (or groups) on their side, so that their
+    squares add up to the unbiased variance of each class.
     """
     images, columns = scores.shape
     classes = range(columns) if columns > 1 else (1,)
@@ -180,7 +178,7 @@ def _influences(
         for side, own, other in ((positive, n_positive, n_negative), (~positive, n_negative, n_positive)):
             units = own if codes is None else len(np.unique(codes[side]))
             single |= units == 1
-            weight = math.sqrt(own / (own - 1)) if codes is None and own > 1 else 1.0
+            weight = math.sqrt(units / (units - 1)) if units > 1 else 1.0
             total[side] += (twice[side] / (2 * other) - area) * (weight / own)
     if not areas:
         return math.nan, total, (0, 1) if columns == 1 else tuple(missing), False
