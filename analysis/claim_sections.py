@@ -22,7 +22,8 @@ SIGNS = {"superior": "▲", "inferior": "▼", "equivalent": "=", "inconclusive"
 KEY = (
     "▲ superior and ▼ inferior: a difference shows after correction, and the mean points its way. = equivalent: the "
     "difference lies within the declared margin. ? inconclusive: neither could be shown, which does not mean that "
-    "there is no difference. An exploratory verdict is no claim, whatever it says."
+    "there is no difference. What decides is the p value after correction; the mixed model beside it decides nothing. "
+    "An exploratory verdict is no claim, whatever it says."
 )
 NOT_DECLARED = "This study declared no contrasts, so it makes no claims: everything on this page is exploratory."
 SEARCHED = (

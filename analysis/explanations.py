@@ -189,6 +189,7 @@ def describe(one: Explanations) -> list[str]:
     rng = np.random.default_rng(SEED)
     images, about = len(one.arrays["ids"]), one.about
     lines = [f"{one.title}: {images} images of {about['split']}, maps for {about['maps_for']} classes"]
+    lines.append("  all intervals: test images drawn anew (or groups of them), network and seed are held fixed")
     for stage, scores in one.localisation(rng).items():
         for score in scores:
             lines.append(_line(f"{score.measure}, stage {stage}", score))
@@ -255,8 +256,8 @@ def _line(name: str, score: Score) -> str:
         for control in score.controls
     )
     empty = f", {score.n_empty} of them with empty maps" if score.n_empty else ""
-    over = f"over {score.interval.over}, n = {score.interval.n}"
-    return f"  {name} {share(score.value)} {bounds(score.interval)} ({over}{empty}); {controls}"
+    over = f"{100 * score.interval.level:g} % over {score.interval.over}, n = {score.interval.n}"
+    return f"  {name}: {share(score.value)} {bounds(score.interval)} ({over}{empty}); {controls}"
 
 
 if __name__ == "__main__":

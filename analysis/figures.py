@@ -138,9 +138,9 @@ def forest(verdict: Verdict, name: str) -> Drawing:
             ]
         axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
         sizes = [(float(place), f"{row.n_seeds} × {row.n_images}") for place, row in enumerate(rows)]
-        for place, size in [(-0.95, "seeds × images"), *sizes]:
+        for height, size in [(-0.95, "seeds × images"), *sizes]:
             axes.annotate(
-                size, (1.0, place), xycoords=("axes fraction", "data"),
+                size, (1.0, height), xycoords=("axes fraction", "data"),
                 xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=INK, annotation_clip=False,
             )  # fmt: skip
     overs = {f"{100 * row.interval.level:g} % over {row.interval.over}" for row in rows if row.interval.is_defined}
@@ -280,7 +280,7 @@ def _place_labels(
         if place.intervals[v].is_defined:
             ends = [(macs[v], end) for end in (place.intervals[v].low, place.intervals[v].high)]
             (_, low), (_, high) = axes.transData.transform(ends) / scale
-            taken.append((x - 3, low, x + 3, high))
+            taken.append((x - 4, low - 2, x + 4, high + 2))
     for (start, height), (end, _) in pairwise(steps):
         (left, low), (right, _) = axes.transData.transform([(start, height), (end, height)]) / scale
         taken.append((left, low - 2, right, low + 2))

@@ -95,8 +95,8 @@ def _tests(verdict: Verdict) -> str:
         return "nothing could be tested"
     parts = [f"{verdict.test}: p {_p(verdict.p_value)}{_adjusted(verdict, verdict.adjusted_p)}"]
     if verdict.contrast.margin > 0 and not math.isnan(verdict.equivalence_p):
-        beyond = f"a difference beyond ±{verdict.contrast.margin:g}: p {_p(verdict.equivalence_p)}"
-        parts.append(beyond + _adjusted(verdict, verdict.adjusted_equivalence_p))
+        within = f"equivalence within ±{verdict.contrast.margin:g}: p {_p(verdict.equivalence_p)}"
+        parts.append(within + _adjusted(verdict, verdict.adjusted_equivalence_p))
     if verdict.mixed is not None:
         mixed = verdict.mixed
         level = f"{100 * mixed.interval.level:g} % over {mixed.interval.over}"

@@ -79,6 +79,10 @@ class Status:
             return None
         return max(0, self.total - self.done - self.failed - self.stopped - len(self.running))
 
+    def starting(self) -> bool:
+        """Whether there are cells to run and none has begun yet: workers load what they need first."""
+        return not self._most_running and self.waiting() != 0
+
     def eta(self, now: float) -> float | None:
         """Seconds still to go, from the median cell of this launch; None before the first one has ended."""
         waiting = self.waiting()
@@ -235,7 +239,9 @@ def line(status: Status, now: float) -> str:
     if status.running:
         parts.append(f"{len(status.running)} running")
     eta = status.eta(now)
-    if status.waiting() or status.running:
+    if status.starting():
+        parts.append("workers are starting")
+    elif status.waiting() or status.running:
         parts.append("ETA unknown yet" if eta is None else f"ETA {duration(eta)}")
     best = _best_text(status)
     return ", ".join(parts) + (f"; best so far {best}" if best else "")
@@ -254,7 +260,8 @@ def live_table(status: Status, title: str, now: float) -> Table:
         (f"{status.failed} failed", "bold red" if status.failed else "dim"),
         f"  of {total}",
     )
-    clock = f"{duration(now - status.begun)} so far, ETA {'…' if eta is None else duration(eta)}"
+    clock = f"{duration(now - status.begun)} so far, "
+    clock += "workers are starting" if status.starting() else f"ETA {'…' if eta is None else duration(eta)}"
     table = Table.grid(padding=(0, 2))
     table.add_row(Text(title, style="bold"), counts)
     table.add_row("", clock)

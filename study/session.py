@@ -194,6 +194,7 @@ class Driver:
         lines += [*self.strategy.notes(), *self.ledger.warnings, *failure_lines(self.study, records, ids)]
         end = Conclusion()
         if self.options.limit is None:
+            say("\nmaking the verdicts" + (" and the report …" if self.options.report else " …"))
             end = conclude(self.study, self.ledger, self.options.store, self.options.report)
         lines += [*end.lines, ""]
         lines += place_lines(self.options.store, self.ledger, end.page, self.options.tracking_uri, DEFAULT_STORE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -85,6 +86,11 @@ def dotted_path(keys: Keys, follows: bool = False) -> str:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        beside = [other.name for other in path.parent.glob("*.y*ml")]
+        close = difflib.get_close_matches(path.name, beside, n=1)
+        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
+        raise ValueError(f"{path}: must be a study file, got nothing there{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise ValueError(f"{path}: must be a readable study file, got {reason}") from None

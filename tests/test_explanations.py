@@ -311,8 +311,8 @@ def test_a_file_is_scored_and_told(tmp_path, rng):
     assert scores[1][0].value == 1
     text = "\n".join(describe(one))
     assert "baseline on phantom_position, seed 0: 12 images of test" in text
-    assert "pointing game, stage 1 1.000" in text
-    assert "over test images, n = 6" in text
+    assert "pointing game, stage 1: 1.000" in text and "network and seed are held fixed" in text
+    assert "(95 % over test images, n = 6)" in text
     assert "deletion area" in text and "5-NN accuracy" in text
     fields = {(field.stage, field.place): field for field in one.fields()}
     assert len(fields) == 10
@@ -326,7 +326,7 @@ def test_without_lesions_and_with_groups(tmp_path, rng):
     assert one.localisation(rng) == {}
     text = "\n".join(describe(one))
     assert "no known lesions" in text
-    assert "over image groups, n = 6" in text
+    assert "95 % over image groups, n = 6" in text
 
 
 def test_the_table_has_a_row_a_measure_and_stage(tmp_path, rng):

@@ -60,6 +60,21 @@ def test_eta_shares_the_median_cell_among_as_many_as_ran_at_a_time():
     assert status.eta(14.0) == pytest.approx((6 * 10 + 0 + 6) / 2)
 
 
+def test_workers_that_still_load_are_told_of():
+    from rich.console import Console
+
+    status = Status(total=3, begun=0.0)
+    status.adopt("half", make_record("z"))
+    console = Console(file=io.StringIO(), width=100)
+    console.print(live_table(status, "split_ratio", 9.0))
+    assert "0:09 so far, workers are starting" in console.file.getvalue()
+    assert line(status, 9.0).startswith("1 of 3 cells done, workers are starting")
+    status.start("a", Running("half", "ct", 0, 20.0))
+    status.end("half", make_record("a"), 30.0)
+    assert not status.starting() and "ETA 0:10" in line(status, 30.0)
+    assert not Status(total=0).starting()
+
+
 def test_eta_of_a_search_without_an_end_is_unknown():
     status = Status(total=None, begun=0.0)
     status.start("a", Running("half", "ct", 0, 0.0))

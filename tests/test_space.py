@@ -450,7 +450,8 @@ def test_named_variants_belong_to_grids(write):
 
 def test_no_file_no_mapping_no_text(write, tmp_path):
     write()
-    assert message("y.yaml") == "y.yaml: must be a readable study file, got No such file or directory"
+    assert message("y.yaml") == "y.yaml: must be a study file, got nothing there; did you mean x.yaml?"
+    assert message("none/y.yaml") == "none/y.yaml: must be a study file, got nothing there"
     Path("y.yaml").write_bytes(b"\xff\xfe\xfa")
     assert message("y.yaml") == "y.yaml: must be a readable study file, got bytes that are not UTF-8"
     for text, came in (("", "nothing"), ("- a\n", "a list"), ("7", "7")):
