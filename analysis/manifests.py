@@ -20,13 +20,12 @@ def load_manifest(folder: Path | str, study: str) -> Manifest:
     Raises ValueError, one line, for an unknown study and for what `read_manifest` refuses.
     """
     studies = ledger_folder(folder) / "studies"
-    paths = {path.stem: path for path in sorted(studies.glob("*.json"))}
-    if study in paths:
-        return read_manifest(paths[study])
-    found = {key: _parsed(path) for key, path in paths.items()}
+    if study in {path.stem for path in studies.glob("*.json")}:
+        return read_manifest(studies / f"{study}.json")
+    found = parsed_manifests(studies.parent)
     hashes = [key for key, manifest in found.items() if manifest.get("name") == study]
     if len(hashes) == 1:
-        return read_manifest(paths[hashes[0]])
+        return read_manifest(studies / f"{hashes[0]}.json")
     if hashes:
         raise ValueError(f"{studies}: study must be one of the hashes of {study} ({', '.join(hashes)}), got its name")
     known = ", ".join(f"{manifest.get('name')} ({key})" for key, manifest in found.items()) or "no study"
@@ -35,10 +34,15 @@ def load_manifest(folder: Path | str, study: str) -> Manifest:
 
 def declaring_manifest(folder: Path, contrasts_hash: str) -> Manifest | None:
     """The first manifest of a ledger that declared this; None where none is stored. Raises as `read_manifest` does."""
-    for path in sorted((folder / "studies").glob("*.json")):
-        if _parsed(path).get("contrasts_hash") == contrasts_hash:
-            return read_manifest(path)
+    for study_hash, manifest in parsed_manifests(folder).items():
+        if manifest.get("contrasts_hash") == contrasts_hash:
+            return read_manifest(folder / "studies" / f"{study_hash}.json")
     return None
+
+
+def parsed_manifests(folder: Path) -> dict[str, Manifest]:
+    """All manifests of a ledger by study hash, not held against what they declared. ValueError for a torn one."""
+    return {path.stem: _parsed(path) for path in sorted((folder / "studies").glob("*.json"))}
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims import false_claim_probability
-from analysis.contrasts import Contrast, Declared, as_declared, read_declaration, under_its_hash
+from analysis.contrasts import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
 from analysis.datasets import finished_cells
 from analysis.folders import predictions_path
 from analysis.intervals import Interval
@@ -31,6 +31,7 @@ from analysis.multiplicity import adjust
 from analysis.power import smallest_adjusted_p
 from analysis.predictions import Pairing, paired_predictions
 from analysis.randomness import check_generator
+from analysis.revisions import revisions
 from analysis.sentences import line, sentence
 from analysis.wording import counted, listed
 
@@ -149,12 +150,13 @@ def decide_all(
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
-    `analysis.contrasts.as_declared`). A contrast without a pair of finished cells is inconclusive and says so.
+    `analysis.contrasts.as_declared`); so do results that were left out since (`analysis.revisions`). A contrast without
+    a pair of finished cells is inconclusive and says so.
     Raises ValueError as `decide` does.
     """
     check_generator(rng)
     today = read_declaration(manifest)
-    asked = [as_declared(contrast, today, table, folder) for contrast in today.contrasts]
+    asked = [_asked(contrast, today, manifest, table, folder) for contrast in today.contrasts]
     images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
     # Contrasts of the same variants one after the other: their predictions are read once.
     order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
@@ -175,6 +177,14 @@ def decide_all(
         for i, p, q in zip(members, differences, equivalences):
             settled[i] = _settled(found[i], p, q)
     return [settled[i] for i in range(len(asked))]
+
+
+def _asked(
+    contrast: Contrast, today: Declaration, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
+) -> Declared:
+    declared = as_declared(contrast, today, table, folder)
+    reasons, notes = revisions(contrast, manifest, table, folder)
+    return replace(declared, reasons=(*declared.reasons, *reasons), notes=(*declared.notes, *notes))
 
 
 class _Images:
