@@ -24,6 +24,8 @@ PALE = "#d9d9d9"
 GREY = "#767676"
 
 STYLE: Any = {
+    # Letters differ in width from one resolution to another: everything is laid out at that of the files.
+    "figure.dpi": PNG_DPI,
     "svg.fonttype": "none",
     "svg.hashsalt": "analysis",
     # Labels come from records: a dollar sign is a dollar sign.

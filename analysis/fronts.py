@@ -192,10 +192,10 @@ def gain_table(outlooks: Sequence[Outlook]) -> Table:
     gains = sorted({_interval(o.gain) for o in outlooks if o.gain is not None and o.gain.interval.is_defined})
     volumes = sorted({o.front.hypervolume_interval.over for o in outlooks if o.is_drawn})
     caption = (
-        f"Gain: slope of the variants' means over log2 MACs; intervals: {'; '.join(gains) or 'none'}. Hypervolume: the "
-        "area between the front and the worst mean, in metric × doublings of MACs up to the dearest variant; "
-        f"intervals: {'95 % by bootstrap of ' + '; '.join(volumes) if volumes else 'none'}. Variants differ in more "
-        "than their MACs, so neither is an effect of MACs alone."
+        f"Gain: slope of the variants' means over log2 MACs ({'; '.join(gains) or 'no interval'}). Hypervolume: the "
+        "area between the front and the worst mean, in metric × doublings of MACs up to the dearest variant "
+        f"({'95 % interval, bootstrap of ' + '; '.join(volumes) if volumes else 'no interval'}). Variants differ in "
+        "more than their MACs, so neither is an effect of MACs alone."
     )
     headers = ["metric", "gain per doubling", "interval", "hypervolume", "interval of it", "n"]
     return Table("gains", "Gain per doubling of MACs, and hypervolume", caption, headers, rows, pd.DataFrame(records))

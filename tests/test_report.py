@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ledger_fixture import Design, write_ledger
+from matplotlib.image import imread
 
 from analysis.canvas import Drawing, new_figure, render, style
 from analysis.evidence import load_evidence
@@ -306,6 +308,17 @@ def test_a_label_in_a_figure_is_printed_as_it_stands():
         # Marks lie on hundredths of a point: what else there is would be noise.
         assert not re.search(r' d="[^"]*\d\.\d{3}', svg)
     assert 'width="' in picture.svg.split(">")[1] and 'width="' not in picture.inline.split(">")[0]
+
+
+def test_nothing_is_cut_off_at_the_edge_of_a_figure():
+    with style():
+        figure, (axes,) = new_figure(2.0)
+        axes.set_yticks([0, 1], ["phantom_dermatoscopy", "energy in lesion,\nstage 2"])
+        axes.annotate("3 × 120", (1, 0.5), xycoords="axes fraction", annotation_clip=False)
+    seen = imread(BytesIO(render(Drawing("one", figure, "a", "b", "c")).png))[..., :3]
+    assert seen.min() < 0.2, "nothing was drawn"
+    edges = [seen[:2], seen[-2:], seen[:, :2], seen[:, -2:]]
+    assert min(edge.min() for edge in edges) == 1
 
 
 def test_the_page_loads_nothing(report, page):
