@@ -1,8 +1,8 @@
-"""Data sets and seeds that were left out of a study, or added to it, once results could be seen.
+"""Data sets and seeds that a study asks for and has not run yet, and those left out or added once results were there.
 
 Contrasts are held by their hash; which data sets and seeds they are judged on stands beside them, in the study's file.
 Whoever takes out the data sets that speak against a variant, or adds some until p is small, changes neither a contrast
-nor a record. The manifests of earlier runs tell.
+nor a record; whoever looks before the last cell has run may stop at the look that pleases. Manifests tell.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from analysis.contrasts import Contrast, read_declaration
 from analysis.folders import records_folder
 from analysis.manifests import Manifest, parsed_manifests
 from analysis.records import read_records
-from analysis.wording import listed
+from analysis.wording import counted, listed
 
 Pair = tuple[str, int]
 
@@ -25,16 +25,23 @@ def revisions(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Why a contrast is no more than exploratory by this, and what else to know; both empty where nothing was revised.
 
+    Not run yet: a variant has no record there, not even of a failure; at such an interim look α does not hold.
     Left out: another stored study asked the same of more data sets or seeds, and both variants finished there, by the
     recipe of the table. Added: cells of the table ran first in a study that asked the same of fewer.
     """
-    place, artifacts = records_folder(folder)
     today = _pairs_of(manifest)
-    if artifacts or not today:
+    if not today:
         return (), ()
+    reasons, notes = [], []
+    ran = {variant: set(zip(rows["dataset"], rows["seed"])) for variant, rows in table.groupby("variant_id")}
+    waiting = today - (ran.get(contrast.baseline, set()) & ran.get(contrast.against, set()))
+    if waiting:
+        reasons.append(f"{len(waiting)} of {counted(len(today), 'pair')} of cells have not run yet (an interim look)")
+    place, artifacts = records_folder(folder)
+    if artifacts:
+        return tuple(reasons), ()
     others = {key: kept for key, kept in parsed_manifests(place).items() if key != manifest.get("study_hash")}
     alike = {key: _pairs_of(kept) for key, kept in others.items() if _asks(kept, contrast)}
-    reasons, notes = [], []
     more = {pair for pairs in alike.values() for pair in pairs} - today
     left_out = more & _finished_pairs(contrast, table, place) if more else set()
     if left_out:

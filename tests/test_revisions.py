@@ -62,6 +62,15 @@ def test_what_never_finished_may_be_left_out(tmp_path):
     assert found.outcome == "inferior" and not found.exploratory
 
 
+@pytest.mark.parametrize(("fate", "exploratory"), [("missing", True), ("failed", False), ("stopped", False)])
+def test_a_look_before_the_last_cell_is_exploratory(tmp_path, fate, exploratory):
+    """A cell that failed has had its chance; one that has not run yet could still turn the verdict."""
+    gone = [("split_ratio=0", "eta", 1), ("baseline", "zeta", 0), ("split_ratio=1", "alpha", 0)]
+    found = verdict(write_ledger(tmp_path, dataclasses.replace(WHOLE, **{fate: gone})), WHOLE)
+    assert found.outcome == "inferior" and found.exploratory == exploratory
+    assert found.reasons == (("2 of 14 pairs of cells have not run yet (an interim look)",) if exploratory else ())
+
+
 def test_another_recipe_is_another_study(tmp_path):
     store = write_ledger(tmp_path, WHOLE)
     write_manifest(store, dataclasses.replace(WHOLE, name="again", datasets=DATASETS[:6]))
