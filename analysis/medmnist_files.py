@@ -78,7 +78,8 @@ def read_predictions(path: Path | str) -> PredictionFile:
     try:
         table = pd.read_csv(path, header=None, index_col=0)
     except (OSError, ValueError) as problem:
-        raise ValueError(f"{path}: must be a file of numbers separated by commas, got {problem}") from None
+        came = " ".join(str(problem).split())
+        raise ValueError(f"{path}: must be a file of numbers separated by commas, got {came}") from None
     table = table.sort_index()
     if not (len(table) and np.array_equal(table.index, np.arange(len(table)))):
         raise ValueError(f"{path}: first column must be the indices 0 … {len(table) - 1}, each once, got others")

@@ -82,6 +82,7 @@ def datasets_needed(
     """
     if not (math.isfinite(effect) and effect > 0):
         raise ValueError(f"effect must be a finite number above 0, got {effect!r}")
+    _at_least("family_size", family_size, 1)
     _share("alpha", alpha)
     _share("power", power)
     level = alpha if correction == "none" else alpha / family_size

@@ -88,6 +88,7 @@ def test_a_huge_effect_still_needs_the_floor():
     [
         (lambda: smallest_p_signed_rank(0), "n_datasets must be a whole number of at least 1, got 0"),
         (lambda: smallest_p_signed_rank(2.5), "got 2.5"),
+        (lambda: datasets_needed(0.5, family_size=0), "family_size must be a whole number of at least 1, got 0"),
         (lambda: smallest_adjusted_p(3, 0), "family_size must be a whole number of at least 1, got 0"),
         (lambda: smallest_adjusted_p(3, 2, "sidak"), "one of holm, bh, none, got 'sidak'"),
         (lambda: detectable_effect(1), "n must be a whole number of at least 2, got 1"),

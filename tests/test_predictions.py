@@ -246,6 +246,7 @@ def test_models_of_others_become_a_table(tmp_path):
         ("breastmnist_test@1.csv", "0,0.5\n2,0.5\n", "indices 0 … 1, each once"),
         ("breastmnist_test@1.csv", "0,a\n1,b\n", "finite probability for each class"),
         ("breastmnist_test@1.csv", "0,0.5\n1,nan\n", "finite probability for each class"),
+        ("breastmnist_test@1.csv", "0,0.5,0.5\n1,0.5,0.3,0.2\n", "numbers separated by commas"),
         ("breastmnist_test@1.csv", "", "numbers separated by commas"),
         ("breastmnist_test@1.csv", "0\n1\n", "finite probability for each class, got 0 columns"),
     ],
