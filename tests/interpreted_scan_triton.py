@@ -16,7 +16,7 @@ from medmamba_variants.scan import backends, ss2d_scan, use_backend
 from medmamba_variants.scan import triton as backend
 from medmamba_variants.scan.op import path_tensors
 from medmamba_variants.scan.paths import custom_path, scan_path, window_path
-from medmamba_variants.scan.triton_functions import softplus, softplus_derivative
+from medmamba_variants.scan.triton_functions import far, softplus, softplus_derivative
 from medmamba_variants.scan.triton_sizes import Sizes
 
 assert os.environ["TRITON_INTERPRET"] == "1"
@@ -110,6 +110,17 @@ def test_wide_offsets(monkeypatch):
     assert_exact(scan_path(("columns", "rows_reverse"), 3, 2), channels=2, d_state=2)
 
 
+@triton.jit
+def _far_kernel(index, offset, stride):
+    tl.store(offset, far(tl.load(index), stride))
+
+
+def test_offsets_of_partial_sums_are_wide():
+    index, offset = torch.tensor([3], dtype=torch.int32), torch.zeros(1, dtype=torch.int64)
+    _far_kernel[(1,)](index, offset, 1 << 30)
+    assert offset.item() == 3 << 30
+
+
 def test_offsets_become_wide_where_32_bits_end():
     sizes = Sizes(1, 10**6, 96, 16, 4, 10**6, False, False, True, False)
     assert not sizes.wide
@@ -177,6 +188,25 @@ def test_nan_and_infinity_stay_where_the_loop_has_them(where):
         assert torch.equal(got.isfinite(), truth.isfinite())
         assert relative(got[truth.isfinite()], truth[truth.isfinite()]) < TOLERANCE
     assert not y.isfinite().all()
+
+
+@not_finite
+@pytest.mark.parametrize("d_state", [2, 3, 5])
+@pytest.mark.parametrize("where", range(7), ids=NAMES)
+def test_states_beyond_the_last_make_no_nan_of_infinity(where, d_state):
+    path = scan_path(("rows",), 1, 6)
+    inputs = make(path, batch=1, channels=3, d_state=d_state, dtype=torch.float32)
+    with torch.no_grad():
+        # All of one sign, or infinities would cancel in the truth, too.
+        for tensor in (*inputs[:2], *inputs[3:]):
+            tensor.abs_()
+        inputs[where].view(-1)[inputs[where].numel() // 2] = -float("inf") if where == 2 else float("inf")
+    y, expected = ss2d_scan(*inputs, path), loop(inputs, path)
+    for kind in (torch.isnan, torch.isposinf, torch.isneginf):
+        assert torch.equal(kind(y), kind(expected))
+    dy = torch.ones_like(y)
+    for gradient, truth in zip(torch.autograd.grad(y, inputs, dy), torch.autograd.grad(expected, inputs, dy)):
+        assert torch.equal(gradient.isfinite(), truth.isfinite())
 
 
 @not_finite

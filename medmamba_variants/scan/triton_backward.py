@@ -21,12 +21,14 @@ import triton.language as tl
 from medmamba_variants.scan.triton_functions import (
     LN_2,
     LOG2_E,
+    far,
     part_below,
     position_at,
     softplus,
     softplus_derivative,
     starts_anew,
     visited_part,
+    without_padding,
 )
 
 
@@ -99,12 +101,13 @@ def backward_kernel(
         ddelta_k = ddelta + row * channels
         B_k = B + row * states
         C_k = C + row * states
-        dB_k = dB + block * block_stride + row * states
-        dC_k = dC + block * block_stride + row * states
+        dB_k = dB + far(block, block_stride) + row * states
+        dC_k = dC + far(block, block_stride) + row * states
         order = table + k * steps
         marks = resets + k * steps
         parameter_tile = (k * channels + c)[:, None] * states + n[None, :]
-        rates = tl.load(A + parameter_tile, mask=in_tile, other=0.0).to(tl.float32) * LOG2_E
+        # Beyond the last state −1: a rate of zero times an infinite step would be NaN.
+        rates = tl.load(A + parameter_tile, mask=in_tile, other=-1.0).to(tl.float32) * LOG2_E
         skip = tl.load(D + k * channels + c, mask=in_channels, other=0.0).to(tl.float32)
         bias = tl.load(delta_bias + k * channels + c, mask=in_channels, other=0.0).to(tl.float32)
         kept_tile = c[:, None] * states + n[None, :]
@@ -143,7 +146,8 @@ def backward_kernel(
                     if PAUSES:
                         # Not left to exp(0): a rate of minus infinity would make it NaN.
                         decay = tl.where(lives[u], decay, 1.0)
-                    h = decay * h + (step_size * xs[u])[:, None] * Bs[u][None, :]
+                    drive = (step_size * xs[u])[:, None] * Bs[u][None, :]
+                    h = decay * h + without_padding(drive, in_states, ALL_STATES)
             # The notes are read by other threads of this program than wrote them.
             tl.debug_barrier()
 
@@ -165,7 +169,8 @@ def backward_kernel(
                     decay = tl.exp2(step_size[:, None] * rates)
                     if PAUSES:
                         decay = tl.where(p >= 0, decay, 1.0)
-                    h = decay * h + (step_size * x_p)[:, None] * B_p[None, :]
+                    drive = (step_size * x_p)[:, None] * B_p[None, :]
+                    h = decay * h + without_padding(drive, in_states, ALL_STATES)
                     dCs += (tl.sum(g[:, None] * h, 0),)
                 # Written before anything is read again: so what was read above is read a second time, from the cache,
                 # and not held in registers meanwhile.
@@ -191,7 +196,7 @@ def backward_kernel(
                     dx_target = dx + p * channels + c
                     if SUM == "in turn":
                         before = tl.load(dx_target, mask=part, other=0.0)
-                    dh += g[:, None] * C_p[None, :]
+                    dh += without_padding(g[:, None] * C_p[None, :], in_states, ALL_STATES)
                     dB_p = tl.sum(dh * (step_size * x_p)[:, None], 0)
                     dscaled = tl.sum(dh * B_p[None, :], 1)
                     decay = tl.exp2(step_size[:, None] * rates)

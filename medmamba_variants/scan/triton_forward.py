@@ -18,6 +18,7 @@ from medmamba_variants.scan.triton_functions import (
     softplus,
     starts_anew,
     visited_part,
+    without_padding,
 )
 
 
@@ -75,7 +76,8 @@ def forward_kernel(
         B_k = B + (item * length * directions + k) * states
         C_k = C + (item * length * directions + k) * states
         tile = (k * channels + c)[:, None] * states + n[None, :]
-        rates = tl.load(A + tile, mask=in_tile, other=0.0).to(tl.float32) * LOG2_E
+        # Beyond the last state −1: a rate of zero times an infinite step would be NaN.
+        rates = tl.load(A + tile, mask=in_tile, other=-1.0).to(tl.float32) * LOG2_E
         skip = tl.load(D + k * channels + c, mask=in_channels, other=0.0).to(tl.float32)
         bias = tl.load(delta_bias + k * channels + c, mask=in_channels, other=0.0).to(tl.float32)
         kept_tile = c[:, None] * states + n[None, :]
@@ -111,7 +113,8 @@ def forward_kernel(
                 if PAUSES:
                     # Not left to exp(0): a rate of minus infinity would make it NaN.
                     decay = tl.where(positions[u] >= 0, decay, 1.0)
-                h = decay * h + (step_size * xs[u])[:, None] * Bs[u][None, :]
+                drive = (step_size * xs[u])[:, None] * Bs[u][None, :]
+                h = decay * h + without_padding(drive, in_states, ALL_STATES)
                 outputs += (tl.sum(h * Cs[u][None, :], 1) + skip * xs[u],)
             for u in tl.static_range(GROUP):
                 target = y + positions[u] * channels + c

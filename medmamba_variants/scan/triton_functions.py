@@ -42,7 +42,8 @@ def position_at(order, step, steps, PAUSES: tl.constexpr, WIDE: tl.constexpr):
 def visited_part(part, position, PAUSES: tl.constexpr):
     """Which of a step's elements exist: those of `part` where the direction visits a position, else none."""
     if PAUSES:
-        part = part & (position >= 0)
+        # Not `&`: Triton 3.9's interpreter makes integers of that, and refuses them as a mask.
+        part = tl.where(position >= 0, part, False)
     return part
 
 
@@ -60,3 +61,17 @@ def part_below(index, limit, ALL: tl.constexpr):
     else:
         part = index < limit
     return part
+
+
+@triton.jit
+def without_padding(values, in_states, ALL_STATES: tl.constexpr):
+    """Values (channels, states) with zeros beyond the last state: infinity times a zero loaded there would be NaN."""
+    if not ALL_STATES:
+        values = tl.where(in_states[None, :], values, 0.0)
+    return values
+
+
+@triton.jit
+def far(index, stride):
+    """index · stride in 64 bits: Triton passes a stride in 32 where it fits, but the product may not."""
+    return index.to(tl.int64) * stride
