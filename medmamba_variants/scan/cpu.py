@@ -8,7 +8,6 @@ import hashlib
 from array import array
 from functools import cache
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,8 +76,8 @@ def _compiled(name: str, lanes: "Lanes") -> "CFunc":
         # Raises RuntimeError where neither the package's folder nor the user's cache folder can be written.
         function.enable_caching()
         function.compile()
-    except (OSError, RuntimeError, EOFError, UnpicklingError):
-        # A cache that is missing, full or damaged costs time, never the scan.
+    except Exception:
+        # A cache that cannot be written, is full or damaged (then anything may be raised) costs time, never the scan.
         function = kernel(lanes)
         function.compile()
     return function
