@@ -187,7 +187,7 @@ def _calibrated_band(axes: Axes, tally: Tally) -> None:
     """Binomial 95 % ranges around the diagonal for bins that hold images."""
     # A test image that several seeds saw is one image: counts are those of an average seed.
     images = np.rint(tally.counts / tally.n_seeds).astype(np.int64)
-    full = images >= FEWEST_IN_BIN
+    full = tally.counts >= FEWEST_IN_BIN * tally.n_seeds
     if not full.any():
         return
     n, p = images[full], np.clip(tally.confidence[full] / tally.counts[full], 0.0, 1.0)

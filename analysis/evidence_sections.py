@@ -34,7 +34,16 @@ def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark])
         "The validation split, by which each cell's best epoch was chosen. Lines are means over seeds, shades reach "
         f"from the lowest to the highest seed, which is a range and no interval. {cuts(evidence, drawn)}"
     )
-    return make_part("curves", "Learning curves", [paragraph(text.strip())], drawings)
+    blocks = [paragraph(text.strip())]
+    done = [record for records in cells.values() for record in records if record.get("curves")]
+    last = sum(record["best_epoch"] == record["curves"][-1]["epoch"] for record in done)
+    if 2 * last > len(done):
+        text = (
+            f"In {last:,} of {counted(len(done), 'finished cell')} the last epoch was the best on validation: they may "
+            "have had more to learn, and a longer recipe may order the variants otherwise."
+        )
+        blocks.append(note(text))
+    return make_part("curves", "Learning curves", blocks, drawings)
 
 
 def classes(evidence: Evidence, drawn: Sequence[str]) -> Part:

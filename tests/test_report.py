@@ -253,6 +253,16 @@ def test_every_interval_says_what_it_is_and_its_n(report, page):
     assert "Chance: 0.5." in page.figures["cost_macro_auc_ovr"]
 
 
+def test_a_recipe_that_ended_too_early_is_told(page, tmp_path):
+    words = "the last epoch was the best on validation"
+    assert f"In 33 of 33 finished cells {words}" in page.sections["curves"]
+    early = write_ledger(tmp_path, Design(datasets=("only",), seeds=(0,), images=30, contrasts=False))
+    path = early / "ledger" / "records.jsonl"
+    records = [json.loads(line) | {"best_epoch": 2} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert words not in read(write_report(early, "split_ratio").page).sections["curves"]
+
+
 def test_cells_without_a_result_say_why(page):
     words = page.tables["absent"][1]
     for why in ("FloatingPointError: loss is NaN in epoch 3", "stopped before it ended", "not run yet"):
