@@ -214,7 +214,7 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
     if not contrasts:
         return design, "assumed: the study declares no contrast to take them from"
     first = contrasts[0]
-    family = [c for c in contrasts if c.get("family") == first.get("family")]
+    family = [c for c in contrasts if all(c.get(key) == first.get(key) for key in ("family", "kind"))]
     design = replace(design, margin=float(first.get("margin") or Design.margin), family_size=len(family))
     variants = {str(c[side]) for c in family for side in ("baseline", "against")}
     try:

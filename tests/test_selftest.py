@@ -128,6 +128,9 @@ def test_a_study_gives_the_design_and_its_cells_the_variances(tmp_path):
     design, basis = design_of(manifest, table)
     assert (design.n_datasets, design.n_seeds, design.n_images, design.margin) == (6, 3, 50, 0.03)
     assert (design.family_size, design.alpha, design.correction) == (2, 0.05, "holm")
+    # Exploratory contrasts of a family are corrected apart, as in verdicts.
+    kinds = [c | {"kind": "exploratory"} if i else c for i, c in enumerate(manifest["contrasts"])]
+    assert design_of({**manifest, "contrasts": kinds}, table)[0].family_size == 1
     assert basis == "estimated from the finished cells of 3 variants"
     # Known spreads come out: seeds .03 √2 apart, images taken off.
     rng = np.random.default_rng(0)
