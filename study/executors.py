@@ -12,6 +12,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -282,9 +283,14 @@ def _ray(address: str | None, cpus: int) -> Iterator[Path]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     with _temporary_folder() as temporary:
         try:
             _initialise(address, cpus, temporary)
+            # Ray has put its own in their place, which end the process with a dump of addresses.
+            for number, handler in heard.items():
+                if handler is not None:
+                    signal.signal(number, handler)
             logging.getLogger("ray").setLevel(logging.CRITICAL)
             yield temporary
         finally:

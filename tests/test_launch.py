@@ -525,6 +525,21 @@ def test_a_signal_ends_a_launch_cleanly(folder, number):
     assert "the same command goes on from there: python -m study.launch study.yaml" in text
 
 
+@pytest.mark.slow
+def test_a_signal_ends_a_launch_with_ray_cleanly(folder):
+    process = start(folder, "--executor", "ray", "--workers", "1", "--set", "recipe.epochs=5", "--seeds", "0,1,2,3,4,5")
+    for _ in range(2400):
+        # By then Ray has been started, with whatever it does to signals.
+        if "\n1 of" in (folder / "out.txt").read_text():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    text = (folder / "out.txt").read_text()
+    assert "SIGTERM received" not in text and "Traceback" not in text
+    assert "the same command goes on from there" in text
+
+
 def test_the_study_file_is_read_where_the_command_stands(folder, capsys):
     shutil.move(folder / "study.yaml", folder / "other name.yaml")
     assert main(["other name.yaml", "--dry-run", "--executor", "inline", *EXPLORATORY]) == 0
