@@ -217,6 +217,19 @@ def test_a_peer_without_enough_memory_is_left_out(clock, capsys):
     assert list(measured) == [peer.name for peer in (*found[:2], found[3])]
 
 
+def test_a_peer_without_enough_memory_for_its_check_is_named(clock, monkeypatch, capsys, tmp_path):
+    def no_memory(*tensors):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(clock, "scan_laid_out", no_memory)
+    assert clock.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == ("mamba-ssm, Triton cross-scan is left out at 2x3x2x3x2 in float32: there is not enough memory")
+    written = json.loads((tmp_path / "results" / "scan_gpu.json").read_text())
+    assert [row["peer"] for row in written["rows"]] == ["reference", "portable"]
+    assert len(written["left_out"]) == 2
+
+
 def test_without_our_kernels_there_is_nothing_to_compare(bench):
     rows = [{"peer": "portable", "both_ms": 2.0, "memory_bytes": 3}]
     bench.compare(rows)
