@@ -60,3 +60,7 @@ def test_its_python_runs():
     assert code
     out = subprocess.run([sys.executable, "-c", code.group(1)], capture_output=True, text=True, cwd=ROOT, check=False)
     assert out.returncode == 0, out.stderr
+
+
+def test_the_environment_is_entered_before_the_first_command_that_needs_it():
+    assert README.index("source .venv/bin/activate") < README.index("python -m")
