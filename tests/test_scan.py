@@ -275,6 +275,7 @@ def test_selective_scan_groups_are_separate_scans(backend):
     ("change", "message"),
     [
         ({"u": (2, 6)}, r"u must be \(batch, K·channels, length\), .* got \(2, 6\), \(6, 4\), \(2, 3, 4, 5\)"),
+        ({"u": (2, 6, 0)}, r"u must have at least one step, got shape \(2, 6, 0\)"),
         ({"u": (2, 7, 5)}, "second axis must be K·channels for the 3 groups of B, got 7"),
         ({"delta": (2, 6, 4)}, r"delta must be \(batch, K·channels, length\) = \(2, 6, 5\), got \(2, 6, 4\)"),
         ({"A": (5, 4)}, r"A must be \(K·channels, d_state\) = \(6, 4\), got \(5, 4\)"),

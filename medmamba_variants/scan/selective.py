@@ -35,6 +35,8 @@ def selective_scan(
         )
     batch, inner, length = u.shape
     K, d_state = B.shape[1], A.shape[1]
+    if length == 0:
+        raise ValueError(f"u must have at least one step, got shape {tuple(u.shape)}")
     if K == 0 or inner % K:
         raise ValueError(f"u's second axis must be K·channels for the {K} groups of B, got {inner}")
     for name, tensor, words, shape in (
