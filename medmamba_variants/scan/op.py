@@ -156,7 +156,8 @@ def _must_dispatch(*tensors: Tensor) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
-        or any(type(tensor) not in _PLAIN or tensor.is_neg() or tensor.is_meta for tensor in tensors)
+        or tensors[0].is_meta  # all are on one device
+        or any(type(tensor) not in _PLAIN or tensor.is_neg() for tensor in tensors)
     )
 
 
