@@ -82,9 +82,9 @@ summary { cursor: pointer; margin: .75rem 0; }
   figure, tr, .verdicts li, .note, dl { break-inside: avoid; }
   figure { max-width: 88mm; }
   .scroll { overflow: visible; background: none; }
-  table { font-size: 7.5pt; max-width: 100%; }
+  table { font-size: 7pt; max-width: 100%; }
   caption { position: static; max-width: none; }
-  th, td { padding: .15rem .9rem .15rem 0; }
+  th, td { padding: .15rem .6rem .15rem 0; }
   th:last-child, td:last-child { padding-right: 0; }
   summary { list-style: none; }
   tbody .words { white-space: normal; }
