@@ -56,6 +56,17 @@ def test_kernels_compile_without_spills():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's assembler comes with its Linux packages")
+def test_padded_states_do_not_spill_where_registers_are_fewest():
+    """Sixteen channels of up to 15 states in the deterministic forward spilled on sm_100, and on nothing else."""
+    result = run(REGISTERS, "--targets", "100", "--states", "16", "--paths", "marked", "--dtypes", "float32")
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("|")]
+    assert {(row[1], row[5]) for row in rows} == {
+        (kernel, total) for kernel in ("forward", "backward") for total in ("atomic", "in turn")
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton's assembler comes with its Linux packages")
 def test_a_spill_is_seen():
     result = run(REGISTERS, "--quick", "--paths", "plain", "--targets", "90", "--block", "64", "--warps", "1")
     assert result.returncode == 1
