@@ -18,6 +18,7 @@ Everything is channel-last and in spatial order: only the scan itself knows abou
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,19 +82,41 @@ class SS2D(nn.Module):
         # One product serves all directions: (batch, length, K, R + 2N).
         projected = F.linear(tokens, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (K, R + 2 * N))
         low_rank, B, C = projected.split((R, N, N), dim=-1)
-        delta = torch.einsum("blkr,kdr->blkd", low_rank, self.dt_projs_weight)
         y = ss2d_scan(
             tokens,
-            delta,
+            low_rank,
             -torch.exp(self.A_logs.float()).view(K, self.d_inner, N),
             B,
             C,
             self.Ds.view(K, self.d_inner),
             self.dt_projs_bias,
             scan_path(self.directions, height, width),
+            self.dt_projs_weight,
         )
         y = self.out_norm(y).view(batch, height, width, self.d_inner)
-        return self.out_proj(y * F.silu(z))
+        return self.out_proj(_Gated.apply(y, z))
+
+
+class _Gated(torch.autograd.Function):
+    """y · silu(z), of which autograd by itself would keep silu(z), too: here it is computed again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, z: Tensor) -> Tensor:
+        gate = F.silu(z)
+        # Under autocast the norm's result has more digits than the gate.
+        return gate.mul_(y) if gate.dtype is y.dtype else y * gate
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
+        y, z = ctx.saved_tensors
+        dz = torch.ops.aten.silu_backward((dout * y).to(z.dtype), z)
+        return (dout * F.silu(z)).to(y.dtype), dz
 
 
 def linear(channels_in: int, channels_out: int, bias: bool) -> nn.Linear:

@@ -13,7 +13,7 @@ from analysis.hashes import content_hash
 from medmamba_variants.config import VariantConfig
 
 # Raised whenever a change of ours alters the numbers that an unchanged cell produces; old records then no longer count.
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 
 
 def _setting(default: Any, meaning: str, **limits: Any) -> Any:

@@ -279,7 +279,7 @@ def test_opcheck(dtype):
     inputs = make(path, batch=1, dtype=dtype)
     # Without the test of autograd under tracing, which compares sums of different order bit for bit.
     utilities = ("test_schema", "test_faketensor", "test_autograd_registration")
-    arguments = (*inputs, table, resets, path.visited, True, "triton")
+    arguments = (*inputs, None, table, resets, path.visited, True, "triton")
     torch.library.opcheck(torch.ops.medmamba.ss2d_scan.default, arguments, test_utils=utilities)
     with torch.no_grad():
         y, checkpoints = torch.ops.medmamba.ss2d_scan(*arguments)

@@ -387,12 +387,12 @@ def test_opcheck(backend, name):
     path = PATHS[name]()
     table, resets = op.path_tensors(path, torch.device("cpu"))
     inputs = make(path)
-    arguments = (*inputs, table, resets, path.visited, True, backend)
+    arguments = (*inputs, None, table, resets, path.visited, True, backend)
     torch.library.opcheck(torch.ops.medmamba.ss2d_scan.default, arguments)
     with torch.no_grad():
         y, checkpoints = torch.ops.medmamba.ss2d_scan(*arguments)
     inputs = [tensor.detach() for tensor in inputs]
-    arguments = (torch.ones_like(y), *inputs, table, resets, checkpoints, path.visited, backend)
+    arguments = (torch.ones_like(y), *inputs, None, table, resets, checkpoints, path.visited, backend)
     torch.library.opcheck(torch.ops.medmamba.ss2d_scan_backward.default, arguments)
 
 

@@ -368,11 +368,11 @@ def test_kernels_work_without_a_cache(error: Exception, monkeypatch: pytest.Monk
 
     original = cpu.sum_kernel
     monkeypatch.setattr(cpu, "sum_kernel", kernel)
-    total = cpu._compiled.__wrapped__("sum", cpu._lanes(8, True, 1))
+    total = cpu._compiled.__wrapped__("sum", cpu._lanes(8, True, 1, False))
     parts = torch.tensor([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]], dtype=torch.float64)
-    parts = torch.nn.functional.pad(parts.unsqueeze(-1), (0, cpu._lanes(8, True, 1).count - 1)).contiguous()
+    parts = torch.nn.functional.pad(parts.unsqueeze(-1), (0, cpu._lanes(8, True, 1, False).count - 1)).contiguous()
     dA, dD, dbias = (torch.zeros(1, dtype=torch.float64) for _ in range(3))
-    arguments = array("q", [parts.data_ptr(), 2, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(), 1, 1, 1])
+    arguments = array("q", [parts.data_ptr(), 2, dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(), 0, 1, 1, 1, 0])
     total.ctypes(arguments.buffer_info()[0])
     assert tried == ["cache"] and [dA.item(), dD.item(), dbias.item()] == [11.0, 22.0, 33.0]
 
@@ -410,14 +410,15 @@ def test_narrower_vectors_and_the_cache_on_disk(tmp_path: Path) -> None:
 
 
 def test_cached_code_is_tied_to_sources_and_processor() -> None:
-    dispatcher = cpu.sum_kernel(cpu._lanes(4, False, 1))
+    dispatcher = cpu.sum_kernel(cpu._lanes(4, False, 1, False))
     dispatcher.enable_caching()
     codegen = cpu_target.target_context.codegen()
     key = dispatcher._cache._index_key((), codegen)
     assert key[1] == codegen.magic_tuple()
     for lanes in (
-        cpu.Lanes(4, cpu.vector_bytes() // 8, False, 1, cpu._revision()),
-        cpu.Lanes(4, cpu.vector_bytes() // 4, False, 1, "other sources"),
+        cpu.Lanes(4, cpu.vector_bytes() // 8, False, 1, False, cpu._revision()),
+        cpu.Lanes(4, cpu.vector_bytes() // 4, False, 1, True, cpu._revision()),
+        cpu.Lanes(4, cpu.vector_bytes() // 4, False, 1, False, "other sources"),
     ):
         other = cpu.sum_kernel(lanes)
         other.enable_caching()

@@ -10,6 +10,8 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
     UNAVAILABLE, if there is such a name: why it can scan nothing here, or None
     NATIVE_DTYPES, if there is such a name: dtypes of which it takes any mixture as it is; the checkpoints have the
         state's dtype, y that of x, each gradient that of its tensor
+    PROJECTED, if there is such a name and it is true: delta, B and C may be parts of wider rows, as `row_stride` has
+        it, and delta a factor: forward and backward take `delta_weight`, too, and backward returns its gradient last
 """
 
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from importlib import import_module
 from types import ModuleType
 
 import torch
+from torch import Tensor
 
 BACKENDS = {
     "reference": "medmamba_variants.scan.reference",
@@ -90,6 +93,29 @@ def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
     return name
 
 
+def takes_projected(name: str) -> bool:
+    """Whether a backend takes delta, B and C as one projection yields them: a factor of delta, parts of wider rows."""
+    projected: bool = getattr(load_backend(name), "PROJECTED", False)
+    return projected
+
+
+def row_stride(tensor: Tensor) -> int:
+    """The distance between the rows of a tensor (batch, length, K, size), all alike; 0 where there is no such thing."""
+    if tensor.is_contiguous():
+        return tensor.shape[3]
+    batch, length, K, size = tensor.shape
+    by_item, by_position, by_direction, by_column = tensor.stride()
+    stride = by_direction if K > 1 else by_position if length > 1 else by_item
+    # The stride of an axis with a single entry says nothing.
+    even = (
+        (size == 1 or by_column == 1)
+        and stride >= size
+        and (length == 1 or by_position == K * stride)
+        and (batch == 1 or by_item == length * K * stride)
+    )
+    return stride if even else 0
+
+
 def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
     """Whether a backend takes a mixture of dtypes as it is; all others get one dtype, that of the state."""
     native: frozenset[torch.dtype] = getattr(load_backend(name), "NATIVE_DTYPES", frozenset())
@@ -99,6 +125,7 @@ def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
 # Constants for torch.compile, guarded by their arguments: imports cannot be traced.
 torch.compiler.assume_constant_result(_choose)
 torch.compiler.assume_constant_result(takes_as_is)
+torch.compiler.assume_constant_result(takes_projected)
 
 
 def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from medmamba_variants.scan.backends import row_stride
 from medmamba_variants.scan.cpu_memory import aligned, empty_like, scratch_address
 from medmamba_variants.scan.cpu_threads import run_shared
 
@@ -33,6 +34,7 @@ else:
     if getattr(numba.config, "DISABLE_JIT", 0):
         UNAVAILABLE = "numba's compiler is switched off (NUMBA_DISABLE_JIT)"
 
+PROJECTED = True
 # States that pass through a chunk side by side; the largest that divides d_state is taken.
 GROUPS = (4, 2, 1)
 # With fewer batch items than this the forward splits the channels, too.
@@ -64,8 +66,8 @@ def _revision() -> str:
 
 
 @cache
-def _lanes(element_bytes: int, partial: bool, group: int) -> "Lanes":
-    return Lanes(element_bytes, vector_bytes() // element_bytes, partial, group, _revision())
+def _lanes(element_bytes: int, partial: bool, group: int, factored: bool) -> "Lanes":
+    return Lanes(element_bytes, vector_bytes() // element_bytes, partial, group, factored, _revision())
 
 
 @cache
@@ -86,30 +88,37 @@ def _compiled(name: str, lanes: "Lanes") -> "CFunc":
 class _Sizes:
     """The sizes of one call, and what follows from them."""
 
-    def __init__(self, x: Tensor, A: Tensor, table: Tensor) -> None:
+    def __init__(
+        self, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, table: Tensor, delta_weight: Tensor | None
+    ) -> None:
         self.batch, self.length, self.channels = x.shape
         self.directions, self.steps = table.shape
         self.states = A.shape[2]
+        self.rank = 0 if delta_weight is None else delta_weight.shape[2]
+        self.strides = row_stride(delta), row_stride(B), row_stride(C)
         self.element_bytes = x.element_size()
         width = vector_bytes() // self.element_bytes
         self.blocks = -(-self.channels // width)
         self.padded = self.blocks * width
         group = next(group for group in GROUPS if self.states % group == 0)
-        self.lanes = _lanes(self.element_bytes, self.padded != self.channels, group)
+        self.lanes = _lanes(self.element_bytes, self.padded != self.channels, group, self.rank > 0)
 
-    def arguments(self) -> tuple[int, int, int, int, int]:
-        return self.length, self.directions, self.steps, self.channels, self.states
+    def arguments(self) -> tuple[int, ...]:
+        return self.length, self.directions, self.steps, self.channels, self.states, self.rank, *self.strides
+
+    def scratch(self) -> tuple[int, int, int, int, "Lanes"]:
+        return self.directions, self.states, self.rank, self.padded, self.lanes
 
     def threads(self, tasks: int) -> int:
         work = self.batch * self.directions * self.steps * self.padded * (self.states + 2)
         return max(1, min(torch.get_num_threads(), tasks, work // WORK_PER_THREAD))
 
-    def run(self, kernel: "CFunc", tensors: tuple[Tensor, ...], scratch: int, counts: tuple[int, ...]) -> None:
+    def run(self, kernel: "CFunc", tensors: tuple[Tensor | None, ...], scratch: int, counts: tuple[int, ...]) -> None:
         """Let threads share a kernel's tasks, whose number is the product of `counts` over all but the last."""
         threads = self.threads(counts[0])
         floats, plan = aligned(scratch * self.element_bytes), aligned(plan_size(self.directions, self.steps) * 8)
         memory = (scratch_address("floats", threads * floats), floats, scratch_address("plan", threads * plan), plan)
-        addresses = [tensor.data_ptr() for tensor in tensors]
+        addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
         # Laid out as cpu_kernels says.
         arguments = array("q", [0, threads, *memory, 0, *addresses, *counts, *self.arguments()])
         run_shared(kernel, arguments.buffer_info()[0], threads)
@@ -126,16 +135,17 @@ def forward(
     table: Tensor,
     resets: Tensor,
     need_backward: bool,
+    delta_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
-    sizes = _Sizes(x, A, table)
+    sizes = _Sizes(x, delta, A, B, C, table, delta_weight)
     y = empty_like(x)
     checkpoints = x.new_empty(checkpoint_shape(x, A, sizes.steps) if need_backward else (0,))
     if y.numel() == 0 or sizes.directions == 0:
         return y.zero_(), checkpoints
     pieces = 1 if sizes.batch >= FORWARD_TASKS else min(sizes.blocks, -(-FORWARD_TASKS // sizes.batch))
-    tensors = (x, delta, A, B, C, D, delta_bias, table, resets, y, checkpoints)
-    scratch = forward_scratch(sizes.directions, sizes.states, sizes.padded, sizes.lanes)
+    tensors = (x, delta, A, B, C, D, delta_bias, delta_weight, table, resets, y, checkpoints)
+    scratch = forward_scratch(*sizes.scratch())
     sizes.run(_compiled("forward", sizes.lanes), tensors, scratch, (sizes.batch * pieces, sizes.batch, pieces))
     return y, checkpoints
 
@@ -152,21 +162,24 @@ def backward(
     table: Tensor,
     resets: Tensor,
     checkpoints: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of x, delta, A, B, C, D and delta_bias, each shaped like its tensor."""
-    sizes = _Sizes(x, A, table)
-    dx, ddelta, dA, dB, dC, dD, dbias = (empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias))
+    delta_weight: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of x, delta, A, B, C, D, delta_bias and, if it is given, delta_weight."""
+    sizes = _Sizes(x, delta, A, B, C, table, delta_weight)
+    gradients = [empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]
+    if delta_weight is not None:
+        gradients.append(empty_like(delta_weight))
     if x.numel() == 0 or sizes.directions == 0:
-        for gradient in (dx, ddelta, dA, dB, dC, dD, dbias):
-            gradient.zero_()
-        return dx, ddelta, dA, dB, dC, dD, dbias
+        return tuple(gradient.zero_() for gradient in gradients)
+    dx, ddelta, dA, dB, dC, dD, dbias, *dweight = gradients
     tasks = min(sizes.batch, BACKWARD_TASKS)
-    parts = x.new_empty((tasks, sizes.directions, sizes.states + 2, sizes.padded))
-    tensors = (dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints, dx, ddelta, dB, dC, parts)
-    scratch = backward_scratch(sizes.directions, sizes.states, sizes.padded, sizes.lanes)
+    parts = x.new_empty((tasks, sizes.directions, sizes.states + 2 + sizes.rank, sizes.padded))
+    inputs = (x, delta, A, B, C, D, delta_bias, delta_weight, table, resets, checkpoints)
+    tensors = (dy, *inputs, dx, ddelta, dB, dC, parts)
+    scratch = backward_scratch(*sizes.scratch())
     sizes.run(_compiled("backward", sizes.lanes), tensors, scratch, (tasks, sizes.batch))
-    results = (dA.data_ptr(), dD.data_ptr(), dbias.data_ptr())
-    rest = (sizes.directions, sizes.channels, sizes.states)
+    results = (dA.data_ptr(), dD.data_ptr(), dbias.data_ptr(), dweight[0].data_ptr() if dweight else 0)
+    rest = (sizes.directions, sizes.channels, sizes.states, sizes.rank)
     arguments = array("q", [parts.data_ptr(), tasks, *results, *rest])
     _compiled("sum", sizes.lanes).ctypes(arguments.buffer_info()[0])
-    return dx, ddelta, dA, dB, dC, dD, dbias
+    return tuple(gradients)

@@ -5,7 +5,15 @@ from typing import Any
 from numba import njit
 from numba.core.ccallback import CFunc
 
-from medmamba_variants.scan.cpu_functions import add_sums, put_exp2, put_sigmoid, put_softplus, take_ticket, wholes
+from medmamba_variants.scan.cpu_functions import (
+    add_sums,
+    put_exp2,
+    put_sigmoid,
+    put_softplus,
+    sum_of,
+    take_ticket,
+    wholes,
+)
 from medmamba_variants.scan.cpu_kernels import (
     CHUNK,
     LN2,
@@ -13,10 +21,14 @@ from medmamba_variants.scan.cpu_kernels import (
     Sizes,
     c_function,
     chunk_at,
+    fill_factors,
     fill_rates,
     fill_rows,
+    fill_weights,
     kept_at,
+    line_of,
     make_plan,
+    put_raw_steps,
     row_of,
     starts_anew,
     take_place,
@@ -27,6 +39,7 @@ from medmamba_variants.scan.cpu_vectors import (
     Lanes,
     copy_group,
     group_of,
+    is_factored,
     item,
     past,
     pointer,
@@ -42,15 +55,16 @@ from medmamba_variants.scan.cpu_vectors import (
 )
 
 
-def backward_scratch(directions: int, states: int, padded: int, lanes: Lanes) -> int:
+def backward_scratch(directions: int, states: int, rank: int, padded: int, lanes: Lanes) -> int:
     """Return how many floats a thread needs."""
-    return (directions + 1) * states * padded + CHUNK * (4 * states + (7 + 2 * lanes.group) * lanes.count)
+    parameters = (directions * (states + rank) + states) * padded
+    return parameters + CHUNK * (4 * states + rank + (7 + 2 * lanes.group + rank) * lanes.count)
 
 
 @njit(nogil=True)
 def _prepare(
-    work: Any, x: Any, delta: Any, dy: Any, bias: Any, ddelta: Any, chunk: Any, following: Any, d: Any,
-    sizes: Any, lanes: Any,
+    work: Any, x: Any, delta: Any, factors: Any, weights: Any, dy: Any, bias: Any, ddelta: Any, chunk: Any,
+    following: Any, d: Any, sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Write each step's Δ, Δ·x, dy, two zeros for the gradients of Δ·x and Δ, Δ's slope, and x, for the block at d."""
     width, channels = width_of(lanes), sizes.channels
@@ -58,14 +72,10 @@ def _prepare(
     shift, zero = read(bias, chunk.k * channels + d, mask), splat(0.0, work)
     raw, steps, slopes = registers(lanes), registers(lanes), registers(lanes)
     for start in range(0, chunk.count, ABREAST):
-        # Past the chunk's end the last step is repeated; nobody reads what it leaves there.
-        for j in range(ABREAST):
-            row = row_of(chunk, min(start + j, chunk.count - 1)) * sizes.directions + chunk.k
-            write(raw, j * width, read(delta, row * channels + d, mask) + shift, None)
-            prefetch(ddelta, row * channels + d, 1)
-            # Along a direction rows are far apart, which no hardware foresees.
-            row = row_of(following, min(start + j, following.count - 1)) * sizes.directions + following.k
-            prefetch(delta, row * channels + d, 0)
+        put_raw_steps(raw, delta, factors, weights, shift, chunk, following, start, d, mask, sizes, lanes)
+        if not is_factored(lanes):
+            for j in range(ABREAST):
+                prefetch(ddelta, line_of(chunk, start + j, sizes) * channels + d, 1)
         put_softplus(steps, raw, lanes)
         put_sigmoid(slopes, raw, lanes)
         for j in range(ABREAST):
@@ -139,7 +149,10 @@ def _reverse(
 def _finish(
     work: Any, dx: Any, ddelta: Any, D: Any, part: Any, add: Any, chunk: Any, d: Any, sizes: Any, lanes: Any
 ) -> None:
-    """Write the chunk's dx and ddelta, and add to the gradients of D and delta_bias, for the block at d."""
+    """Write the chunk's dx, and add to the gradients of D and delta_bias, for the block at d.
+
+    The gradient of delta goes where it belongs or, with a rank, into the place of Δ's.
+    """
     width, channels, ln2 = width_of(lanes), sizes.channels, splat(LN2, work)
     mask = present(channels - d, lanes)
     skip, dskip, dshift = read(D, chunk.k * channels + d, mask), splat(0.0, work), splat(0.0, work)
@@ -149,7 +162,10 @@ def _finish(
         u, slope = read(work, at + 6 * width, None), read(work, at + 5 * width, None)
         # The kernels know A times log2 e, hence the ln 2.
         draw = (read(work, at + 4 * width, None) * ln2 + ddrive * u) * slope
-        write(ddelta, (row * sizes.directions + chunk.k) * channels + d, draw, mask)
+        if not is_factored(lanes):
+            write(ddelta, (row * sizes.directions + chunk.k) * channels + d, draw, mask)
+        else:
+            write(work, at + 4 * width, draw, None)
         dshift, dskip = dshift + draw, dskip + dout * u
         du = ddrive * read(work, at, None) + dout * skip
         if add:
@@ -162,6 +178,31 @@ def _finish(
 
 
 @njit(nogil=True)
+def _split(
+    work: Any, products: Any, factors: Any, weights: Any, part: Any, chunk: Any, d: Any, sizes: Any, lanes: Any
+) -> None:
+    """Add the gradients of delta's factors, not yet summed over lanes, and of delta_weight, for the block at d.
+
+    `products` (CHUNK, rank, lanes) starts anew with the first block.
+    """
+    if not is_factored(lanes):
+        return
+    width, rank = width_of(lanes), sizes.rank
+    for r in range(rank):
+        weight = read(weights, (chunk.k * rank + r) * sizes.padded + d, None)
+        at = (sizes.directions * (sizes.states + 2) + chunk.k * rank + r) * sizes.padded + d
+        dweight = read(part, at, None)
+        for i in range(chunk.count):
+            draw, place = read(work, (7 * i + 4) * width, None), (i * rank + r) * width
+            dweight = dweight + draw * spread(factors, i * rank + r)
+            if d == 0:
+                write(products, place, draw * weight, None)
+            else:
+                write(products, place, read(products, place, None) + draw * weight, None)
+        write(part, at, dweight, None)
+
+
+@njit(nogil=True)
 def _clear(dx: Any, ddelta: Any, dB: Any, dC: Any, base: Any, plan: Any, sizes: Any) -> None:
     """Zero one batch item's gradients of those directions which leave positions out."""
     for k in range(sizes.directions):
@@ -171,7 +212,8 @@ def _clear(dx: Any, ddelta: Any, dB: Any, dC: Any, base: Any, plan: Any, sizes: 
                 for n in range(line * sizes.states, (line + 1) * sizes.states):
                     put_item(dB, n, 0.0)
                     put_item(dC, n, 0.0)
-                for d in range(line * sizes.channels, (line + 1) * sizes.channels):
+                columns = sizes.channels if sizes.rank == 0 else sizes.rank
+                for d in range(line * columns, (line + 1) * columns):
                     put_item(ddelta, d, 0.0)
                 if k == sizes.directions - 1:
                     for d in range(row * sizes.channels, (row + 1) * sizes.channels):
@@ -187,12 +229,13 @@ def backward_kernel(lanes: Lanes) -> CFunc:
             return
         ticket = arguments + 8 * (SHARED - 1)
         (
-            dy_at, x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, checkpoints_at, dx_at,
-            ddelta_at, dB_at, dC_at, parts_at, tasks, batch, length, directions, steps, channels, states,
-        ) = wholes(arguments + 8 * SHARED, 23)  # fmt: skip
+            dy_at, x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, weight_at, table, resets, checkpoints_at, dx_at,
+            ddelta_at, dB_at, dC_at, parts_at, tasks, batch, length, directions, steps, channels, states, rank,
+            delta_stride, B_stride, C_stride,
+        ) = wholes(arguments + 8 * SHARED, 28)  # fmt: skip
         width, group = width_of(lanes), group_of(lanes)
         padded = (channels + width - 1) // width * width
-        sizes = Sizes(length, directions, steps, channels, states, padded)
+        sizes = Sizes(length, directions, steps, channels, states, rank, delta_stride, B_stride, C_stride, padded)
         dy, x, delta = pointer(dy_at, lanes), pointer(x_at, lanes), pointer(delta_at, lanes)
         B, C, D, bias = pointer(B_at, lanes), pointer(C_at, lanes), pointer(D_at, lanes), pointer(bias_at, lanes)
         dx, ddelta = pointer(dx_at, lanes), pointer(ddelta_at, lanes)
@@ -206,16 +249,20 @@ def backward_kernel(lanes: Lanes) -> CFunc:
         work = past(sums, 2 * CHUNK * states)
         # Per step and state of the group: decay, state before the step.
         tape = past(work, 7 * CHUNK * width)
+        weights = past(tape, 2 * CHUNK * group * width)
+        factors = past(weights, directions * rank * padded)
+        products = past(factors, CHUNK * rank)
         h, a, g, da, zero = registers(lanes), registers(lanes), registers(lanes), registers(lanes), splat(0.0, x)
         chunks = make_plan(table, resets, plan, sizes)
         whole_map = visits_of(plan, directions - 1, sizes) == length
         fill_rates(rates, pointer(A_at, lanes), sizes)
+        fill_weights(weights, pointer(weight_at, lanes), sizes, lanes)
         while True:
             task = take_ticket(ticket)
             if task >= tasks:
                 break
             # This task's gradients: A as (K, d_state, padded channels), then D and delta_bias as (K, padded channels).
-            size = directions * (states + 2) * padded
+            size = directions * (states + 2 + rank) * padded
             part = past(pointer(parts_at, lanes), task * size)
             for n in range(0, size, width):
                 write(part, n, zero, None)
@@ -233,11 +280,12 @@ def backward_kernel(lanes: Lanes) -> CFunc:
                             write(carried, n, zero, None)
                         carried_k = k
                     fill_rows(rows, B, C, chunk, sizes, lanes)
+                    fill_factors(factors, delta, chunk, sizes, lanes)
                     for n in range(0, states, group):
                         for i in range(2 * chunk.count * group):
                             put_item(sums, 2 * n * CHUNK + i, 0.0)
                     for d in range(0, padded, width):
-                        _prepare(work, x, delta, dy, bias, ddelta, chunk, following, d, sizes, lanes)
+                        _prepare(work, x, delta, factors, weights, dy, bias, ddelta, chunk, following, d, sizes, lanes)
                         for n in range(0, states, group):
                             for j in range(group):
                                 write(h, j * width, zero, None)
@@ -255,25 +303,29 @@ def backward_kernel(lanes: Lanes) -> CFunc:
                                 write(part, (k * states + n + j) * padded + d, read(da, j * width, None), None)
                         add = k < directions - 1 or not whole_map
                         _finish(work, dx, ddelta, D, part, add, chunk, d, sizes, lanes)
+                        _split(work, products, factors, weights, part, chunk, d, sizes, lanes)
                     for i in range(chunk.count):
-                        row = (row_of(chunk, i) * directions + k) * states
+                        line = line_of(chunk, i, sizes)
                         for n in range(0, states, group):
-                            copy_group(dB, row + n, sums, 2 * (n * CHUNK + i * group), lanes)
-                            copy_group(dC, row + n, sums, 2 * (n * CHUNK + i * group) + group, lanes)
+                            copy_group(dB, line * states + n, sums, 2 * (n * CHUNK + i * group), lanes)
+                            copy_group(dC, line * states + n, sums, 2 * (n * CHUNK + i * group) + group, lanes)
+                        for r in range(rank if is_factored(lanes) else 0):
+                            total = sum_of(read(products, (i * rank + r) * width, None))
+                            put_item(ddelta, line * rank + r, total)
 
     return c_function(scan_backward)
 
 
 def sum_kernel(lanes: Lanes) -> CFunc:
-    """Return the kernel that sums the tasks' gradients of A, D and delta_bias, in order, into those layouts."""
+    """Return the kernel that sums the tasks' gradients of A, D, delta_bias and delta_weight, in order."""
 
     def scan_sum(arguments):
-        parts_at, tasks, dA_at, dD_at, dbias_at, directions, channels, states = wholes(arguments, 8)
+        parts_at, tasks, dA_at, dD_at, dbias_at, dweight_at, directions, channels, states, rank = wholes(arguments, 10)
         width = width_of(lanes)
         parts, dA = pointer(parts_at, lanes), pointer(dA_at, lanes)
-        dD, dbias = pointer(dD_at, lanes), pointer(dbias_at, lanes)
+        dD, dbias, dweight = pointer(dD_at, lanes), pointer(dbias_at, lanes), pointer(dweight_at, lanes)
         padded = (channels + width - 1) // width * width
-        size = directions * (states + 2) * padded
+        size = directions * (states + 2 + rank) * padded
         for n in range(0, size, width):
             total = read(parts, n, None)
             for task in range(1, tasks):
@@ -285,5 +337,8 @@ def sum_kernel(lanes: Lanes) -> CFunc:
                     put_item(dA, (k * channels + d) * states + n, item(parts, (k * states + n) * padded + d))
                 put_item(dD, k * channels + d, item(parts, (directions * states + k) * padded + d))
                 put_item(dbias, k * channels + d, item(parts, (directions * (states + 1) + k) * padded + d))
+                for r in range(rank if is_factored(lanes) else 0):
+                    at = (directions * (states + 2) + k * rank + r) * padded + d
+                    put_item(dweight, (k * channels + d) * rank + r, item(parts, at))
 
     return c_function(scan_sum)

@@ -12,10 +12,13 @@ from medmamba_variants.scan.cpu_kernels import (
     Sizes,
     c_function,
     chunk_at,
+    fill_factors,
     fill_rates,
     fill_rows,
+    fill_weights,
     kept_at,
     make_plan,
+    put_raw_steps,
     row_of,
     starts_anew,
     take_place,
@@ -27,7 +30,6 @@ from medmamba_variants.scan.cpu_vectors import (
     group_of,
     past,
     pointer,
-    prefetch,
     present,
     read,
     registers,
@@ -38,15 +40,16 @@ from medmamba_variants.scan.cpu_vectors import (
 )
 
 
-def forward_scratch(directions: int, states: int, padded: int, lanes: Lanes) -> int:
+def forward_scratch(directions: int, states: int, rank: int, padded: int, lanes: Lanes) -> int:
     """Return how many floats a thread needs."""
-    return (directions + 1) * states * padded + 3 * CHUNK * lanes.count + 2 * CHUNK * states
+    parameters = (directions * (states + rank) + states) * padded
+    return parameters + 3 * CHUNK * lanes.count + 2 * CHUNK * states + CHUNK * rank
 
 
 @njit(nogil=True)
 def _prepare(
-    work: Any, x: Any, delta: Any, y: Any, D: Any, bias: Any, add: Any, chunk: Any, following: Any, d: Any,
-    sizes: Any, lanes: Any,
+    work: Any, x: Any, delta: Any, factors: Any, weights: Any, y: Any, D: Any, bias: Any, add: Any, chunk: Any,
+    following: Any, d: Any, sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Write each step's Δ, Δ·x and D·x (plus what y holds from other directions) for the block of channels at d."""
     width, channels = width_of(lanes), sizes.channels
@@ -54,13 +57,7 @@ def _prepare(
     skip, shift = read(D, chunk.k * channels + d, mask), read(bias, chunk.k * channels + d, mask)
     steps = registers(lanes)
     for start in range(0, chunk.count, ABREAST):
-        # Past the chunk's end the last step is repeated; nobody reads what it leaves there.
-        for j in range(ABREAST):
-            row = row_of(chunk, min(start + j, chunk.count - 1)) * sizes.directions + chunk.k
-            write(steps, j * width, read(delta, row * channels + d, mask) + shift, None)
-            # Along a direction rows are far apart, which no hardware foresees.
-            row = row_of(following, min(start + j, following.count - 1)) * sizes.directions + following.k
-            prefetch(delta, row * channels + d, 0)
+        put_raw_steps(steps, delta, factors, weights, shift, chunk, following, start, d, mask, sizes, lanes)
         put_softplus(steps, steps, lanes)
         for j in range(ABREAST):
             row = row_of(chunk, min(start + j, chunk.count - 1))
@@ -107,22 +104,26 @@ def forward_kernel(lanes: Lanes) -> CFunc:
             return
         ticket = arguments + 8 * (SHARED - 1)
         (
-            x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, table, resets, y_at, checkpoints_at, tasks, batch,
-            pieces, length, directions, steps, channels, states,
-        ) = wholes(arguments + 8 * SHARED, 19)  # fmt: skip
+            x_at, delta_at, A_at, B_at, C_at, D_at, bias_at, weight_at, table, resets, y_at, checkpoints_at, tasks,
+            batch, pieces, length, directions, steps, channels, states, rank, delta_stride, B_stride, C_stride,
+        ) = wholes(arguments + 8 * SHARED, 24)  # fmt: skip
         width, group = width_of(lanes), group_of(lanes)
         blocks = (channels + width - 1) // width
-        sizes = Sizes(length, directions, steps, channels, states, blocks * width)
+        strides = (delta_stride, B_stride, C_stride)
+        sizes = Sizes(length, directions, steps, channels, states, rank, *strides, blocks * width)
         x, delta, B, C = pointer(x_at, lanes), pointer(delta_at, lanes), pointer(B_at, lanes), pointer(C_at, lanes)
         D, bias, y = pointer(D_at, lanes), pointer(bias_at, lanes), pointer(y_at, lanes)
         checkpoints, rates = pointer(checkpoints_at, lanes), pointer(floats, lanes)
         state = past(rates, directions * states * sizes.padded)
         work = past(state, states * sizes.padded)
         rows = past(work, 3 * CHUNK * width)
+        weights = past(rows, 2 * CHUNK * states)
+        factors = past(weights, directions * rank * sizes.padded)
         zero = splat(0.0, x)
         chunks = make_plan(table, resets, plan, sizes)
         whole_map = visits_of(plan, 0, sizes) == length
         fill_rates(rates, pointer(A_at, lanes), sizes)
+        fill_weights(weights, pointer(weight_at, lanes), sizes, lanes)
         while True:
             task = take_ticket(ticket)
             if task >= tasks:
@@ -139,6 +140,7 @@ def forward_kernel(lanes: Lanes) -> CFunc:
                 if index + 1 == chunks:
                     following = chunk_at(plan, 0, (base + length) % (batch * length), sizes)
                 fill_rows(rows, B, C, chunk, sizes, lanes)
+                fill_factors(factors, delta, chunk, sizes, lanes)
                 for d in range(first, last, width):
                     for n in range(states):
                         if chunk.number == 0:
@@ -147,7 +149,7 @@ def forward_kernel(lanes: Lanes) -> CFunc:
                             h = read(state, n * sizes.padded + d, None)
                             write(checkpoints, kept_at(chunk, n, sizes) + d, h, None)
                     add = chunk.k > 0 or not whole_map
-                    _prepare(work, x, delta, y, D, bias, add, chunk, following, d, sizes, lanes)
+                    _prepare(work, x, delta, factors, weights, y, D, bias, add, chunk, following, d, sizes, lanes)
                     for n in range(0, states, group):
                         mine, a = (
                             past(state, n * sizes.padded + d),

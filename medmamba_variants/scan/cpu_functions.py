@@ -240,6 +240,12 @@ def _sum(builder: ir.IRBuilder, row: ir.Value) -> ir.Value:
 
 
 @intrinsic
+def sum_of(typingctx: Any, row: Any) -> Any:
+    """Return the sum of a vector's lanes."""
+    return row.element(row), lambda context, builder, sig, args: _sum(builder, args[0])
+
+
+@intrinsic
 def add_sums(typingctx: Any, target: Any, offset: Any, first: Any, second: Any, lanes: Any) -> Any:
     """Add the lane sums of two groups of vectors to neighbours at an offset of the target."""
     group, size = lanes.lanes.group, lanes.lanes.element_bytes

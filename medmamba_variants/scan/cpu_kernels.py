@@ -1,12 +1,14 @@
 """What the scan's forward and backward kernels on the CPU share: how they are laid out, and their preparations.
 
-Symbols are the operator's: x, delta, A, B, C, D, h; K directions. Tensors arrive as addresses of contiguous memory.
-A vector holds neighbouring channels of one position, so a direction is nothing but an order of rows and no tensor is
-ever permuted.
+Symbols are the operator's: x, delta, A, B, C, D, h; K directions. Tensors arrive as addresses of contiguous memory, but
+the rows of delta, B and C, one a position and direction, may be parts of wider rows. A vector holds neighbouring
+channels of one position, so a direction is nothing but an order of rows and no tensor is ever permuted.
 
 A path is cut into chunks of at most CHUNK steps. What does not depend on the state (softplus, products) is computed for
 a chunk first; then a group of states at a time runs through the chunk in registers. The forward keeps the state at each
 chunk's start, the backward runs a chunk again from there. exp(Δ·A) is computed as 2^(Δ·A·log2 e).
+
+With a rank, delta is a factor of low rank and multiplied by `delta_weight` for a few steps and channels at a time.
 
 A kernel draws tasks from a shared counter until none is left. A task's result does not depend on who computes it, and
 what tasks share is summed afterwards in their order: the number of threads cannot change a bit.
@@ -20,7 +22,19 @@ from numba import njit, types
 from numba.core.ccallback import CFunc
 
 from medmamba_variants.scan.cpu_functions import put_whole, take_ticket, whole
-from medmamba_variants.scan.cpu_vectors import ABREAST, copy_group, group_of, item, put_item
+from medmamba_variants.scan.cpu_vectors import (
+    ABREAST,
+    copy_group,
+    group_of,
+    is_factored,
+    item,
+    prefetch,
+    put_item,
+    read,
+    spread,
+    width_of,
+    write,
+)
 
 # Long enough to hide the turns between passes, short enough that a pass stays in the first cache. Divisible by ABREAST,
 # so that preparations may run over a chunk's end by less than that.
@@ -49,13 +63,20 @@ def take_place(arguments: Any) -> Any:
 
 
 class Sizes(NamedTuple):
-    """The sizes of one call; `padded` is the number of channels in whole vectors."""
+    """The sizes of one call; `padded` is the number of channels in whole vectors.
+
+    `rank` is that of delta's factor, 0 where delta is whole. The strides are the distances between rows.
+    """
 
     length: Any
     directions: Any
     steps: Any
     channels: Any
     states: Any
+    rank: Any
+    delta_stride: Any
+    B_stride: Any
+    C_stride: Any
     padded: Any
 
 
@@ -132,6 +153,12 @@ def row_of(chunk: Any, i: Any) -> Any:
 
 
 @njit(nogil=True)
+def line_of(chunk: Any, i: Any, sizes: Any) -> Any:
+    """Return the row (batch · length · K) of step i; past the chunk's end, that of its last step."""
+    return row_of(chunk, min(i, chunk.count - 1)) * sizes.directions + chunk.k
+
+
+@njit(nogil=True)
 def starts_anew(chunk: Any, i: Any) -> Any:
     """Whether the state starts anew before step i."""
     return whole(chunk.visits, i, 64) & 1
@@ -157,11 +184,62 @@ def fill_rates(rates: Any, A: Any, sizes: Any) -> None:
 
 
 @njit(nogil=True)
+def fill_weights(weights: Any, delta_weight: Any, sizes: Any, lanes: Any) -> None:
+    """Write delta_weight, if there is one, as (K, rank, padded channels), zero in the padding."""
+    if not is_factored(lanes):
+        return
+    for k in range(sizes.directions):
+        for r in range(sizes.rank):
+            line = (k * sizes.rank + r) * sizes.padded
+            for d in range(sizes.channels):
+                put_item(weights, line + d, item(delta_weight, (k * sizes.channels + d) * sizes.rank + r))
+            for d in range(sizes.channels, sizes.padded):
+                put_item(weights, line + d, 0.0)
+
+
+@njit(nogil=True)
+def fill_factors(factors: Any, delta: Any, chunk: Any, sizes: Any, lanes: Any) -> None:
+    """Write a chunk of delta, if it is a factor, as (CHUNK, rank)."""
+    if not is_factored(lanes):
+        return
+    for i in range(chunk.count):
+        row = line_of(chunk, i, sizes) * sizes.delta_stride
+        for r in range(sizes.rank):
+            put_item(factors, i * sizes.rank + r, item(delta, row + r))
+
+
+@njit(nogil=True)
+def put_raw_steps(
+    target: Any, delta: Any, factors: Any, weights: Any, shift: Any, chunk: Any, following: Any, start: Any, d: Any,
+    mask: Any, sizes: Any, lanes: Any,
+) -> None:  # fmt: skip
+    """Write delta plus its shift, for ABREAST steps and the block of channels at d.
+
+    Past the chunk's end the last step is repeated, or what the factors' memory holds: nobody reads what comes of it.
+    """
+    width = width_of(lanes)
+    if not is_factored(lanes):
+        for j in range(ABREAST):
+            at = line_of(chunk, start + j, sizes) * sizes.delta_stride + d
+            write(target, j * width, read(delta, at, mask) + shift, None)
+            # Along a direction rows are far apart, which no hardware foresees.
+            prefetch(delta, line_of(following, start + j, sizes) * sizes.delta_stride + d, 0)
+    else:
+        for j in range(ABREAST):
+            write(target, j * width, shift, None)
+        for r in range(sizes.rank):
+            weight = read(weights, (chunk.k * sizes.rank + r) * sizes.padded + d, None)
+            for j in range(ABREAST):
+                term = weight * spread(factors, (start + j) * sizes.rank + r)
+                write(target, j * width, read(target, j * width, None) + term, None)
+
+
+@njit(nogil=True)
 def fill_rows(rows: Any, B: Any, C: Any, chunk: Any, sizes: Any, lanes: Any) -> None:
     """Write a chunk's B and C as (d_state / group, CHUNK, 2, group): in memory their rows are far apart."""
     group = group_of(lanes)
     for i in range(chunk.count):
-        row = (row_of(chunk, i) * sizes.directions + chunk.k) * sizes.states
+        line = line_of(chunk, i, sizes)
         for n in range(0, sizes.states, group):
-            copy_group(rows, 2 * (n * CHUNK + i * group), B, row + n, lanes)
-            copy_group(rows, 2 * (n * CHUNK + i * group) + group, C, row + n, lanes)
+            copy_group(rows, 2 * (n * CHUNK + i * group), B, line * sizes.B_stride + n, lanes)
+            copy_group(rows, 2 * (n * CHUNK + i * group) + group, C, line * sizes.C_stride + n, lanes)

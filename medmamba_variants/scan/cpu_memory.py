@@ -49,8 +49,8 @@ def _madvise() -> Callable[[int, int, int], int] | None:
 
 
 def empty_like(tensor: Tensor) -> Tensor:
-    """Return an uninitialised tensor of the same kind, on large pages when it is large and the system has them."""
-    result = torch.empty_like(tensor)
+    """Return an uninitialised contiguous tensor of the same kind, on large pages where it is large and there are any."""
+    result = torch.empty_like(tensor, memory_format=torch.contiguous_format)
     size = result.numel() * result.element_size()
     if size >= LARGE_BYTES and (advise := _madvise()) is not None:
         start = -(-result.data_ptr() // LARGE_PAGE) * LARGE_PAGE

@@ -45,8 +45,8 @@ def vector_bytes() -> int:
 class Lanes:
     """The compile-time choices of a kernel.
 
-    Bytes of an element, elements in a vector, whether the last vector of a row may be partial, and how many states
-    pass through a chunk side by side (it must divide d_state).
+    Bytes of an element, elements in a vector, whether the last vector of a row may be partial, how many states pass
+    through a chunk side by side (it must divide d_state), and whether delta is a factor of low rank.
     `revision` takes no part in the computation. numba stores a compiled kernel under a hash of the values its closure
     holds, and looks at the modification time of one file only: the sources' digest keeps stale code from being loaded.
     """
@@ -55,6 +55,7 @@ class Lanes:
     count: int
     partial: bool
     group: int
+    factored: bool
     revision: str
 
     @property
@@ -234,6 +235,14 @@ def width_of(typingctx: Any, lanes: Any) -> Any:
 def group_of(typingctx: Any, lanes: Any) -> Any:
     """Return how many states pass through a chunk side by side, as a constant."""
     return types.intp(lanes), lambda context, builder, sig, args: context.get_constant(types.intp, lanes.lanes.group)
+
+
+@intrinsic
+def is_factored(typingctx: Any, lanes: Any) -> Any:
+    """Return whether delta is a factor of low rank, as a constant."""
+    return types.boolean(lanes), lambda context, builder, sig, args: context.get_constant(
+        types.boolean, lanes.lanes.factored
+    )
 
 
 @intrinsic

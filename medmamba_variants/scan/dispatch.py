@@ -1,20 +1,21 @@
 """The scan as registered torch operators, `medmamba::ss2d_scan` and its backward: fake kernels, autograd and FLOPs."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from medmamba_variants.scan.backends import load_backend
+from medmamba_variants.scan.backends import load_backend, row_stride, takes_projected
 
 # Multiply-adds of each visited step, channel and state: VMamba's count for this recurrence (`flops_selective_scan_fn`).
 MACS_PER_STATE = 9
 TWICE = "ss2d_scan can be differentiated once only: its backward pass has no derivative"
 
-# x, delta, A, B, C, D, delta_bias, table, resets
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+# x, delta, A, B, C, D, delta_bias, delta_weight, table, resets
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]
 Gradients = tuple[Tensor | None, ...]
 
 
@@ -27,13 +28,14 @@ def _operator(
     C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
+    delta_weight: Tensor | None,
     table: Tensor,
     resets: Tensor,
     visited: int,
     need_backward: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor]:
-    inputs = contiguous(x, delta, A, B, C, D, delta_bias, table, resets)
+    inputs = laid_out(backend, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
     return run_forward(inputs, need_backward, backend)
 
 
@@ -47,17 +49,19 @@ def _backward_operator(
     C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
+    delta_weight: Tensor | None,
     table: Tensor,
     resets: Tensor,
     checkpoints: Tensor,
     visited: int,
     backend: str,
 ) -> list[Tensor]:
-    inputs = contiguous(x, delta, A, B, C, D, delta_bias, table, resets)
+    inputs = laid_out(backend, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
     return list(run_backward(dy, inputs, checkpoints, backend))
 
 
-def contiguous(
+def laid_out(
+    backend: str,
     x: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -65,19 +69,30 @@ def contiguous(
     C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
+    delta_weight: Tensor | None,
     table: Tensor,
     resets: Tensor,
 ) -> Inputs:
-    """The same tensors, copied where they are not contiguous."""
+    """The same tensors, copied where the backend cannot read them as they lie."""
+    if takes_projected(backend):
+        if row_stride(delta) == 0:
+            delta = delta.contiguous()
+        if row_stride(B) == 0:
+            B = B.contiguous()
+        if row_stride(C) == 0:
+            C = C.contiguous()
+    else:
+        delta, B, C = delta.contiguous(), B.contiguous(), C.contiguous()
     # Written out: this runs in every scan, and a loop costs as much as the seven checks.
     return (
         x.contiguous(),
-        delta.contiguous(),
+        delta,
         A.contiguous(),
-        B.contiguous(),
-        C.contiguous(),
+        B,
+        C,
         D.contiguous(),
         delta_bias.contiguous(),
+        None if delta_weight is None else delta_weight.contiguous(),
         table,
         resets,
     )
@@ -85,13 +100,18 @@ def contiguous(
 
 def run_forward(inputs: Inputs, need_backward: bool, backend: str) -> tuple[Tensor, Tensor]:
     """y and what the backend keeps for its backward pass."""
-    result: tuple[Tensor, Tensor] = load_backend(backend).forward(*inputs, need_backward)
+    *tensors, delta_weight, table, resets = inputs
+    factor = {} if delta_weight is None else {"delta_weight": delta_weight}
+    result: tuple[Tensor, Tensor] = load_backend(backend).forward(*tensors, table, resets, need_backward, **factor)
     return result
 
 
 def run_backward(dy: Tensor, inputs: Inputs, checkpoints: Tensor, backend: str) -> Sequence[Tensor]:
-    """The gradients of the seven inputs that have one."""
-    gradients: Sequence[Tensor] = load_backend(backend).backward(dy.contiguous(), *inputs, checkpoints)
+    """The gradients of the seven inputs that have one, and of delta_weight where it is given."""
+    *tensors, delta_weight, table, resets = inputs
+    factor = {} if delta_weight is None else {"delta_weight": delta_weight}
+    module = load_backend(backend)
+    gradients: Sequence[Tensor] = module.backward(dy.contiguous(), *tensors, table, resets, checkpoints, **factor)
     return gradients
 
 
@@ -104,6 +124,7 @@ def _(
     C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
+    delta_weight: Tensor | None,
     table: Tensor,
     resets: Tensor,
     visited: int,
@@ -125,13 +146,15 @@ def _(
     C: Tensor,
     D: Tensor,
     delta_bias: Tensor,
+    delta_weight: Tensor | None,
     table: Tensor,
     resets: Tensor,
     checkpoints: Tensor,
     visited: int,
     backend: str,
 ) -> list[Tensor]:
-    return [t.new_empty(t.shape) for t in (x, delta, A, B, C, D, delta_bias)]
+    inputs = (x, delta, A, B, C, D, delta_bias, delta_weight)
+    return [tensor.new_empty(tensor.shape) for tensor in inputs if tensor is not None]
 
 
 def _checkpoint_shape(x: Tensor, A: Tensor, table: Tensor, need_backward: bool, backend: str) -> tuple[int, ...]:
@@ -151,10 +174,10 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 def _operator_backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> Gradients:
     if dy is None:
-        return (None,) * 12
+        return (None,) * 13
     gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *ctx.saved_tensors, *ctx.rest)
     # Autograd drops what nobody asked for.
-    return *gradients, None, None, None, None, None
+    return *gradients, *[None] * (13 - len(gradients))
 
 
 def _refuse_twice(*arguments: Any) -> NoReturn:
@@ -174,6 +197,7 @@ def scan_flops(
     C: tuple[int, ...],
     D: tuple[int, ...],
     delta_bias: tuple[int, ...],
+    delta_weight: tuple[int, ...] | None,
     table: tuple[int, ...],
     resets: tuple[int, ...],
     visited: int,
@@ -182,7 +206,7 @@ def scan_flops(
     out_shape: object = None,
 ) -> int:
     """FLOPs of the operator: two for each multiply-add, as torch's counter takes them for matrix products."""
-    return 2 * scan_macs(x[0], visited, A[1], A[2])
+    return 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))
 
 
 @register_flop_formula(torch.ops.medmamba.ss2d_scan_backward)
@@ -195,6 +219,7 @@ def scan_backward_flops(
     C: tuple[int, ...],
     D: tuple[int, ...],
     delta_bias: tuple[int, ...],
+    delta_weight: tuple[int, ...] | None,
     table: tuple[int, ...],
     resets: tuple[int, ...],
     checkpoints: tuple[int, ...],
@@ -203,7 +228,12 @@ def scan_backward_flops(
     out_shape: object = None,
 ) -> int:
     """FLOPs of the backward operator: twice the forward's, as for matrix products; the recomputation is not counted."""
-    return 2 * 2 * scan_macs(x[0], visited, A[1], A[2])
+    return 2 * 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))
+
+
+def _product_macs(x: tuple[int, ...], delta_weight: tuple[int, ...] | None) -> int:
+    """Multiply-adds of delta's product: K · channels · rank a position."""
+    return 0 if delta_weight is None else x[0] * x[1] * prod(delta_weight)
 
 
 def scan_macs(batch: int, visited: int, channels: int, d_state: int) -> int:

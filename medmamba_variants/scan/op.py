@@ -7,8 +7,8 @@ from torch import Tensor
 from torch._C._functorch import TransformType, get_interpreter_stack, is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
-from medmamba_variants.scan.backends import backend_name, takes_as_is
-from medmamba_variants.scan.dispatch import Gradients, contiguous, run_backward, run_forward
+from medmamba_variants.scan.backends import backend_name, takes_as_is, takes_projected
+from medmamba_variants.scan.dispatch import Gradients, laid_out, run_backward, run_forward
 from medmamba_variants.scan.paths import NUMBERED, ScanPath
 
 
@@ -21,6 +21,7 @@ def ss2d_scan(
     D: Tensor | None,
     delta_bias: Tensor | None,
     path: ScanPath,
+    delta_weight: Tensor | None = None,
 ) -> Tensor:
     """y (batch, length, channels): selective scans of x along the K directions of a path, summed over the directions.
 
@@ -28,41 +29,56 @@ def ss2d_scan(
     bias and softplus; A (K, channels, d_state) negative; B and C (batch, length, K, d_state); D and delta_bias
     (K, channels) or None. `reference.scan` writes the recurrence out. Positions that no direction visits get zero.
 
+    With delta_weight (K, channels, rank) delta is (batch, length, K, rank), and the step size before bias and softplus
+    is the product of the two over the rank. Here, and where delta, B and C are parts of one projection, the CPU's
+    kernels make no tensor of the product and no copies of the parts.
+
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
     ValueError when shapes, dtypes, devices and path do not belong together.
     """
     if not (isinstance(path, ScanPath) and x.dim() == A.dim() == 3):
-        _refuse(x, delta, A, B, C, D, delta_bias, path)
+        _refuse(x, delta, A, B, C, D, delta_bias, path, delta_weight)
     batch, length, channels = x.shape
     K, d_state = path.table.shape[0], A.shape[2]
     if not (
         length == path.length
         and d_state > 0
-        and delta.shape == (batch, length, K, channels)
+        and delta.dim() == 4
+        and delta.shape[:3] == (batch, length, K)
         and A.shape == (K, channels, d_state)
         and B.shape == (batch, length, K, d_state)
         and C.shape == B.shape
         and x.device == delta.device == A.device == B.device == C.device
         and (D is None or (D.shape == (K, channels) and D.device == x.device))
         and (delta_bias is None or (delta_bias.shape == (K, channels) and delta_bias.device == x.device))
+        and (
+            delta.shape[3] == channels
+            if delta_weight is None
+            else delta_weight.shape == (K, channels, delta.shape[3])
+            and delta.shape[3] > 0
+            and delta_weight.device == x.device
+        )
     ):
-        _refuse(x, delta, A, B, C, D, delta_bias, path)
+        _refuse(x, delta, A, B, C, D, delta_bias, path, delta_weight)
     dtype = x.dtype
     if D is None:
         D = A.new_zeros(K, channels)
     if delta_bias is None:
         delta_bias = A.new_zeros(K, channels)
-    if (
+    mixed = (
         not (delta.dtype is A.dtype is B.dtype is C.dtype is D.dtype is delta_bias.dtype is dtype)
         or dtype is not torch.float32
-    ):
-        inner = _state_dtype(x, delta, A, B, C, D, delta_bias)
-        name = backend_name(x.device.type, inner)
-        if not takes_as_is(name, dtype, delta.dtype, A.dtype, B.dtype, C.dtype, D.dtype, delta_bias.dtype):
-            x, delta, A, B, C = x.to(inner), delta.to(inner), A.to(inner), B.to(inner), C.to(inner)
-            D, delta_bias = D.to(inner), delta_bias.to(inner)
-    else:
-        name = backend_name(x.device.type, dtype)
+        or (delta_weight is not None and delta_weight.dtype is not dtype)
+    )
+    inner = _state_dtype(x, delta, A, B, C, D, delta_bias, delta_weight) if mixed else dtype
+    name = backend_name(x.device.type, inner)
+    if delta_weight is not None and not takes_projected(name):
+        # Under autocast the product has a dtype of its own.
+        delta, delta_weight, mixed = _product(delta, delta_weight), None, True
+    if mixed and not takes_as_is(name, dtype, delta.dtype, A.dtype, B.dtype, C.dtype, D.dtype, delta_bias.dtype):
+        x, delta, A, B, C = x.to(inner), delta.to(inner), A.to(inner), B.to(inner), C.to(inner)
+        D, delta_bias = D.to(inner), delta_bias.to(inner)
+        delta_weight = None if delta_weight is None else delta_weight.to(inner)
     if torch.compiler.is_compiling():
         table, resets = _numbered_path_tensors(path.number, x.device)
     else:
@@ -75,18 +91,22 @@ def ss2d_scan(
         or C.requires_grad
         or D.requires_grad
         or delta_bias.requires_grad
+        or (delta_weight is not None and delta_weight.requires_grad)
     )
-    if _must_dispatch(x, delta, A, B, C, D, delta_bias):
+    factor = () if delta_weight is None else (delta_weight,)
+    if _must_dispatch(x, delta, A, B, C, D, delta_bias, *factor):
         if not torch.compiler.is_compiling():
-            _refuse_transforms(x, delta, A, B, C, D, delta_bias)
+            _refuse_transforms(x, delta, A, B, C, D, delta_bias, *factor)
         y, _ = torch.ops.medmamba.ss2d_scan(
-            x, delta, A, B, C, D, delta_bias, table, resets, path.visited, need_backward, name
+            x, delta, A, B, C, D, delta_bias, delta_weight, table, resets, path.visited, need_backward, name
         )
     elif need_backward:
         # Copied here, in sight of autograd: what the function saves must be its own inputs.
-        y = _Scan.apply(*contiguous(x, delta, A, B, C, D, delta_bias, table, resets), path.visited, name)
+        inputs = laid_out(name, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
+        y = _Scan.apply(*inputs, path.visited, name)
     else:
-        y, _ = run_forward(contiguous(x, delta, A, B, C, D, delta_bias, table, resets), False, name)
+        inputs = laid_out(name, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
+        y, _ = run_forward(inputs, False, name)
     return y if y.dtype is dtype else y.to(dtype)
 
 
@@ -120,12 +140,13 @@ class _Scan(torch.autograd.Function):
         C: Tensor,
         D: Tensor,
         delta_bias: Tensor,
+        delta_weight: Tensor | None,
         table: Tensor,
         resets: Tensor,
         visited: int,
         backend: str,
     ) -> Tensor:
-        inputs = (x, delta, A, B, C, D, delta_bias, table, resets)
+        inputs = (x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
         y, checkpoints = run_forward(inputs, True, backend)
         ctx.save_for_backward(*inputs, checkpoints)
         ctx.rest = visited, backend
@@ -141,7 +162,7 @@ class _Scan(torch.autograd.Function):
         else:
             gradients = run_backward(dy, inputs, checkpoints, backend)
         # Autograd drops what nobody asked for.
-        return *gradients, None, None, None, None
+        return *gradients, *[None] * (12 - len(gradients))
 
 
 def _must_dispatch(*tensors: Tensor) -> bool:
@@ -175,9 +196,16 @@ def _refuse_transforms(*tensors: Tensor) -> None:
 _PLAIN = (Tensor, torch.nn.Parameter)
 
 
-def _state_dtype(*tensors: Tensor) -> torch.dtype:
+def _product(delta: Tensor, delta_weight: Tensor) -> Tensor:
+    dtype = torch.promote_types(delta.dtype, delta_weight.dtype)
+    return torch.einsum("blkr,kdr->blkd", delta.to(dtype), delta_weight.to(dtype))
+
+
+def _state_dtype(*tensors: Tensor | None) -> torch.dtype:
     dtype = torch.float32
     for tensor in tensors:
+        if tensor is None:
+            continue
         if not tensor.dtype.is_floating_point:
             raise ValueError(f"ss2d_scan needs floating-point tensors, got {tensor.dtype}")
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -193,6 +221,7 @@ def _refuse(
     D: Tensor | None,
     delta_bias: Tensor | None,
     path: ScanPath,
+    delta_weight: Tensor | None,
 ) -> NoReturn:
     """Raises a ValueError on the first argument that does not fit x, A and the path."""
     if not isinstance(path, ScanPath):
@@ -205,13 +234,21 @@ def _refuse(
     if A.dim() != 3 or A.shape[2] == 0:
         raise ValueError(f"A must be (K, channels, d_state) with d_state at least 1, got shape {tuple(A.shape)}")
     K, d_state = path.directions, A.shape[2]
+    columns, last = channels, "channels"
+    if delta_weight is not None:
+        if delta.dim() != 4 or delta.shape[3] == 0:
+            raise ValueError(
+                f"delta must be (batch, length, K, rank) beside delta_weight, rank at least 1, got {tuple(delta.shape)}"
+            )
+        columns, last = delta.shape[3], "rank"
     for name, tensor, words, shape in (
-        ("delta", delta, "(batch, length, K, channels)", (batch, length, K, channels)),
+        ("delta", delta, f"(batch, length, K, {last})", (batch, length, K, columns)),
         ("A", A, "(K, channels, d_state)", (K, channels, d_state)),
         ("B", B, "(batch, length, K, d_state)", (batch, length, K, d_state)),
         ("C", C, "(batch, length, K, d_state)", (batch, length, K, d_state)),
         ("D", D, "(K, channels)", (K, channels)),
         ("delta_bias", delta_bias, "(K, channels)", (K, channels)),
+        ("delta_weight", delta_weight, "(K, channels, rank)", (K, channels, columns)),
     ):
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name} must be {words} = {shape}, got {tuple(tensor.shape)}")
