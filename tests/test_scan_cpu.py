@@ -191,6 +191,18 @@ def test_nan_and_infinity_pass_through(which: int, value: float, dtype: torch.dt
     assert not results[0].isfinite().all() or (which, value) in {(1, -math.inf), (2, -math.inf), (6, -math.inf)}
 
 
+@pytest.mark.parametrize("which", [3, 4])
+def test_lanes_without_a_channel_add_nothing_to_infinite_sums(which: int) -> None:
+    inputs, dy, table, resets = make_case((2, 1, 20, 2, 2, False))
+    inputs[which].view(-1)[inputs[which].numel() // 2] = math.inf
+    truth = true_scan_both_ways(inputs, dy, table, resets)
+    results = scan_both_ways(inputs, dy, table, resets)
+    assert truth[4].isinf().any() or truth[5].isinf().any()
+    for kind in (torch.isnan, torch.isposinf, torch.isneginf):
+        for name, result, true_result in zip(NAMES[3:5], results[4:6], truth[4:6]):
+            assert torch.equal(kind(result), kind(true_result)), name
+
+
 @pytest.mark.parametrize("shift", [-60.0, -12.0, 12.0, 60.0])
 def test_extreme_steps_keep_relative_accuracy(shift: float) -> None:
     inputs, dy, table, resets = make_case((2, 16, 12, 4, 2, False))

@@ -41,6 +41,7 @@ from medmamba_variants.scan.cpu_vectors import (
     group_of,
     is_factored,
     item,
+    kept,
     past,
     pointer,
     prefetch,
@@ -111,7 +112,7 @@ def _replay(work: Any, rows: Any, tape: Any, h: Any, a: Any, chunk: Any, lanes: 
 
 @njit(nogil=True)
 def _reverse(
-    work: Any, rows: Any, sums: Any, tape: Any, h: Any, a: Any, g: Any, da: Any, chunk: Any, lanes: Any
+    work: Any, rows: Any, sums: Any, tape: Any, h: Any, a: Any, g: Any, da: Any, chunk: Any, mask: Any, lanes: Any
 ) -> None:
     """Run back and add to each step's sums (dB and dC) and to the gradients of Δ·x, Δ and A.
 
@@ -126,8 +127,9 @@ def _reverse(
         for j in range(group):
             s = 2 * (i * group + j) * width
             total = read(g, j * width, None) + dout * spread(rows, row + group + j)
-            write(products_B, j * width, total * drive, None)
-            write(products_C, j * width, dout * read(h, j * width, None), None)
+            # An infinite B or C leaves NaN in the lanes outside the mask.
+            write(products_B, j * width, kept(total * drive, mask), None)
+            write(products_C, j * width, kept(dout * read(h, j * width, None), mask), None)
             ddrive = ddrive + total * spread(rows, row + j)
             write(h, j * width, read(tape, s + width, None), None)
             write(g, j * width, total * read(tape, s, None), None)
@@ -161,7 +163,7 @@ def _finish(
         dout, ddrive = read(work, at + 2 * width, None), read(work, at + 3 * width, None)
         u, slope = read(work, at + 6 * width, None), read(work, at + 5 * width, None)
         # The kernels know A times log2 e, hence the ln 2.
-        draw = (read(work, at + 4 * width, None) * ln2 + ddrive * u) * slope
+        draw = kept((read(work, at + 4 * width, None) * ln2 + ddrive * u) * slope, mask)
         if not is_factored(lanes):
             write(ddelta, (row * sizes.directions + chunk.k) * channels + d, draw, mask)
         else:
@@ -285,6 +287,7 @@ def backward_kernel(lanes: Lanes) -> CFunc:
                         for i in range(2 * chunk.count * group):
                             put_item(sums, 2 * n * CHUNK + i, 0.0)
                     for d in range(0, padded, width):
+                        mask = present(channels - d, lanes)
                         _prepare(work, x, delta, factors, weights, dy, bias, ddelta, chunk, following, d, sizes, lanes)
                         for n in range(0, states, group):
                             for j in range(group):
@@ -297,7 +300,7 @@ def backward_kernel(lanes: Lanes) -> CFunc:
                                 write(da, j * width, read(part, (k * states + n + j) * padded + d, None), None)
                             mine = past(rows, 2 * n * CHUNK)
                             _replay(work, mine, tape, h, a, chunk, lanes)
-                            _reverse(work, mine, past(sums, 2 * n * CHUNK), tape, h, a, g, da, chunk, lanes)
+                            _reverse(work, mine, past(sums, 2 * n * CHUNK), tape, h, a, g, da, chunk, mask, lanes)
                             for j in range(group):
                                 write(carried, (n + j) * padded + d, read(g, j * width, None), None)
                                 write(part, (k * states + n + j) * padded + d, read(da, j * width, None), None)

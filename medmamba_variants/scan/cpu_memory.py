@@ -49,7 +49,7 @@ def _madvise() -> Callable[[int, int, int], int] | None:
 
 
 def empty_like(tensor: Tensor) -> Tensor:
-    """Return an uninitialised contiguous tensor of the same kind, on large pages where it is large and there are any."""
+    """Return an uninitialised contiguous tensor of the same kind, on large pages where it needs and there are some."""
     result = torch.empty_like(tensor, memory_format=torch.contiguous_format)
     size = result.numel() * result.element_size()
     if size >= LARGE_BYTES and (advise := _madvise()) is not None:

@@ -324,6 +324,16 @@ def prefetch(typingctx: Any, source: Any, offset: Any, to_write: Any) -> Any:
     return types.void(source, types.intp, to_write), generate
 
 
+@intrinsic
+def kept(typingctx: Any, value: Any, mask: Any) -> Any:
+    """Return the vector with zeros in the lanes outside the mask (None: all lanes stay)."""
+
+    def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
+        return builder.select(args[1], args[0], full(ir_vector(value), 0.0)) if isinstance(mask, Mask) else args[0]
+
+    return value(value, mask), generate
+
+
 def _masked(
     builder: ir.IRBuilder, name: str, result: ir.Type, vector: ir.VectorType, operands: list[ir.Value]
 ) -> ir.Value:
