@@ -36,7 +36,15 @@ BACKENDS = ["cpu", "none", "portable"]
 
 
 def stored_scan(
-    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, path: ScanPath
+    x: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    path: ScanPath,
+    delta_weight: Tensor | None = None,
 ) -> Tensor:
     """The operator as selective_scan_ref states it, between the cross-scan and merge of a path without gaps.
 
@@ -44,6 +52,8 @@ def stored_scan(
     autograd follows each step of a loop that indexes them.
     """
     channels, orders = x.shape[2], torch.from_numpy(path.table.astype("int64"))
+    if delta_weight is not None:
+        delta = torch.einsum("blkr,kdr->blkd", delta, delta_weight)
 
     def along(values: Tensor) -> Tensor:
         """(batch, length, K, size) as (batch, K, size, length), in visiting order."""

@@ -14,16 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
-from medmamba_variants.ss2d import SS2D
 
 
 @dataclass(frozen=True)
@@ -81,15 +79,12 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     device = next(model.parameters()).device
     images = torch.zeros(1, in_channels, height, width, device=device)
-    rank_one, handles = _watch_rank_one(model)
     training = model.training
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model.eval()(images)
     finally:
         model.train(training)
-        for handle in handles:
-            handle.remove()
     root = type(model).__name__
     counted = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
 
@@ -97,8 +92,7 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
         if isinstance(module, nn.ModuleList):
             # A list is never called itself, so the counter does not know it.
             return sum(flops_of(f"{name}.{child}", part) for child, part in module.named_children())
-        hidden = sum(macs for path, macs in rank_one.items() if f"{path}.".startswith(f"{name}." if name else ""))
-        return counted.get(f"{root}.{name}" if name else root, 0) + 2 * hidden
+        return counted.get(f"{root}.{name}" if name else root, 0)
 
     by_module = {}
     for name, module in model.named_modules():
@@ -157,27 +151,6 @@ def measure_latency(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         threads=torch.get_num_threads(),
     )
-
-
-def _watch_rank_one(model: nn.Module) -> tuple[dict[str, int], list[Any]]:
-    """Multiply-adds of step-size projections of rank one, by module, filled while the model runs; and the hooks.
-
-    torch runs such a product as an element-wise one, which the counter does not see.
-    """
-    macs: dict[str, int] = {}
-    handles = []
-
-    def watch(name: str, layer: SS2D) -> None:
-        def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            batch, height, width, _ = inputs[0].shape
-            macs[name] = batch * height * width * len(layer.directions) * layer.d_inner
-
-        handles.append(layer.register_forward_hook(record))
-
-    for name, module in model.named_modules():
-        if isinstance(module, SS2D) and module.dt_rank == 1:
-            watch(name, module)
-    return macs, handles
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:

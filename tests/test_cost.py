@@ -32,7 +32,7 @@ def test_one_block_by_hand():
 
 
 def test_step_size_projections_of_rank_one_count():
-    """torch runs them as element-wise products, which a plain counter misses."""
+    """torch likes to run them as element-wise products, which a plain counter misses."""
     costs = {
         rank: count_cost(VariantConfig.from_dict({"dt_rank": rank}, ONE_BLOCK), image_size=(24, 36), num_classes=5).macs
         for rank in (1, 2, 3)
