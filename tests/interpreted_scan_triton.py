@@ -11,6 +11,8 @@ import torch
 import triton
 import triton.language as tl
 from test_scan import NAMES, PATHS, loop, make, relative
+from test_scan_factored import arguments_of, assert_same, make_projected, true_scan
+from test_scan_factored import scan as scan_projected
 
 from medmamba_variants.scan import backends, ss2d_scan, use_backend
 from medmamba_variants.scan import triton as backend
@@ -71,6 +73,43 @@ def assert_exact(path, blocks=None, batch=1, tolerance=TOLERANCE, change=None, *
 @pytest.mark.parametrize(("channels", "d_state", "block"), [(7, 1, 8), (33, 8, 32), (7, 16, 4), (5, 5, 8)])
 def test_equals_the_loop(mode, channels, d_state, block):
     assert_exact(scan_path(("rows", "columns_reverse"), 2, 4), blocks=block, channels=channels, d_state=d_state)
+
+
+@pytest.mark.parametrize(("channels", "d_state", "rank"), [(5, 3, 1), (4, 2, 3)])
+def test_a_product_of_low_rank_and_parts_of_a_projection(mode, channels, d_state, rank):
+    path = PATHS["pauses"]()
+    exact = make_projected(path, channels=channels, d_state=d_state, rank=rank)
+    leaves = [tensor.detach().float().requires_grad_() for tensor in exact]
+    assert_same(leaves, scan_projected(leaves, path), true_scan(exact, path), exact, TOLERANCE)
+
+
+def test_the_product_is_not_kept_and_made_again_alike_under_autocast():
+    path = scan_path(("rows", "columns"), 2, 3)
+    leaves = make_projected(path, channels=4, d_state=2, rank=1, dtype=torch.float32)
+    kept = []
+
+    def pack(tensor):
+        kept.append(tensor.shape)
+        return tensor
+
+    (x, delta, A, B, C, *rest), weight = arguments_of(leaves)
+    narrow = x.bfloat16(), delta.bfloat16(), A, B.bfloat16(), C.bfloat16(), *rest
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu"):
+        y = ss2d_scan(*narrow, path, weight)
+    assert delta.shape in kept and (*delta.shape[:3], 4) not in kept
+    made = torch.einsum("blkr,kdr->blkd", narrow[1], weight.bfloat16())
+    expected = ss2d_scan(narrow[0], made, *narrow[2:], path)
+    assert y.dtype == torch.bfloat16 and torch.equal(y, expected)
+    for gradient, truth in zip(torch.autograd.grad(y.sum(), leaves), torch.autograd.grad(expected.sum(), leaves)):
+        assert gradient.dtype == torch.float32 and relative(gradient, truth) < 0.01
+
+
+@pytest.mark.parametrize("sizes", [{"batch": 0}, {"channels": 0}])
+def test_a_product_of_nothing(sizes):
+    leaves = make_projected(scan_path("cross4", 2, 3), dtype=torch.float32, **sizes)
+    y = scan_projected(leaves, scan_path("cross4", 2, 3))
+    for gradient, leaf in zip(torch.autograd.grad(y.sum(), leaves), leaves):
+        assert gradient.shape == leaf.shape and not gradient.any()
 
 
 def test_windows_start_anew(mode):
@@ -284,7 +323,16 @@ def test_opcheck(dtype):
     with torch.no_grad():
         y, checkpoints = torch.ops.medmamba.ss2d_scan(*arguments)
     assert y.dtype == dtype and checkpoints.dtype == torch.float32
-    arguments = (torch.ones_like(y), *(t.detach() for t in inputs), table, resets, checkpoints, path.visited, "triton")
+    arguments = (
+        torch.ones_like(y),
+        *(t.detach() for t in inputs),
+        None,
+        table,
+        resets,
+        checkpoints,
+        path.visited,
+        "triton",
+    )
     torch.library.opcheck(torch.ops.medmamba.ss2d_scan_backward.default, arguments, test_utils=utilities)
 
 

@@ -10,6 +10,7 @@ from torch.autograd import forward_ad
 from medmamba_variants.scan.backends import backend_name, takes_as_is, takes_projected
 from medmamba_variants.scan.dispatch import Gradients, laid_out, run_backward, run_forward
 from medmamba_variants.scan.paths import NUMBERED, ScanPath
+from medmamba_variants.scan.products import product
 
 
 def ss2d_scan(
@@ -30,8 +31,8 @@ def ss2d_scan(
     (K, channels) or None. `reference.scan` writes the recurrence out. Positions that no direction visits get zero.
 
     With delta_weight (K, channels, rank) delta is (batch, length, K, rank), and the step size before bias and softplus
-    is the product of the two over the rank. Here, and where delta, B and C are parts of one projection, the CPU's
-    kernels make no tensor of the product and no copies of the parts.
+    is the product of the two over the rank. Then, and where delta, B and C are parts of one projection, neither the
+    product nor copies of the parts are kept for the backward pass; the CPU's kernels do not even make them.
 
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
     ValueError when shapes, dtypes, devices and path do not belong together.
@@ -73,8 +74,9 @@ def ss2d_scan(
     inner = _state_dtype(x, delta, A, B, C, D, delta_bias, delta_weight) if mixed else dtype
     name = backend_name(x.device.type, inner)
     if delta_weight is not None and not takes_projected(name):
+        common = torch.promote_types(delta.dtype, delta_weight.dtype)
         # Under autocast the product has a dtype of its own.
-        delta, delta_weight, mixed = _product(delta, delta_weight), None, True
+        delta, delta_weight, mixed = product(delta.to(common), delta_weight.to(common)), None, True
     if mixed and not takes_as_is(name, dtype, delta.dtype, A.dtype, B.dtype, C.dtype, D.dtype, delta_bias.dtype):
         x, delta, A, B, C = x.to(inner), delta.to(inner), A.to(inner), B.to(inner), C.to(inner)
         D, delta_bias = D.to(inner), delta_bias.to(inner)
@@ -194,14 +196,6 @@ def _refuse_transforms(*tensors: Tensor) -> None:
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
-
-
-def _product(delta: Tensor, delta_weight: Tensor) -> Tensor:
-    dtype = torch.promote_types(delta.dtype, delta_weight.dtype)
-    # Not an einsum: of rank one that is no matrix product, and FLOP counters miss it.
-    rows = delta.to(dtype).flatten(0, 1).transpose(0, 1)
-    product = torch.bmm(rows, delta_weight.to(dtype).transpose(1, 2))
-    return product.transpose(0, 1).unflatten(0, delta.shape[:2])
 
 
 def _state_dtype(*tensors: Tensor | None) -> torch.dtype:

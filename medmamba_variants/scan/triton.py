@@ -22,8 +22,10 @@ try:
     from medmamba_variants.scan.triton_forward import forward_kernel
 except ImportError as error:
     raise ImportError(f"{error} (pip install 'triton>=3.6')") from error
+from medmamba_variants.scan.products import product, product_gradients
 from medmamba_variants.scan.triton_sizes import GROUP, Sizes, chunk_length
 
+PROJECTED = True
 # What the kernels read and write without a conversion.
 NATIVE_DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 # The compute capability that Triton needs.
@@ -71,8 +73,10 @@ def forward(
     table: Tensor,
     resets: Tensor,
     need_backward: bool,
+    delta_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
+    delta, B, C = _laid_out(delta, B, C, delta_weight)
     kept = checkpoint_shape(x, A, table.shape[1]) if need_backward else (0,)
     if x.numel() == 0:
         return torch.empty_like(x), x.new_empty(kept, dtype=torch.float32)
@@ -104,11 +108,35 @@ def backward(
     table: Tensor,
     resets: Tensor,
     checkpoints: Tensor,
+    delta_weight: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, delta, A, B, C, D and delta_bias."""
-    inputs = (x, delta, A, B, C, D, delta_bias)
+    """Gradients of x, delta, A, B, C, D, delta_bias and, if it is given, delta_weight."""
     if x.numel() == 0:
-        return tuple(torch.zeros_like(tensor) for tensor in inputs)
+        inputs = (x, delta, A, B, C, D, delta_bias, delta_weight)
+        return tuple(tensor.new_zeros(tensor.shape) for tensor in inputs if tensor is not None)
+    whole, B, C = _laid_out(delta, B, C, delta_weight)
+    dx, dwhole, *others = _gradients(dy, (x, whole, A, B, C, D, delta_bias), table, resets, checkpoints)
+    if delta_weight is None:
+        return dx, dwhole, *others
+    with torch.autocast(x.device.type, enabled=False):
+        ddelta, dweight = product_gradients(dwhole, delta, delta_weight.to(delta.dtype))
+    return dx, ddelta, *others, dweight.to(delta_weight.dtype)
+
+
+def _laid_out(delta: Tensor, B: Tensor, C: Tensor, delta_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Contiguous delta, B and C; delta is the product with delta_weight, if there is one, in its own dtype."""
+    if delta_weight is not None:
+        # Made again in the backward pass, where autocast is off.
+        with torch.autocast(delta.device.type, enabled=False):
+            delta = product(delta, delta_weight.to(delta.dtype))
+    return delta.contiguous(), B.contiguous(), C.contiguous()
+
+
+def _gradients(
+    dy: Tensor, inputs: tuple[Tensor, ...], table: Tensor, resets: Tensor, checkpoints: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of x, the whole delta, A, B, C, D and delta_bias."""
+    x, delta, A, B, C, D, delta_bias = inputs
     sizes = Sizes.of(x, A, table, *_path_facts(table, resets))
     tile, state = sizes.backward_tile, torch.float32
 
