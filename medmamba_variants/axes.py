@@ -6,10 +6,11 @@ This module imports no torch, so that reading a study file stays instant.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from medmamba_variants.hints import did_you_mean
 
 OPERATORS = ("conv", "ss2d")
 FUSIONS = ("shuffle", "concat", "conv1x1", "squeeze_excite", "attention", "none")
@@ -247,6 +248,5 @@ def directions_of(scan_directions: str | tuple[str, ...]) -> tuple[str, ...]:
 def unknown_name(what: str, name: Any, known: Iterable[str]) -> str:
     """The message for an unknown name: what must hold, what came, and the nearest known name."""
     names = list(known)
-    near = difflib.get_close_matches(str(name), names, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{what} must be one of {', '.join(names)}; got '{name}'{hint}"
+    hint = did_you_mean(name, names)
+    return f"{what} must be one of {', '.join(names)}; got '{name}'{hint and f' ({hint})'}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from analysis.hashes import content_hash
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.hints import did_you_mean
 
 # Raised whenever a change of ours alters the numbers that an unchanged cell produces; old records then no longer count.
 NUMERICS_VERSION = 4
@@ -65,9 +65,8 @@ class Recipe:
         checked = {}
         for key, value in values.items():
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f" (did you mean {near[0]}?)" if near else f" (known: {', '.join(known)})"
-                raise ValueError(f"{where}.{key} is not a recipe setting{hint}")
+                hint = did_you_mean(key, known, otherwise=f"known: {', '.join(known)}")
+                raise ValueError(f"{where}.{key} is not a recipe setting ({hint})")
             checked[key] = _checked(f"{where}.{key}", value, str(known[key].type), known[key].metadata)
         if checked.get("image_size") is not None and checked.get("max_image_size") is not None:
             raise ValueError(

@@ -8,11 +8,11 @@ file, which `python -m analysis.explanations` reads.
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medmamba_variants.hints import did_you_mean
 from study.launch import DEFAULT_STORE, Parser
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, VariantC
     for label, variant in known.items():
         if name in (label, variant.variant_id):
             return label, variant
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none in this store'}"
+    hint = did_you_mean(name, known, otherwise=f"it has {', '.join(known) or 'none in this store'}")
     raise ValueError(f"{study.path}: --variant must be a variant of the study, got {name!r}; {hint}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from medmamba_variants.hints import did_you_mean
 
 Keys = tuple[str | int, ...]
 
@@ -88,9 +89,8 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         beside = [other.name for other in path.parent.glob("*.y*ml")]
-        close = difflib.get_close_matches(path.name, beside, n=1)
-        hint = f"; did you mean {path.with_name(close[0])}?" if close else ""
-        raise ValueError(f"{path}: must be a study file, got nothing there{hint}") from None
+        hint = did_you_mean(path.name, beside)
+        raise ValueError(f"{path}: must be a study file, got nothing there{hint and f'; {hint}'}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"
         raise ValueError(f"{path}: must be a readable study file, got {reason}") from None

@@ -1,6 +1,5 @@
 """Scan paths: in which order a scan visits the positions of a map. Pure indexing, numpy only."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +9,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+
+from medmamba_variants.hints import did_you_mean
 
 # A position is the row-major index row · width + column; a direction is an order of positions.
 DIRECTIONS: dict[str, str] = {
@@ -243,6 +244,5 @@ def _check_map(height: int, width: int) -> None:
 
 
 def _unknown(what: str, got: object, known: list[str]) -> str:
-    close = difflib.get_close_matches(str(got), known, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{what} must be one of {', '.join(known)}, got {got!r}{hint}"
+    hint = did_you_mean(got, known)
+    return f"{what} must be one of {', '.join(known)}, got {got!r}{hint and f' ({hint})'}"

@@ -4,7 +4,6 @@ A name may carry dials, `phantom_position?where=top_left&size=64`. Each image is
 set, the split, the image's number and the dial `seed` alone: the others change what is drawn, not which draw it is.
 """
 
-import difflib
 import hashlib
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from medmamba_variants.hints import did_you_mean
 from study.data import phantoms_colour as colour
 from study.data import phantoms_controlled as controlled
 from study.data import phantoms_grey as grey
@@ -163,8 +163,7 @@ def dials_of(plain: str) -> dict[str, Dial]:
 
 def _turn(where: str, name: str, value: Any, known: Mapping[str, Dial]) -> DialValue:
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"its dials are {', '.join(known)}"
+        hint = did_you_mean(name, known, otherwise=f"its dials are {', '.join(known)}")
         raise ValueError(f"{where}: must have the dial {name}, and has not; {hint}")
     dial = known[name]
     if dial.choices:

@@ -1,12 +1,13 @@
 """What every data set is, wherever it comes from: three checked splits, and a fingerprint of their content."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from medmamba_variants.hints import did_you_mean
 
 SPLITS = ("train", "val", "test")
 
@@ -135,13 +136,8 @@ def checked_split(
 def unknown_name(where: str, name: str, known: Iterable[str]) -> ValueError:
     """The error for a data set that is not there, with the names that come close, or else those there are."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    if close:
-        hint = f"did you mean {' or '.join(close)}?"
-    elif names:
-        hint = f"it holds {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
-    else:
-        hint = "it holds none"
+    held = f"it holds {', '.join(names[:12]) or 'none'}{', …' if len(names) > 12 else ''}"
+    hint = did_you_mean(name, names, count=3, otherwise=held)
     return ValueError(f"{where}: must hold the data set '{name}', and does not; {hint}")
 
 

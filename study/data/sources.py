@@ -1,6 +1,5 @@
 """Where data sets come from: a spec opens a source, a source lists, describes and loads sets by name."""
 
-import difflib
 import json
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -8,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from medmamba_variants.hints import did_you_mean
 from study.data.protocol import Dataset, DatasetInfo, unknown_name
 
 # Keys of a spec beside "kind", by kind.
@@ -125,12 +125,8 @@ def _kind_by_place(name: str, root: Path | None) -> str:
 
         if name in flags():
             return "medmnist"
-        close = difflib.get_close_matches(name, [*PHANTOMS, *flags()], n=3)
-        hint = (
-            f"did you mean {' or '.join(close)}?"
-            if close
-            else "name a data root (--data-root DIR) for files of your own"
-        )
+        own = "name a data root (--data-root DIR) for files of your own"
+        hint = did_you_mean(name, [*PHANTOMS, *flags()], count=3, otherwise=own)
         raise ValueError(f"{name}: without a data root a data set must be a phantom or one of MedMNIST's; {hint}")
     if not root.is_dir():
         raise ValueError(
@@ -152,8 +148,7 @@ def _check_spec(spec: Mapping[str, Any]) -> None:
     known = ("kind", *SPEC_KEYS[kind])
     for key in spec:
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            hint = did_you_mean(key, known, otherwise=f"known are {', '.join(known)}")
             raise ValueError(f"source.{key} must be a setting of kind {kind}, and is not; {hint}")
     root = spec.get("root")
     if root is None and kind in ("npz", "folder"):
