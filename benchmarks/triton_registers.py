@@ -20,8 +20,11 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,8 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 RESULTS = Path(__file__).parent / "results"
 # A multiprocessor's registers, and how many programs it holds at most (all three targets).
 PROCESSOR_REGISTERS, PROGRAMS = 65536, 32
+# Launches that take longer to compile than a process takes to start.
+WORTH_A_PROCESS = 8
 # Tensors in the dtype of x; all others are float32 or the path's.
 IN_DTYPE = {"x", "delta", "B", "C", "dy", "ddelta"}
 
@@ -223,20 +228,26 @@ def main() -> None:
     parser.add_argument("--paths", type=words, help=f"of {', '.join(PATHS)}")
     parser.add_argument("--block", type=int, help="channels of a program, instead of those the scan offers")
     parser.add_argument("--warps", type=int, help="warps of a program, instead of those its block would have")
+    parser.add_argument("--jobs", type=int, help="processes that compile; left out, one a core if it is worth it")
     options = parser.parse_args()
     chosen = launches(options)
+    jobs = options.jobs or max(1, min(os.cpu_count() or 1, len(chosen) // WORTH_A_PROCESS))
     rows = []
-    try:
-        for launch in chosen:
-            rows.append(measure(launch))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    # Started anew, not forked: Triton has threads.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else nullcontext() as pool:
+        try:
+            for row in (pool.map if pool else map)(measure, chosen):
+                rows.append(row)
+                print(table(rows[-1:]).splitlines()[-1], flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            if pool:
+                pool.shutdown(cancel_futures=True)
     spilling = [row for row in rows if row.spilled_bytes]
     part = "" if len(rows) == len(chosen) else f" of {len(chosen)}"
     summary = f"{len(rows)}{part} kernels compiled, {len(spilling)} spill registers"
     print(summary)
-    if not any(vars(options).values()):
+    if not any(value for name, value in vars(options).items() if name != "jobs"):
         write(rows, summary)
     if spilling:
         print(f"spilled: {spilling[0]}", file=sys.stderr)
