@@ -449,8 +449,15 @@ def start(folder, *arguments):
     """A launch of its own process; its output goes to a file."""
     command = [sys.executable, "-m", "study.launch", "study.yaml", "--tracking-uri", "none", "--no-report", *arguments]
     marked = {**os.environ, MARK: str(folder)}
+
+    def listen():
+        # Whoever runs these tests in the background of a shell has SIGINT ignored, and so would the launch.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with (folder / "out.txt").open("ab") as out:
-        return subprocess.Popen(command, cwd=folder, env=marked, stdout=out, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            command, cwd=folder, env=marked, stdout=out, stderr=subprocess.STDOUT, preexec_fn=listen
+        )
 
 
 def wait_for_lines(folder, count, process):
