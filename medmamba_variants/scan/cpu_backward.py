@@ -64,7 +64,7 @@ def backward_scratch(directions: int, states: int, rank: int, padded: int, lanes
 
 @njit(nogil=True)
 def _prepare(
-    work: Any, x: Any, delta: Any, factors: Any, weights: Any, dy: Any, bias: Any, ddelta: Any, chunk: Any,
+    work: Any, x: Any, dx: Any, delta: Any, factors: Any, weights: Any, dy: Any, bias: Any, ddelta: Any, chunk: Any,
     following: Any, d: Any, sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Write each step's Δ, Δ·x, dy, two zeros for the gradients of Δ·x and Δ, Δ's slope, and x, for the block at d."""
@@ -77,6 +77,9 @@ def _prepare(
         if not is_factored(lanes):
             for j in range(ABREAST):
                 prefetch(ddelta, line_of(chunk, start + j, sizes) * channels + d, 1)
+        for j in range(ABREAST):
+            at = row_of(following, min(start + j, following.count - 1)) * channels + d
+            prefetch(dx, at, 1)
         put_softplus(steps, raw, lanes)
         put_sigmoid(slopes, raw, lanes)
         for j in range(ABREAST):
@@ -288,7 +291,9 @@ def backward_kernel(lanes: Lanes) -> CFunc:
                             put_item(sums, 2 * n * CHUNK + i, 0.0)
                     for d in range(0, padded, width):
                         mask = present(channels - d, lanes)
-                        _prepare(work, x, delta, factors, weights, dy, bias, ddelta, chunk, following, d, sizes, lanes)
+                        _prepare(
+                            work, x, dx, delta, factors, weights, dy, bias, ddelta, chunk, following, d, sizes, lanes
+                        )
                         for n in range(0, states, group):
                             for j in range(group):
                                 write(h, j * width, zero, None)

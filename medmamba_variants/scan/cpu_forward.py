@@ -30,6 +30,7 @@ from medmamba_variants.scan.cpu_vectors import (
     group_of,
     past,
     pointer,
+    prefetch,
     present,
     read,
     registers,
@@ -58,6 +59,8 @@ def _prepare(
     steps = registers(lanes)
     for start in range(0, chunk.count, ABREAST):
         put_raw_steps(steps, delta, factors, weights, shift, chunk, following, start, d, mask, sizes, lanes)
+        for j in range(ABREAST):
+            prefetch(y, row_of(following, min(start + j, following.count - 1)) * channels + d, 1)
         put_softplus(steps, steps, lanes)
         for j in range(ABREAST):
             row = row_of(chunk, min(start + j, chunk.count - 1))
