@@ -88,6 +88,20 @@ def test_a_wrong_backend_is_red(monkeypatch, output, change, expected):
     assert row(lines, "cpu", "portable", "bfloat16").endswith("ok" if "backward" in change else "RED")
 
 
+def test_a_wrong_gradient_of_the_product_is_red(monkeypatch, output):
+    module = backends.load_backend("cpu")
+    if module.UNAVAILABLE is not None:
+        pytest.skip(module.UNAVAILABLE)
+
+    def backward(*arguments, delta_weight=None):
+        *others, last = module.backward(*arguments, delta_weight=delta_weight)
+        return (*others, last if delta_weight is None else last * 1.001)
+
+    monkeypatch.setitem(backends._loaded, "cpu", SimpleNamespace(**vars(module) | {"backward": backward}))
+    code, lines = output()
+    assert code == 1 and "1.0e-03 ddelta_weight" in row(lines, "cpu", "cpu", "float32")
+
+
 def test_a_gpu_has_its_own_lines(monkeypatch):
     monkeypatch.setattr(program, "backend_name", lambda device, dtype: "triton" if dtype.itemsize == 4 else "portable")
     reasons = {"cpu": "does not scan float32 on cuda", "mamba_ssm": "No module (pip install it)"}

@@ -3,7 +3,7 @@
     python -m medmamba_variants.scan
 
 Says which backend each device uses and why, and what the others lack. Then holds every backend that works here to the
-reference: y and all seven gradients against the loop in float64 on the same numbers. Exits with 1 if an error is larger
+reference: y and all gradients against the loop in float64 on the same numbers. Exits with 1 if an error is larger
 than rounding explains. Takes seconds; more when the CPU's kernels are compiled for the first time.
 """
 
@@ -27,13 +27,14 @@ WHAT = {
     "triton": "Triton kernels",
     "mamba_ssm": "mamba-ssm's CUDA kernels",
 }
-RESULTS = ("y", "dx", "ddelta", "dA", "dB", "dC", "dD", "ddelta_bias")
+RESULTS = ("y", "dx", "ddelta", "dA", "dB", "dC", "dD", "ddelta_bias", "ddelta_weight")
 # The largest relative error that rounding explains, each result taken as one vector.
 ALLOWED = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: torch.finfo(torch.bfloat16).eps}
-# Channels, d_state and path: a small stage of a network; channels that fill no vector, with pauses and marks.
+# Channels, d_state, rank of delta's product and path: a small stage of a network; a whole delta (rank 0) of channels
+# that fill no vector, with pauses and marks.
 CASES = (
-    (64, 16, scan_path("cross4", 5, 7)),
-    (13, 8, custom_path([[*range(20)], [-1, 7, 3, -1, 20, 0]], 21, [[i % 6 == 3 for i in range(20)], [0] * 6])),
+    (64, 16, 4, scan_path("cross4", 5, 7)),
+    (13, 8, 0, custom_path([[*range(20)], [-1, 7, 3, -1, 20, 0]], 21, [[i % 6 == 3 for i in range(20)], [0] * 6])),
 )
 
 
@@ -76,8 +77,8 @@ def describe(device: str, what: str) -> Iterator[str]:
             yield f"{'':<21}{install.removesuffix(')')}"
 
 
-def make_inputs(channels: int, d_state: int, path: ScanPath) -> list[Tensor]:
-    """The gradient of y and the seven tensors of a scan of two maps, float64 on the CPU."""
+def make_inputs(channels: int, d_state: int, rank: int, path: ScanPath) -> list[Tensor]:
+    """The gradient of y and the inputs of a scan of two maps, float64 on the CPU; delta_weight is last, with a rank."""
     generator = torch.Generator().manual_seed(0)
     K, length = path.directions, path.length
 
@@ -85,26 +86,26 @@ def make_inputs(channels: int, d_state: int, path: ScanPath) -> list[Tensor]:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     A = -torch.arange(1.0, d_state + 1, dtype=torch.float64) * (1 + 0.1 * normal(K, channels, d_state).sigmoid())
-    x, delta, bias = (2, length, channels), (2, length, K, channels), normal(K, channels) - 2
+    x, delta, bias = (2, length, channels), (2, length, K, rank or channels), normal(K, channels) - 2
     B, C = normal(2, 2, length, K, d_state)
-    return [normal(*x), normal(*x), normal(*delta), A, B, C, normal(K, channels), bias]
+    delta_weight = [normal(K, channels, rank) * rank**-0.5] if rank else []
+    return [normal(*x), normal(*x), normal(*delta), A, B, C, normal(K, channels), bias, *delta_weight]
 
 
 def check(backend: str, device: str, dtype: torch.dtype) -> tuple[bool, str]:
     """Whether a backend's y and gradients are the loop's, from the same rounded numbers in float64; in words."""
     errors = dict.fromkeys(RESULTS, 0.0)
-    for channels, d_state, path in CASES:
+    for channels, d_state, rank, path in CASES:
         if backend == "mamba_ssm" and path.resets.any():
             continue  # its kernels cannot start a state anew
-        rounded = [tensor.to(dtype) for tensor in make_inputs(channels, d_state, path)]
+        rounded = [tensor.to(dtype) for tensor in make_inputs(channels, d_state, rank, path)]
         try:
             with use_backend(backend):
-                results = scan(partial(ss2d_scan, path=path), [tensor.to(device) for tensor in rounded])
+                results = scan(partial(by_operator, path), [tensor.to(device) for tensor in rounded])
         # Whatever a kernel, its compiler or a driver raises is a finding here.
         except Exception as error:
             return False, f"{type(error).__name__}: {error}".splitlines()[0]
-        table, resets = path_tensors(path, torch.device("cpu"))
-        truths = scan(partial(reference.scan, table=table, resets=resets), [tensor.double() for tensor in rounded])
+        truths = scan(partial(by_loop, path), [tensor.double() for tensor in rounded])
         for name, result, truth in zip(RESULTS, results, truths):
             relative = torch.dist(result, truth) / truth.norm()
             errors[name] = max(errors[name], float(relative.nan_to_num(nan=torch.inf)))
@@ -113,8 +114,20 @@ def check(backend: str, device: str, dtype: torch.dtype) -> tuple[bool, str]:
     return max(errors.values()) <= ALLOWED[dtype], words
 
 
+def by_operator(path: ScanPath, *inputs: Tensor) -> Tensor:
+    x, delta, A, B, C, D, delta_bias, *delta_weight = inputs
+    return ss2d_scan(x, delta, A, B, C, D, delta_bias, path, *delta_weight)
+
+
+def by_loop(path: ScanPath, *inputs: Tensor) -> Tensor:
+    x, delta, A, B, C, D, delta_bias, *delta_weight = inputs
+    if delta_weight:
+        delta = torch.einsum("blkr,kdr->blkd", delta, *delta_weight)
+    return reference.scan(x, delta, A, B, C, D, delta_bias, *path_tensors(path, torch.device("cpu")))
+
+
 def scan(function: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:
-    """y and the seven gradients, as float64 on the CPU."""
+    """y and all gradients, as float64 on the CPU."""
     dy, *inputs = [tensor.requires_grad_() for tensor in tensors]
     y = function(*inputs)
     return [result.detach().double().cpu() for result in (y, *torch.autograd.grad(y, inputs, dy))]
