@@ -3,9 +3,10 @@
     python benchmarks/step_cpu.py               # two threads; minutes, of which one stored step takes most
     python benchmarks/step_cpu.py --no-stored   # without it
 
-A step is forward, loss and backward. "none" is the same network whose scans return their input; "stored" scans in the
-way of mamba-ssm's selective_scan_ref, on which the public model falls back without CUDA. The others take turns in one
-process and the minimum counts; "stored" gets a single step. Memory is what a step adds to a process of its own.
+A step is forward, loss and backward. "none" is the same network whose scans return their input and leave out the
+product that yields their step sizes; "stored" scans in the way of mamba-ssm's selective_scan_ref, on which the public
+model falls back without CUDA. The others take turns in one process and the minimum counts; "stored" gets a single step.
+Memory is what a step adds to a process of its own.
 Writes benchmarks/results/step_cpu.json.
 """
 

@@ -3,7 +3,8 @@
 Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
 papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
 such tables. The scan counts through its operator's formula, nine multiply-adds for each state of each channel,
-direction and position (VMamba's convention); the usual counters take it for zero.
+direction and position (VMamba's convention), and the product that yields its step sizes; the usual counters take it
+for zero.
 """
 
 from __future__ import annotations

@@ -91,10 +91,20 @@ class SS2D(nn.Module):
             self.Ds.view(K, self.d_inner),
             self.dt_projs_bias,
             scan_path(self.directions, height, width),
-            self.dt_projs_weight,
+            # Under autocast the factors have the same dtype, as in any other product.
+            self.dt_projs_weight.to(low_rank.dtype),
         )
         y = self.out_norm(y).view(batch, height, width, self.d_inner)
-        return self.out_proj(_Gated.apply(y, z))
+        return self.out_proj(gated(y, z))
+
+
+def gated(y: Tensor, z: Tensor) -> Tensor:
+    """y · silu(z), whose backward pass keeps y and z only."""
+    # A trace must hold operations, not a function of Python; without gradients nothing is kept anyway.
+    if torch.jit.is_tracing() or not torch.is_grad_enabled():
+        return y * F.silu(z)
+    product: Tensor = _Gated.apply(y, z)
+    return product
 
 
 class _Gated(torch.autograd.Function):
@@ -104,9 +114,7 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(y: Tensor, z: Tensor) -> Tensor:
-        gate = F.silu(z)
-        # Under autocast the norm's result has more digits than the gate.
-        return gate.mul_(y) if gate.dtype is y.dtype else y * gate
+        return y * F.silu(z)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -115,7 +123,12 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
         y, z = ctx.saved_tensors
-        dz = torch.ops.aten.silu_backward((dout * y).to(z.dtype), z)
+        dgate = (dout * y).to(z.dtype)
+        if torch.is_grad_enabled():  # under create_graph: the fused operator has no derivative
+            s = z.sigmoid()
+            dz = dgate * s * (1 + z * (1 - s))
+        else:
+            dz = torch.ops.aten.silu_backward(dgate, z)
         return (dout * F.silu(z)).to(y.dtype), dz
 
 

@@ -95,13 +95,24 @@ def test_the_product_is_not_kept_and_made_again_alike_under_autocast():
     (x, delta, A, B, C, *rest), weight = arguments_of(leaves)
     narrow = x.bfloat16(), delta.bfloat16(), A, B.bfloat16(), C.bfloat16(), *rest
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.autocast("cpu"):
-        y = ss2d_scan(*narrow, path, weight)
+        y = ss2d_scan(*narrow, path, weight.bfloat16())
     assert delta.shape in kept and (*delta.shape[:3], 4) not in kept
     made = torch.einsum("blkr,kdr->blkd", narrow[1], weight.bfloat16())
     expected = ss2d_scan(narrow[0], made, *narrow[2:], path)
     assert y.dtype == torch.bfloat16 and torch.equal(y, expected)
     for gradient, truth in zip(torch.autograd.grad(y.sum(), leaves), torch.autograd.grad(expected.sum(), leaves)):
         assert gradient.dtype == torch.float32 and relative(gradient, truth) < 0.01
+
+
+def test_the_product_has_the_wider_dtype():
+    path = scan_path(("rows", "columns"), 2, 3)
+    leaves = make_projected(path, channels=4, d_state=2, rank=2, dtype=torch.float32)
+    (x, delta, *rest), weight = arguments_of(leaves)
+    y = ss2d_scan(x, delta.bfloat16(), *rest, path, weight)
+    expected = ss2d_scan(x, delta.bfloat16().float(), *rest, path, weight)
+    assert torch.equal(y, expected)
+    gradients = torch.autograd.grad(y.sum(), leaves), torch.autograd.grad(expected.sum(), leaves)
+    assert all(relative(*pair) < 0.01 for pair in zip(*gradients))
 
 
 @pytest.mark.parametrize("sizes", [{"batch": 0}, {"channels": 0}])

@@ -11,7 +11,8 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
     NATIVE_DTYPES, if there is such a name: dtypes of which it takes any mixture as it is; the checkpoints have the
         state's dtype, y that of x, each gradient that of its tensor
     PROJECTED, if there is such a name and it is true: delta, B and C may be parts of wider rows, as `row_stride` has
-        it, and delta a factor: forward and backward take `delta_weight`, too, and backward returns its gradient last
+        it and `dispatch.laid_out` sees to, and delta a factor: forward and backward take `delta_weight`, too, and
+        backward returns its gradient last
 """
 
 from collections.abc import Iterator

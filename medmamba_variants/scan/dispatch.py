@@ -83,7 +83,7 @@ def laid_out(
             C = C.contiguous()
     else:
         delta, B, C = delta.contiguous(), B.contiguous(), C.contiguous()
-    # Written out: this runs in every scan, and a loop costs as much as the seven checks.
+    # Written out: this runs in every scan, and a loop costs as much as the checks.
     return (
         x.contiguous(),
         delta,

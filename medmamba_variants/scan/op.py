@@ -31,8 +31,9 @@ def ss2d_scan(
     (K, channels) or None. `reference.scan` writes the recurrence out. Positions that no direction visits get zero.
 
     With delta_weight (K, channels, rank) delta is (batch, length, K, rank), and the step size before bias and softplus
-    is the product of the two over the rank. Then, and where delta, B and C are parts of one projection, neither the
-    product nor copies of the parts are kept for the backward pass; the CPU's kernels do not even make them.
+    is the product of the two over the rank. Then, and where delta, B and C are parts of one projection, the kernels of
+    the CPU and of Triton keep neither the product nor copies of the parts for the backward pass, unless a dtype must be
+    converted; those of the CPU do not even make them.
 
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
     ValueError when shapes, dtypes, devices and path do not belong together.

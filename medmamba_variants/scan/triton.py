@@ -118,17 +118,19 @@ def backward(
     dx, dwhole, *others = _gradients(dy, (x, whole, A, B, C, D, delta_bias), table, resets, checkpoints)
     if delta_weight is None:
         return dx, dwhole, *others
+    common = whole.dtype
     with torch.autocast(x.device.type, enabled=False):
-        ddelta, dweight = product_gradients(dwhole, delta, delta_weight.to(delta.dtype))
-    return dx, ddelta, *others, dweight.to(delta_weight.dtype)
+        ddelta, dweight = product_gradients(dwhole, delta.to(common), delta_weight.to(common))
+    return dx, ddelta.to(delta.dtype), *others, dweight.to(delta_weight.dtype)
 
 
 def _laid_out(delta: Tensor, B: Tensor, C: Tensor, delta_weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Contiguous delta, B and C; delta is the product with delta_weight, if there is one, in its own dtype."""
+    """Contiguous delta, B and C; delta is the product with delta_weight, if there is one, in the wider dtype."""
     if delta_weight is not None:
+        common = torch.promote_types(delta.dtype, delta_weight.dtype)
         # Made again in the backward pass, where autocast is off.
         with torch.autocast(delta.device.type, enabled=False):
-            delta = product(delta, delta_weight.to(delta.dtype))
+            delta = product(delta.to(common), delta_weight.to(common))
     return delta.contiguous(), B.contiguous(), C.contiguous()
 
 
