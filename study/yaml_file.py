@@ -89,7 +89,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         beside = [other.name for other in path.parent.glob("*.y*ml")]
-        hint = did_you_mean(path.name, beside)
+        hint = did_you_mean(path.name, beside, shown=path.with_name)
         raise ValueError(f"{path}: must be a study file, got nothing there{hint and f'; {hint}'}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "bytes that are not UTF-8"

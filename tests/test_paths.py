@@ -151,9 +151,9 @@ def test_path_does_not_see_later_changes_of_its_table():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: scan_path("cros4", 2, 3), "directions must be one of .*, got 'cros4' .did you mean cross4"),
+        (lambda: scan_path("cros4", 2, 3), "directions must be one of .*, got 'cros4' .did you mean 'cross4'"),
         (lambda: scan_path("rows", 2, 3), r"directions must be a set's name .*, got 'rows' \(write \('rows',\)\)"),
-        (lambda: scan_path(("row",), 2, 3), "a direction must be one of .*, got 'row' .did you mean rows"),
+        (lambda: scan_path(("row",), 2, 3), "a direction must be one of .*, got 'row' .did you mean 'rows'"),
         (lambda: scan_path((3,), 2, 3), "a direction must be one of .*, got 3"),
         (lambda: scan_path((), 2, 3), "directions must name at least one direction, got none"),
         (

@@ -452,6 +452,9 @@ def test_no_file_no_mapping_no_text(write, tmp_path):
     write()
     assert message("y.yaml") == "y.yaml: must be a study file, got nothing there; did you mean x.yaml?"
     assert message("none/y.yaml") == "none/y.yaml: must be a study file, got nothing there"
+    Path("inside").mkdir()
+    Path("inside/z.yaml").touch()
+    assert message("inside/y.yaml").endswith("got nothing there; did you mean inside/z.yaml?")
     Path("y.yaml").write_bytes(b"\xff\xfe\xfa")
     assert message("y.yaml") == "y.yaml: must be a readable study file, got bytes that are not UTF-8"
     for text, came in (("", "nothing"), ("- a\n", "a list"), ("7", "7")):

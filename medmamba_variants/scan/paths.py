@@ -244,5 +244,5 @@ def _check_map(height: int, width: int) -> None:
 
 
 def _unknown(what: str, got: object, known: list[str]) -> str:
-    hint = did_you_mean(got, known)
+    hint = did_you_mean(got, known, shown=repr)
     return f"{what} must be one of {', '.join(known)}, got {got!r}{hint and f' ({hint})'}"
