@@ -29,6 +29,7 @@ from medmamba_variants.config import PRESETS
 from medmamba_variants.model import build_model
 from medmamba_variants.scan import use_backend
 from medmamba_variants.scan.paths import ScanPath
+from medmamba_variants.scan.products import product
 
 # Preset, pixels, and whether one stored step is affordable.
 NETWORKS = [("medmamba_t", 64, True), ("micro", 64, False), ("nano", 28, True)]
@@ -54,7 +55,7 @@ def stored_scan(
     """
     channels, orders = x.shape[2], torch.from_numpy(path.table.astype("int64"))
     if delta_weight is not None:
-        delta = torch.einsum("blkr,kdr->blkd", delta, delta_weight)
+        delta = product(delta, delta_weight)
 
     def along(values: Tensor) -> Tensor:
         """(batch, length, K, size) as (batch, K, size, length), in visiting order."""

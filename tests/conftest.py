@@ -1,4 +1,4 @@
-"""What the tests share: the folders of real data and golden values, and the switch for slow tests."""
+"""What the tests share: real data and golden values, the scan's backends, and the switch for slow tests."""
 
 import os
 from pathlib import Path
@@ -35,3 +35,17 @@ def data_root() -> Path:
 def golden_root() -> Path:
     """Folder of golden values made by the public implementations."""
     return _folder("MEDMAMBA_GOLDEN")
+
+
+@pytest.fixture(params=["portable", "cpu", "reference"])
+def backend(request):
+    """Every scan of the test goes through this backend; its name."""
+    # Here, so that tests without a scan do not wait for torch.
+    import torch
+
+    from medmamba_variants.scan import backends, use_backend
+
+    if request.param == "cpu" and not backends._works("cpu", "cpu", torch.float64):
+        pytest.skip("the cpu backend does not work here: " + str(backends.load_backend("cpu").UNAVAILABLE))
+    with use_backend(request.param):
+        yield request.param

@@ -47,3 +47,6 @@ def test_the_stored_scan_is_the_operator(monkeypatch):
     gradients = [torch.autograd.grad(y, inputs, dy) for y in pair]
     torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+    x, delta, *others = inputs
+    factored = x, delta[..., :2], *others, path, torch.randn(*others[0].shape[:2], 2)
+    torch.testing.assert_close(stored_scan(*factored), ss2d_scan(*factored), rtol=1e-5, atol=1e-5)

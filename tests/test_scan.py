@@ -78,14 +78,6 @@ def assert_agree(inputs, y, expected, tolerance):
         assert relative(gradient, expected_gradient) < tolerance, name
 
 
-@pytest.fixture(params=["portable", "cpu", "reference"])
-def backend(request):
-    if request.param == "cpu" and not backends._works("cpu", "cpu", torch.float64):
-        pytest.skip("the cpu backend does not work here: " + str(backends.load_backend("cpu").UNAVAILABLE))
-    with use_backend(request.param):
-        yield request.param
-
-
 # Values and gradients
 
 

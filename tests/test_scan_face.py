@@ -14,14 +14,6 @@ from medmamba_variants.scan import backends, selective_scan, use_backend
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 
 
-@pytest.fixture(params=["portable", "cpu", "reference"])
-def backend(request):
-    if request.param == "cpu" and not backends._works("cpu", "cpu", torch.float64):
-        pytest.skip("the cpu backend does not work here: " + str(backends.load_backend("cpu").UNAVAILABLE))
-    with use_backend(request.param):
-        yield request.param
-
-
 def make(batch=2, K=3, channels=2, length=5, d_state=4, dtype=torch.float64, grad=True):
     """The seven tensors, in the order of NAMES."""
     rng = torch.Generator().manual_seed(0)

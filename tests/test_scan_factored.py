@@ -5,18 +5,10 @@ import torch
 from test_scan import PATHS, loop, make, relative
 from torch.utils.flop_counter import FlopCounterMode
 
-from medmamba_variants.scan import backends, op, ss2d_scan, use_backend
+from medmamba_variants.scan import op, ss2d_scan, use_backend
 from medmamba_variants.scan.backends import row_stride
 from medmamba_variants.scan.dispatch import scan_macs
 from medmamba_variants.scan.paths import scan_path
-
-
-@pytest.fixture(params=["portable", "cpu", "reference"])
-def backend(request):
-    if request.param == "cpu" and not backends._works("cpu", "cpu", torch.float64):
-        pytest.skip("the cpu backend does not work here: " + str(backends.load_backend("cpu").UNAVAILABLE))
-    with use_backend(request.param):
-        yield request.param
 
 
 def make_projected(path, batch=2, channels=3, d_state=2, rank=2, dtype=torch.float64):

@@ -47,7 +47,7 @@ def test_kernels_are_exact_under_the_interpreter():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's assembler comes with its Linux packages")
 def test_kernels_compile_without_spills():
-    result = run(REGISTERS, "--quick", "--paths", "plain")
+    result = run(REGISTERS, "--quick", "--paths", "plain", "--jobs", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     rows = [line for line in result.stdout.splitlines() if line.startswith("|")]
     assert [row.split(" | ")[:2] for row in rows] == [

@@ -17,14 +17,14 @@ from medmamba_variants.scan.cpu_functions import (
 from medmamba_variants.scan.cpu_kernels import (
     CHUNK,
     LN2,
+    LOG2E,
     SHARED,
     Sizes,
     c_function,
     chunk_at,
+    fill_by_channel,
     fill_factors,
-    fill_rates,
     fill_rows,
-    fill_weights,
     kept_at,
     line_of,
     make_plan,
@@ -260,8 +260,8 @@ def backward_kernel(lanes: Lanes) -> CFunc:
         h, a, g, da, zero = registers(lanes), registers(lanes), registers(lanes), registers(lanes), splat(0.0, x)
         chunks = make_plan(table, resets, plan, sizes)
         whole_map = visits_of(plan, directions - 1, sizes) == length
-        fill_rates(rates, pointer(A_at, lanes), sizes)
-        fill_weights(weights, pointer(weight_at, lanes), sizes, lanes)
+        fill_by_channel(rates, pointer(A_at, lanes), states, LOG2E, sizes)
+        fill_by_channel(weights, pointer(weight_at, lanes), rank, 1.0, sizes)
         while True:
             task = take_ticket(ticket)
             if task >= tasks:

@@ -8,14 +8,14 @@ from numba.core.ccallback import CFunc
 from medmamba_variants.scan.cpu_functions import put_exp2, put_softplus, take_ticket, wholes
 from medmamba_variants.scan.cpu_kernels import (
     CHUNK,
+    LOG2E,
     SHARED,
     Sizes,
     c_function,
     chunk_at,
+    fill_by_channel,
     fill_factors,
-    fill_rates,
     fill_rows,
-    fill_weights,
     kept_at,
     make_plan,
     put_raw_steps,
@@ -125,8 +125,8 @@ def forward_kernel(lanes: Lanes) -> CFunc:
         zero = splat(0.0, x)
         chunks = make_plan(table, resets, plan, sizes)
         whole_map = visits_of(plan, 0, sizes) == length
-        fill_rates(rates, pointer(A_at, lanes), sizes)
-        fill_weights(weights, pointer(weight_at, lanes), sizes, lanes)
+        fill_by_channel(rates, pointer(A_at, lanes), states, LOG2E, sizes)
+        fill_by_channel(weights, pointer(weight_at, lanes), rank, 1.0, sizes)
         while True:
             task = take_ticket(ticket)
             if task >= tasks:

@@ -172,29 +172,15 @@ def kept_at(chunk: Any, n: Any, sizes: Any) -> Any:
 
 
 @njit(nogil=True)
-def fill_rates(rates: Any, A: Any, sizes: Any) -> None:
-    """Write A · log2 e as (K, d_state, padded channels), zero in the padding."""
+def fill_by_channel(target: Any, source: Any, columns: Any, factor: Any, sizes: Any) -> None:
+    """Write a parameter (K, channels, columns) times a factor as (K, columns, padded channels), zero in the padding."""
     for k in range(sizes.directions):
-        for n in range(sizes.states):
-            line = (k * sizes.states + n) * sizes.padded
+        for n in range(columns):
+            line = (k * columns + n) * sizes.padded
             for d in range(sizes.channels):
-                put_item(rates, line + d, item(A, (k * sizes.channels + d) * sizes.states + n) * LOG2E)
+                put_item(target, line + d, item(source, (k * sizes.channels + d) * columns + n) * factor)
             for d in range(sizes.channels, sizes.padded):
-                put_item(rates, line + d, 0.0)
-
-
-@njit(nogil=True)
-def fill_weights(weights: Any, delta_weight: Any, sizes: Any, lanes: Any) -> None:
-    """Write delta_weight, if there is one, as (K, rank, padded channels), zero in the padding."""
-    if not is_factored(lanes):
-        return
-    for k in range(sizes.directions):
-        for r in range(sizes.rank):
-            line = (k * sizes.rank + r) * sizes.padded
-            for d in range(sizes.channels):
-                put_item(weights, line + d, item(delta_weight, (k * sizes.channels + d) * sizes.rank + r))
-            for d in range(sizes.channels, sizes.padded):
-                put_item(weights, line + d, 0.0)
+                put_item(target, line + d, 0.0)
 
 
 @njit(nogil=True)
