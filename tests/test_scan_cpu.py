@@ -17,7 +17,8 @@ import torch
 from numba.core.registry import cpu_target
 from torch import Tensor
 
-from medmamba_variants.scan import cpu, cpu_memory, cpu_threads, reference
+from medmamba_variants.scan import cpu, cpu_memory, cpu_threads, reference, ss2d_scan
+from medmamba_variants.scan.paths import ScanPath
 
 pytestmark = pytest.mark.skipif(cpu.UNAVAILABLE is not None, reason=str(cpu.UNAVAILABLE))
 
@@ -346,17 +347,62 @@ def test_scratch_is_aligned_reused_and_bounded() -> None:
     assert cpu_memory._scratch.test[1] == 10
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_large_results_ask_for_large_pages_inside_themselves(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int, int]] = []
-    monkeypatch.setattr(cpu_memory, "_madvise", lambda: (lambda *advice: asked.append(advice)) if known else None)
-    small = cpu_memory.empty_like(torch.empty(10))
-    large = cpu_memory.empty_like(torch.empty(cpu_memory.LARGE_BYTES // 4 + 1))
-    assert small.shape == (10,) and large.shape == (cpu_memory.LARGE_BYTES // 4 + 1,)
-    assert len(asked) == known
-    for start, size, _ in asked:
-        assert start % cpu_memory.LARGE_PAGE == size % cpu_memory.LARGE_PAGE == 0 and size > 0
-        assert large.data_ptr() <= start and start + size <= large.data_ptr() + 4 * large.numel()
+@pytest.fixture
+def few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_memory, "LARGE_BYTES", 1000)
+    monkeypatch.setattr(cpu_memory, "KEPT_RESULTS", 20_000)
+    monkeypatch.setattr(cpu_memory, "_kept", {})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_results_reuse_freed_blocks_only(dtype: torch.dtype, few_bytes: None) -> None:
+    like = torch.empty(0, dtype=dtype)
+    first, second = cpu_memory.empty((40, 50), like), cpu_memory.empty((2000,), like)
+    assert first.dtype == dtype and first.shape == (40, 50) and first.is_contiguous()
+    places = {tensor.data_ptr() for tensor in (first, second)}
+    assert len(places) == 2 and all(place % cpu_memory.ALIGNMENT == 0 for place in places)
+    part, freed = first[20:], second.data_ptr()
+    del first, second
+    # A part still in use holds its block; another type, or a little less, may take the free one.
+    assert cpu_memory.empty((1900 * dtype.itemsize // 8,), torch.empty(0, dtype=torch.float64)).data_ptr() == freed
+    held = cpu_memory.empty((2000,), like)
+    assert held.data_ptr() == freed and part.data_ptr() in range(min(places), max(places) + 2000 * dtype.itemsize)
+    del part
+    # Far too large a block is left to others.
+    assert cpu_memory.empty((1000,), like).data_ptr() not in places
+
+
+def test_blocks_beyond_the_bound_are_given_up(few_bytes: None) -> None:
+    like = torch.empty(0)
+    tensors = [cpu_memory.empty((2000,), like) for _ in range(4)]
+    last = tensors[-1].data_ptr()
+    while tensors:
+        tensors.pop(0)
+    assert len(cpu_memory._kept) == 2 and cpu_memory.empty((2000,), like).data_ptr() == last
+    too_large = cpu_memory.empty((10_000,), like)
+    del too_large
+    assert sum(block.nbytes for block in cpu_memory._kept.values()) <= cpu_memory.KEPT_RESULTS
+
+
+def test_results_in_reused_blocks_are_tensors_like_others(few_bytes: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_memory, "KEPT_RESULTS", 1 << 30)
+    inputs, dy, table, resets = make_case(CASES[0])
+    y, *gradients = scan_both_ways(inputs, dy, table, resets)
+    before = [tensor.clone() for tensor in (y, *gradients)]
+    again = scan_both_ways(inputs, dy, table, resets)
+    large = {tensor.data_ptr() for tensor in again if 8 * tensor.numel() >= cpu_memory.LARGE_BYTES}
+    del again
+    third = scan_both_ways(inputs, dy, table, resets)
+    assert large & {tensor.data_ptr() for tensor in third}
+    for one, other, still in zip(before, third, (y, *gradients)):
+        assert torch.equal(one, other) and torch.equal(one, still)
+    path = ScanPath(len(table[0]), table.numpy(), resets.numpy(), table.numel())
+    leaves = [tensor.requires_grad_() for tensor in inputs]
+    result = ss2d_scan(*leaves, path)
+    assert not result._is_view()
+    result.mul_(2)
+    for one, other in zip(before[1:], torch.autograd.grad(result, leaves, dy)):
+        assert relative_error(other, 2 * one) < 1e-12
 
 
 @pytest.mark.parametrize(

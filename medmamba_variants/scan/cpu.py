@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medmamba_variants.scan.backends import row_stride
-from medmamba_variants.scan.cpu_memory import aligned, empty_like, scratch_address
+from medmamba_variants.scan.cpu_memory import aligned, empty, scratch_address
 from medmamba_variants.scan.cpu_threads import run_shared
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
     sizes = _Sizes(x, delta, A, B, C, table, delta_weight)
-    y = empty_like(x)
-    checkpoints = x.new_empty(checkpoint_shape(x, A, sizes.steps) if need_backward else (0,))
+    y = empty(x.shape, x)
+    checkpoints = empty(checkpoint_shape(x, A, sizes.steps) if need_backward else (0,), x)
     if y.numel() == 0 or sizes.directions == 0:
         return y.zero_(), checkpoints
     pieces = 1 if sizes.batch >= FORWARD_TASKS else min(sizes.blocks, -(-FORWARD_TASKS // sizes.batch))
@@ -166,9 +166,9 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Return the gradients of x, delta, A, B, C, D, delta_bias and, if it is given, delta_weight."""
     sizes = _Sizes(x, delta, A, B, C, table, delta_weight)
-    gradients = [empty_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]
+    gradients = [empty(tensor.shape, tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]
     if delta_weight is not None:
-        gradients.append(empty_like(delta_weight))
+        gradients.append(empty(delta_weight.shape, delta_weight))
     if x.numel() == 0 or sizes.directions == 0:
         return tuple(gradient.zero_() for gradient in gradients)
     dx, ddelta, dA, dB, dC, dD, dbias, *dweight = gradients

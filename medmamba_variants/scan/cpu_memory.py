@@ -1,10 +1,8 @@
-"""Memory for the CPU kernels: scratch that each thread keeps between calls, and large results on large pages."""
+"""Memory for the CPU kernels: scratch that each thread keeps between calls, and results that reuse large blocks."""
 
-import ctypes
-import sys
+import math
 import threading
-from collections.abc import Callable
-from functools import cache
+import weakref
 
 import numpy as np
 import torch
@@ -14,11 +12,12 @@ ALIGNMENT = 64
 # Scratch of all threads beyond this is not kept: a path of a million steps must not occupy memory for ever.
 KEPT_BYTES = 32 << 20
 # From here on malloc takes fresh pages from the system for each tensor and gives them back with it (glibc's upper limit
-# of M_MMAP_THRESHOLD). Touching those for the first time, 4 kB at a time, costs as much as a third of a scan.
+# of M_MMAP_THRESHOLD), and to clear and map them is a tenth of a scan forward and back. So freed blocks are kept, the
+# latest, up to KEPT_RESULTS together.
 LARGE_BYTES = 32 << 20
-LARGE_PAGE = 2 << 20
-MADV_HUGEPAGE = 14
+KEPT_RESULTS = 256 << 20
 
+_kept: dict[int, np.ndarray] = {}
 _scratch = threading.local()
 
 
@@ -38,23 +37,31 @@ def scratch_address(name: str, size: int) -> int:
     return held[2]
 
 
-@cache
-def _madvise() -> Callable[[int, int, int], int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    function = getattr(ctypes.CDLL(None), "madvise", None)
-    if function is not None:
-        function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return function
+def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return an uninitialised contiguous tensor of a shape and of the type of `like`, float32 or float64."""
+    size = math.prod(shape) * like.element_size()
+    if size < LARGE_BYTES:
+        return like.new_empty(shape)
+    block = _block(size + ALIGNMENT)
+    kind = np.float32 if like.dtype == torch.float32 else np.float64
+    array = np.ndarray(shape, kind, block, -block.ctypes.data % ALIGNMENT)
+    # The tensor holds the array: when its memory is no longer used, the block comes back.
+    weakref.finalize(array, _give_back, block).atexit = False
+    return torch.from_numpy(array)
 
 
-def empty_like(tensor: Tensor) -> Tensor:
-    """Return an uninitialised contiguous tensor of the same kind, on large pages where it needs and there are some."""
-    result = torch.empty_like(tensor, memory_format=torch.contiguous_format)
-    size = result.numel() * result.element_size()
-    if size >= LARGE_BYTES and (advise := _madvise()) is not None:
-        start = -(-result.data_ptr() // LARGE_PAGE) * LARGE_PAGE
-        end = (result.data_ptr() + size) // LARGE_PAGE * LARGE_PAGE
-        # Advice only: where it is refused, the pages are small.
-        advise(start, end - start, MADV_HUGEPAGE)
-    return result
+def _block(size: int) -> np.ndarray:
+    # A finalizer may run between any two lines, in any thread: no lock, but one indivisible step at a time.
+    for held, address in sorted((block.nbytes, address) for address, block in list(_kept.items())):
+        if size <= held <= size + size // 4 and (block := _kept.pop(address, None)) is not None:
+            return block
+    # numpy asks for large pages.
+    return np.empty(size, np.uint8)
+
+
+def _give_back(block: np.ndarray) -> None:
+    _kept[block.ctypes.data] = block
+    for address in list(_kept):
+        if sum(one.nbytes for one in list(_kept.values())) <= KEPT_RESULTS:
+            break
+        _kept.pop(address, None)
