@@ -51,8 +51,10 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def _block(size: int) -> np.ndarray:
-    # A finalizer may run between any two lines, in any thread: no lock, but one indivisible step at a time.
-    for held, address in sorted((block.nbytes, address) for address, block in list(_kept.items())):
+    # The smallest that fits, and of those the latest. A finalizer may run between any two lines, in any thread: no
+    # lock, but one indivisible step at a time.
+    free = [(block.nbytes, -turn, address) for turn, (address, block) in enumerate(list(_kept.items()))]
+    for held, _, address in sorted(free):
         if size <= held <= size + size // 4 and (block := _kept.pop(address, None)) is not None:
             return block
     # numpy asks for large pages.
