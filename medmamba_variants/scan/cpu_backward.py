@@ -78,12 +78,11 @@ def _prepare(
             for j in range(ABREAST):
                 prefetch(ddelta, line_of(chunk, start + j, sizes) * channels + d, 1)
         for j in range(ABREAST):
-            at = row_of(following, min(start + j, following.count - 1)) * channels + d
-            prefetch(dx, at, 1)
+            prefetch(dx, row_of(following, start + j) * channels + d, 1)
         put_softplus(steps, raw, lanes)
         put_sigmoid(slopes, raw, lanes)
         for j in range(ABREAST):
-            row = row_of(chunk, min(start + j, chunk.count - 1))
+            row = row_of(chunk, start + j)
             u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 7 * (start + j) * width
             write(work, at, step, None)
             write(work, at + width, step * u, None)

@@ -60,10 +60,10 @@ def _prepare(
     for start in range(0, chunk.count, ABREAST):
         put_raw_steps(steps, delta, factors, weights, shift, chunk, following, start, d, mask, sizes, lanes)
         for j in range(ABREAST):
-            prefetch(y, row_of(following, min(start + j, following.count - 1)) * channels + d, 1)
+            prefetch(y, row_of(following, start + j) * channels + d, 1)
         put_softplus(steps, steps, lanes)
         for j in range(ABREAST):
-            row = row_of(chunk, min(start + j, chunk.count - 1))
+            row = row_of(chunk, start + j)
             u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 3 * (start + j) * width
             total = skip * u
             if add:

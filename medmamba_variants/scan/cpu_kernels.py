@@ -148,14 +148,14 @@ def chunk_at(plan: Any, index: Any, base: Any, sizes: Any) -> Any:
 
 @njit(nogil=True)
 def row_of(chunk: Any, i: Any) -> Any:
-    """Return the row (batch · length) that step i of a chunk visits."""
-    return chunk.base + (whole(chunk.visits, i, 64) >> 1)
+    """Return the row (batch · length) that step i of a chunk visits; past the chunk's end, that of its last step."""
+    return chunk.base + (whole(chunk.visits, min(i, chunk.count - 1), 64) >> 1)
 
 
 @njit(nogil=True)
 def line_of(chunk: Any, i: Any, sizes: Any) -> Any:
     """Return the row (batch · length · K) of step i; past the chunk's end, that of its last step."""
-    return row_of(chunk, min(i, chunk.count - 1)) * sizes.directions + chunk.k
+    return row_of(chunk, i) * sizes.directions + chunk.k
 
 
 @njit(nogil=True)

@@ -44,7 +44,8 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
         return like.new_empty(shape)
     block = _block(size + ALIGNMENT)
     kind = np.float32 if like.dtype == torch.float32 else np.float64
-    array = np.ndarray(shape, kind, block, -block.ctypes.data % ALIGNMENT)
+    start = block.ctypes.data
+    array = np.ndarray(shape, kind, block, aligned(start) - start)
     # The tensor holds the array: when its memory is no longer used, the block comes back.
     weakref.finalize(array, _give_back, block).atexit = False
     return torch.from_numpy(array)
