@@ -36,7 +36,8 @@ else:
 
 PROJECTED = True
 # States that pass through a chunk side by side; the largest that divides d_state is taken.
-GROUPS = (4, 2, 1)
+FORWARD_GROUPS = (8, 4, 2, 1)
+BACKWARD_GROUPS = (4, 2, 1)
 # With fewer batch items than this the forward splits the channels, too.
 FORWARD_TASKS = 8
 # Parts of the batch whose parameter gradients are added up apart: fixed, or threads would change the sum's order.
@@ -89,8 +90,9 @@ class _Sizes:
     """The sizes of one call, and what follows from them."""
 
     def __init__(
-        self, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, table: Tensor, delta_weight: Tensor | None
-    ) -> None:
+        self, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, table: Tensor, delta_weight: Tensor | None,
+        groups: tuple[int, ...],
+    ) -> None:  # fmt: skip
         self.batch, self.length, self.channels = x.shape
         self.directions, self.steps = table.shape
         self.states = A.shape[2]
@@ -100,7 +102,7 @@ class _Sizes:
         width = vector_bytes() // self.element_bytes
         self.blocks = -(-self.channels // width)
         self.padded = self.blocks * width
-        group = next(group for group in GROUPS if self.states % group == 0)
+        group = next(group for group in groups if self.states % group == 0)
         self.lanes = _lanes(self.element_bytes, self.padded != self.channels, group, self.rank > 0)
 
     def arguments(self) -> tuple[int, ...]:
@@ -138,7 +140,7 @@ def forward(
     delta_weight: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
-    sizes = _Sizes(x, delta, A, B, C, table, delta_weight)
+    sizes = _Sizes(x, delta, A, B, C, table, delta_weight, FORWARD_GROUPS)
     y = empty(x.shape, x)
     checkpoints = empty(checkpoint_shape(x, A, sizes.steps) if need_backward else (0,), x)
     if y.numel() == 0 or sizes.directions == 0:
@@ -165,7 +167,7 @@ def backward(
     delta_weight: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """Return the gradients of x, delta, A, B, C, D, delta_bias and, if it is given, delta_weight."""
-    sizes = _Sizes(x, delta, A, B, C, table, delta_weight)
+    sizes = _Sizes(x, delta, A, B, C, table, delta_weight, BACKWARD_GROUPS)
     gradients = [empty(tensor.shape, tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]
     if delta_weight is not None:
         gradients.append(empty(delta_weight.shape, delta_weight))

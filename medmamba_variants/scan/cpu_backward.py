@@ -20,6 +20,7 @@ from medmamba_variants.scan.cpu_kernels import (
     LOG2E,
     SHARED,
     Sizes,
+    ask_for_rows,
     c_function,
     chunk_at,
     fill_by_channel,
@@ -73,10 +74,11 @@ def _prepare(
     shift, zero = read(bias, chunk.k * channels + d, mask), splat(0.0, work)
     raw, steps, slopes = registers(lanes), registers(lanes), registers(lanes)
     for start in range(0, chunk.count, ABREAST):
-        put_raw_steps(raw, delta, factors, weights, shift, chunk, following, start, d, mask, sizes, lanes)
+        put_raw_steps(raw, delta, factors, weights, shift, chunk, start, d, mask, sizes, lanes)
         if not is_factored(lanes):
             for j in range(ABREAST):
                 prefetch(ddelta, line_of(chunk, start + j, sizes) * channels + d, 1)
+                prefetch(delta, line_of(following, start + j, sizes) * sizes.delta_stride + d, 0)
         for j in range(ABREAST):
             prefetch(dx, row_of(following, start + j) * channels + d, 1)
         put_softplus(steps, raw, lanes)
@@ -151,17 +153,25 @@ def _reverse(
 
 @njit(nogil=True)
 def _finish(
-    work: Any, dx: Any, ddelta: Any, D: Any, part: Any, add: Any, chunk: Any, d: Any, sizes: Any, lanes: Any
-) -> None:
+    work: Any, dx: Any, ddelta: Any, delta: Any, B: Any, C: Any, D: Any, checkpoints: Any, part: Any, add: Any,
+    chunk: Any, following: Any, d: Any, sizes: Any, lanes: Any,
+) -> None:  # fmt: skip
     """Write the chunk's dx, and add to the gradients of D and delta_bias, for the block at d.
 
-    The gradient of delta goes where it belongs or, with a rank, into the place of Δ's.
+    The gradient of delta goes where it belongs or, with a rank, into the place of Δ's. Meanwhile what the following
+    chunk needs is prefetched: its checkpoints and, in the first block, what all blocks share.
     """
     width, channels, ln2 = width_of(lanes), sizes.channels, splat(LN2, work)
     mask = present(channels - d, lanes)
     skip, dskip, dshift = read(D, chunk.k * channels + d, mask), splat(0.0, work), splat(0.0, work)
+    if following.number > 0:
+        for n in range(sizes.states):
+            prefetch(checkpoints, kept_at(following, n, sizes) + d, 0)
     for i in range(chunk.count):
         row, at = row_of(chunk, i), 7 * i * width
+        if d == 0:
+            for n in range(0, sizes.states, width):
+                ask_for_rows(delta, B, C, following, i, n, sizes, lanes)
         dout, ddrive = read(work, at + 2 * width, None), read(work, at + 3 * width, None)
         u, slope = read(work, at + 6 * width, None), read(work, at + 5 * width, None)
         # The kernels know A times log2 e, hence the ln 2.
@@ -309,7 +319,9 @@ def backward_kernel(lanes: Lanes) -> CFunc:
                                 write(carried, (n + j) * padded + d, read(g, j * width, None), None)
                                 write(part, (k * states + n + j) * padded + d, read(da, j * width, None), None)
                         add = k < directions - 1 or not whole_map
-                        _finish(work, dx, ddelta, D, part, add, chunk, d, sizes, lanes)
+                        _finish(
+                            work, dx, ddelta, delta, B, C, D, checkpoints, part, add, chunk, following, d, sizes, lanes
+                        )
                         _split(work, products, factors, weights, part, chunk, d, sizes, lanes)
                     for i in range(chunk.count):
                         line = line_of(chunk, i, sizes)

@@ -11,12 +11,14 @@ from medmamba_variants.scan.cpu_kernels import (
     LOG2E,
     SHARED,
     Sizes,
+    ask_for_rows,
     c_function,
     chunk_at,
     fill_by_channel,
     fill_factors,
     fill_rows,
     kept_at,
+    line_of,
     make_plan,
     put_raw_steps,
     row_of,
@@ -28,6 +30,7 @@ from medmamba_variants.scan.cpu_vectors import (
     ABREAST,
     Lanes,
     group_of,
+    is_factored,
     past,
     pointer,
     prefetch,
@@ -49,34 +52,40 @@ def forward_scratch(directions: int, states: int, rank: int, padded: int, lanes:
 
 @njit(nogil=True)
 def _prepare(
-    work: Any, x: Any, delta: Any, factors: Any, weights: Any, y: Any, D: Any, bias: Any, add: Any, chunk: Any,
-    following: Any, d: Any, sizes: Any, lanes: Any,
+    work: Any, x: Any, delta: Any, factors: Any, weights: Any, D: Any, bias: Any, chunk: Any, d: Any, sizes: Any,
+    lanes: Any,
 ) -> None:  # fmt: skip
-    """Write each step's Δ, Δ·x and D·x (plus what y holds from other directions) for the block of channels at d."""
+    """Write each step's Δ, Δ·x and D·x for the block of channels at d."""
     width, channels = width_of(lanes), sizes.channels
     mask = present(channels - d, lanes)
     skip, shift = read(D, chunk.k * channels + d, mask), read(bias, chunk.k * channels + d, mask)
     steps = registers(lanes)
     for start in range(0, chunk.count, ABREAST):
-        put_raw_steps(steps, delta, factors, weights, shift, chunk, following, start, d, mask, sizes, lanes)
-        for j in range(ABREAST):
-            prefetch(y, row_of(following, start + j) * channels + d, 1)
+        put_raw_steps(steps, delta, factors, weights, shift, chunk, start, d, mask, sizes, lanes)
         put_softplus(steps, steps, lanes)
         for j in range(ABREAST):
-            row = row_of(chunk, start + j)
-            u, step, at = read(x, row * channels + d, mask), read(steps, j * width, None), 3 * (start + j) * width
-            total = skip * u
-            if add:
-                total = total + read(y, row * channels + d, mask)
+            u, at = read(x, row_of(chunk, start + j) * channels + d, mask), 3 * (start + j) * width
+            step = read(steps, j * width, None)
             write(work, at, step, None)
             write(work, at + width, step * u, None)
-            write(work, at + 2 * width, total, None)
+            write(work, at + 2 * width, skip * u, None)
 
 
 @njit(nogil=True)
-def _advance(work: Any, rows: Any, state: Any, rates: Any, chunk: Any, sizes: Any, lanes: Any) -> None:
-    """Run one group of states of one block of channels through a chunk and add C·h to each step's total."""
-    width, group = width_of(lanes), group_of(lanes)
+def _advance(
+    work: Any, rows: Any, state: Any, rates: Any, delta: Any, B: Any, C: Any, y: Any, chunk: Any, following: Any,
+    n: Any, d: Any, add: Any, is_first: Any, sizes: Any, lanes: Any,
+) -> None:  # fmt: skip
+    """Run the group of states at n of the block of channels at d through a chunk and add C·h to each step's total.
+
+    The first group starts from D·x plus, if `add`, what y holds; the last writes the totals to y. Meanwhile what the
+    following chunk needs is prefetched, a little at each step: more requests than a core can have under way would make
+    it wait. `is_first` says that the block is a task's first, which asks for what all blocks share.
+    """
+    width, group, channels = width_of(lanes), group_of(lanes), sizes.channels
+    is_last, mask = n + group == sizes.states, present(channels - d, lanes)
+    state, rows = past(state, n * sizes.padded + d), past(rows, 2 * n * CHUNK)
+    rates = past(rates, (chunk.k * sizes.states + n) * sizes.padded + d)
     h, a, decays = registers(lanes), registers(lanes), registers(lanes)
     zero = splat(0.0, work)
     for j in range(group):
@@ -85,15 +94,28 @@ def _advance(work: Any, rows: Any, state: Any, rates: Any, chunk: Any, sizes: An
     for i in range(chunk.count):
         at, row = 3 * i * width, 2 * i * group
         step, drive, total = read(work, at, None), read(work, at + width, None), read(work, at + 2 * width, None)
+        if n == 0 and add:
+            total = total + read(y, row_of(chunk, i) * channels + d, mask)
         if starts_anew(chunk, i):
             for j in range(group):
                 write(h, j * width, zero, None)
-        put_exp2(decays, step, a, lanes)
-        for j in range(group):
-            new = read(decays, j * width, None) * read(h, j * width, None) + drive * spread(rows, row + j)
-            write(h, j * width, new, None)
-            total = total + new * spread(rows, row + group + j)
-        write(work, at + 2 * width, total, None)
+        if n == 0 and not is_factored(lanes):
+            prefetch(delta, line_of(following, i, sizes) * sizes.delta_stride + d, 0)
+        if is_first:
+            ask_for_rows(delta, B, C, following, i, n, sizes, lanes)
+        if is_last:
+            prefetch(y, row_of(following, i) * channels + d, 1)
+        # More states at once have no room in the registers.
+        for first in range(0, group, ABREAST):
+            put_exp2(decays, step, past(a, first * width), lanes)
+            for j in range(first, min(first + ABREAST, group)):
+                new = read(decays, (j - first) * width, None) * read(h, j * width, None) + drive * spread(rows, row + j)
+                write(h, j * width, new, None)
+                total = total + new * spread(rows, row + group + j)
+        if is_last:
+            write(y, row_of(chunk, i) * channels + d, total, mask)
+        else:
+            write(work, at + 2 * width, total, None)
     for j in range(group):
         write(state, j * sizes.padded, read(h, j * width, None), None)
 
@@ -152,15 +174,18 @@ def forward_kernel(lanes: Lanes) -> CFunc:
                             h = read(state, n * sizes.padded + d, None)
                             write(checkpoints, kept_at(chunk, n, sizes) + d, h, None)
                     add = chunk.k > 0 or not whole_map
-                    _prepare(work, x, delta, factors, weights, y, D, bias, add, chunk, following, d, sizes, lanes)
+                    _prepare(work, x, delta, factors, weights, D, bias, chunk, d, sizes, lanes)
                     for n in range(0, states, group):
-                        mine, a = (
-                            past(state, n * sizes.padded + d),
-                            past(rates, (chunk.k * states + n) * sizes.padded + d),
-                        )
-                        _advance(work, past(rows, 2 * n * CHUNK), mine, a, chunk, sizes, lanes)
-                    mask = present(channels - d, lanes)
-                    for i in range(chunk.count):
-                        write(y, row_of(chunk, i) * channels + d, read(work, (3 * i + 2) * width, None), mask)
+                        _advance(
+                            work, rows, state, rates, delta, B, C, y, chunk, following, n, d, add, d == first, sizes,
+                            lanes,
+                        )  # fmt: skip
+                    if states == 0:
+                        mask = present(channels - d, lanes)
+                        for i in range(chunk.count):
+                            total, at = read(work, (3 * i + 2) * width, None), row_of(chunk, i) * channels + d
+                            if add:
+                                total = total + read(y, at, mask)
+                            write(y, at, total, mask)
 
     return c_function(scan_forward)

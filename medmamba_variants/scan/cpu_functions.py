@@ -153,11 +153,11 @@ def _neighbours(builder: ir.IRBuilder, start: ir.Value, vector: Vector, count: i
 
 @intrinsic
 def put_exp2(typingctx: Any, target: Any, factor: Any, source: Any, lanes: Any) -> Any:
-    """Store 2^(factor · source[j]) to target[j] for as many vectors j as the group has states.
+    """Store 2^(factor · source[j]) to target[j] for as many vectors j as the group has states, at most ABREAST.
 
     The relative error is 2e-7 or 2e-16; 0 below the exponent's range, infinity above it, and NaN for NaN.
     """
-    number, size = lanes.lanes.group, lanes.lanes.element_bytes
+    number, size = min(lanes.lanes.group, ABREAST), lanes.lanes.element_bytes
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: tuple) -> ir.Value:
         rates = [builder.load(at, align=size) for at in _neighbours(builder, args[2], source.vector, number)]

@@ -196,8 +196,8 @@ def fill_factors(factors: Any, delta: Any, chunk: Any, sizes: Any, lanes: Any) -
 
 @njit(nogil=True)
 def put_raw_steps(
-    target: Any, delta: Any, factors: Any, weights: Any, shift: Any, chunk: Any, following: Any, start: Any, d: Any,
-    mask: Any, sizes: Any, lanes: Any,
+    target: Any, delta: Any, factors: Any, weights: Any, shift: Any, chunk: Any, start: Any, d: Any, mask: Any,
+    sizes: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Write delta plus its shift, for ABREAST steps and the block of channels at d.
 
@@ -208,8 +208,6 @@ def put_raw_steps(
         for j in range(ABREAST):
             at = line_of(chunk, start + j, sizes) * sizes.delta_stride + d
             write(target, j * width, read(delta, at, mask) + shift, None)
-            # Along a direction rows are far apart, which no hardware foresees.
-            prefetch(delta, line_of(following, start + j, sizes) * sizes.delta_stride + d, 0)
     else:
         for j in range(ABREAST):
             write(target, j * width, shift, None)
@@ -218,6 +216,19 @@ def put_raw_steps(
             for j in range(ABREAST):
                 term = weight * spread(factors, (start + j) * sizes.rank + r)
                 write(target, j * width, read(target, j * width, None) + term, None)
+
+
+@njit(nogil=True)
+def ask_for_rows(delta: Any, B: Any, C: Any, chunk: Any, i: Any, n: Any, sizes: Any, lanes: Any) -> None:
+    """Prefetch step i's rows of B and C, from state n on, and of delta if it is a factor.
+
+    Along a direction rows are far apart, which no hardware foresees.
+    """
+    line = line_of(chunk, i, sizes)
+    prefetch(B, line * sizes.B_stride + n, 0)
+    prefetch(C, line * sizes.C_stride + n, 0)
+    if is_factored(lanes):
+        prefetch(delta, line * sizes.delta_stride, 0)
 
 
 @njit(nogil=True)
