@@ -374,8 +374,6 @@ def test_widest_dtype_is_the_state_s():
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("name", ["cross4", "pauses"])
 def test_opcheck(backend, name):
-    if backend == "cpu" and not hasattr(backends.load_backend("cpu"), "checkpoint_shape"):
-        pytest.skip("the cpu backend has no checkpoint_shape")
     path = PATHS[name]()
     table, resets = op.path_tensors(path, torch.device("cpu"))
     inputs = make(path)
@@ -391,8 +389,6 @@ def test_opcheck(backend, name):
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
 @pytest.mark.parametrize("given", [False, True])
 def test_traces_as_one_graph(backend, compiler, given):
-    if backend == "cpu" and not hasattr(backends.load_backend("cpu"), "checkpoint_shape"):
-        pytest.skip("the cpu backend has no checkpoint_shape")
     torch._dynamo.reset()
     path = window_path("cross4", 3, 4, (2, 2)) if given else scan_path("cross4", 3, 4)
 

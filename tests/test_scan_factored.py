@@ -201,6 +201,19 @@ def test_autocast_and_mixed_dtypes(backend):
     assert wide.dtype == torch.float32 and relative(wide, truth) < 1e-6
 
 
+def test_autocast_leaves_the_product_alone(backend):
+    path = scan_path("cross4", 3, 4)
+    leaves = make_projected(path, d_state=4, dtype=torch.float32)
+    truth = scan([leaf.double() for leaf in leaves], path)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert relative(scan(leaves, path), truth) < 1e-6
+    # Narrow factors are widened, not their product.
+    x, projection, *parameters = leaves
+    narrow = [x, projection.bfloat16(), *parameters]
+    truth = scan([leaf.double() for leaf in narrow], path)
+    assert relative(scan(narrow, path), truth) < 1e-6
+
+
 # opcheck itself looks at .grad of tensors it has cloned.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_opcheck():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from test_scan import NAMES, loop, make, relative
+from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 
 from medmamba_variants.scan import selective_scan, ss2d_scan
@@ -67,6 +68,76 @@ def test_vmap_scans_one_after_the_other():
     inputs = make(PATH, grad=False)
     y = torch.vmap(lambda x: ss2d_scan(x, *inputs[1:], PATH))(torch.stack([inputs[0], 2 * inputs[0]]))
     assert torch.equal(y[1], ss2d_scan(2 * inputs[0], *inputs[1:], PATH))
+
+
+def test_gradients_through_vmap(backend):
+    path = scan_path("cross4", 8, 9)  # longer than a chunk, so that checkpoints are needed
+    inputs = make(path, grad=False)
+    xs = torch.stack([inputs[0], 2 * inputs[0]]).requires_grad_()
+    (got,) = torch.autograd.grad(torch.vmap(lambda x: ss2d_scan(x, *inputs[1:], path))(xs).sin().sum(), xs)
+    for x, gradient in zip(xs.detach(), got):
+        x.requires_grad_()
+        assert relative(gradient, torch.autograd.grad(ss2d_scan(x, *inputs[1:], path).sin().sum(), x)[0]) < 1e-12
+
+
+def test_zeros_without_memory(backend):
+    inputs = make(PATH)
+    y = ss2d_scan(*inputs, PATH)
+    zero = torch._efficientzerotensor(y.shape, dtype=y.dtype)
+    for gradient in torch.autograd.grad(y, inputs, zero):
+        assert not gradient.any()
+    plain = [tensor.detach() for tensor in inputs]
+    for which in range(7):
+        changed = [torch.zeros_like(t) if i == which else t for i, t in enumerate(plain)]
+        truth = ss2d_scan(*changed, PATH)
+        changed[which] = torch._efficientzerotensor(plain[which].shape, dtype=plain[which].dtype)
+        assert torch.equal(ss2d_scan(*changed, PATH), truth)
+
+
+def test_saved_tensors_may_come_back_with_other_strides(backend):
+    path = scan_path("cross4", 8, 9)
+    inputs = make(path)
+    expected = torch.autograd.grad(ss2d_scan(*inputs, path).sin().sum(), inputs)
+
+    def restride(tensor):
+        return tensor.mT.contiguous().mT if tensor.dim() > 1 else tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, restride):
+        loss = ss2d_scan(*inputs, path).sin().sum()
+    for gradient, truth in zip(torch.autograd.grad(loss, inputs), expected):
+        assert relative(gradient, truth) < 1e-12
+
+
+def test_a_tangent_of_the_gradient_is_refused():
+    inputs = make(PATH)
+    y = ss2d_scan(*inputs, PATH)
+    with forward_ad.dual_level():
+        dy = forward_ad.make_dual(torch.ones_like(y), torch.ones_like(y))
+        with pytest.raises(RuntimeError, match="no forward mode, no torch"):
+            torch.autograd.grad(y, inputs, dy)
+
+
+def test_batched_gradients_are_refused(backend):
+    inputs = make(PATH)
+    y = ss2d_scan(*inputs, PATH)
+    with pytest.raises(RuntimeError, match="no is_grads_batched"):
+        torch.autograd.grad(y, inputs, torch.ones(2, *y.shape), is_grads_batched=True)
+
+
+def test_two_paths_through_one_compiled_scan():
+    torch._dynamo.reset()
+    compiled = torch.compile(ss2d_scan, fullgraph=True, backend="eager")
+    for path in (PATH, scan_path("cross4", 3, 2), scan_path(("rows",), 2, 3)):
+        inputs = make(path, grad=False)
+        assert torch.equal(compiled(*inputs, path), ss2d_scan(*inputs, path))
+
+
+def test_a_stand_in_is_scanned_after_a_real_scan():
+    inputs = make(PATH, grad=False)
+    expected = ss2d_scan(*inputs, PATH)
+    with FakeTensorMode() as mode:
+        assert ss2d_scan(*[mode.from_tensor(tensor) for tensor in inputs], PATH).shape == expected.shape
+    assert torch.equal(ss2d_scan(*inputs, PATH), expected)
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")

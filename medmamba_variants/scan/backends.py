@@ -15,6 +15,7 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
         backward returns its gradient last
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -36,6 +37,7 @@ PREFERRED = {"cpu": ("cpu", "portable"), "cuda": ("triton", "portable")}
 _asked_for: str | None = None
 # A list of its name for each `use_backend` that is open, the newest last.
 _requests: list[list[str]] = []
+_turn = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
 _chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
 
@@ -46,14 +48,16 @@ def use_backend(name: str) -> Iterator[None]:
     global _asked_for
     load_backend(name)
     request = [name]
-    _requests.append(request)
-    _asked_for = name
+    with _turn:
+        _requests.append(request)
+        _asked_for = name
     try:
         yield
     finally:
-        # Not what was asked for before: threads may leave in another order than they came.
-        _requests[:] = [other for other in _requests if other is not request]
-        _asked_for = _requests[-1][0] if _requests else None
+        with _turn:
+            # Not what was asked for before: threads may leave in another order than they came.
+            _requests[:] = [other for other in _requests if other is not request]
+            _asked_for = _requests[-1][0] if _requests else None
 
 
 def load_backend(name: str) -> ModuleType:

@@ -180,12 +180,5 @@ def forward_kernel(lanes: Lanes) -> CFunc:
                             work, rows, state, rates, delta, B, C, y, chunk, following, n, d, add, d == first, sizes,
                             lanes,
                         )  # fmt: skip
-                    if states == 0:
-                        mask = present(channels - d, lanes)
-                        for i in range(chunk.count):
-                            total, at = read(work, (3 * i + 2) * width, None), row_of(chunk, i) * channels + d
-                            if add:
-                                total = total + read(y, at, mask)
-                            write(y, at, total, mask)
 
     return c_function(scan_forward)

@@ -63,6 +63,8 @@ def _block(size: int) -> np.ndarray:
 
 
 def _give_back(block: np.ndarray) -> None:
+    if block.nbytes > KEPT_RESULTS:
+        return
     _kept[block.ctypes.data] = block
     for address in list(_kept):
         if sum(one.nbytes for one in list(_kept.values())) <= KEPT_RESULTS:

@@ -93,8 +93,8 @@ def laid_out(
         D.contiguous(),
         delta_bias.contiguous(),
         None if delta_weight is None else delta_weight.contiguous(),
-        table,
-        resets,
+        table.contiguous(),
+        resets.contiguous(),
     )
 
 

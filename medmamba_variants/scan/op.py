@@ -1,10 +1,16 @@
 """The scan as a function of tensors and a path: checks, dtypes, and the shortest way to a backend."""
 
+from operator import index
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack, is_functorch_wrapped_tensor
+from torch._C._functorch import (
+    TransformType,
+    get_interpreter_stack,
+    is_functorch_wrapped_tensor,
+    is_legacy_batchedtensor,
+)
 from torch.autograd import forward_ad
 
 from medmamba_variants.scan.backends import backend_name, takes_as_is, takes_projected
@@ -75,15 +81,17 @@ def ss2d_scan(
     inner = _state_dtype(x, delta, A, B, C, D, delta_bias, delta_weight) if mixed else dtype
     name = backend_name(x.device.type, inner)
     if delta_weight is not None and not takes_projected(name):
-        common = torch.promote_types(delta.dtype, delta_weight.dtype)
-        # Under autocast the product has a dtype of its own.
-        delta, delta_weight, mixed = product(delta.to(common), delta_weight.to(common)), None, True
+        # As the kernels that make it themselves: in the state's precision, whatever autocast asks of matrix products.
+        kind = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"  # meta has none
+        with torch.autocast(kind, enabled=False):
+            delta, delta_weight, mixed = product(delta.to(inner), delta_weight.to(inner)), None, True
     if mixed and not takes_as_is(name, dtype, delta.dtype, A.dtype, B.dtype, C.dtype, D.dtype, delta_bias.dtype):
         x, delta, A, B, C = x.to(inner), delta.to(inner), A.to(inner), B.to(inner), C.to(inner)
         D, delta_bias = D.to(inner), delta_bias.to(inner)
         delta_weight = None if delta_weight is None else delta_weight.to(inner)
     if torch.compiler.is_compiling():
-        table, resets = _numbered_path_tensors(path.number, x.device)
+        # An index is a constant to the compiler, also where it reads the path off a function's argument.
+        table, resets = _numbered_path_tensors(index(path.number), x.device)
     else:
         table, resets = path_tensors(path, x.device)
     need_backward = torch.is_grad_enabled() and (
@@ -95,6 +103,8 @@ def ss2d_scan(
         or D.requires_grad
         or delta_bias.requires_grad
         or (delta_weight is not None and delta_weight.requires_grad)
+        # What vmap wraps says no, and has its gradient all the same.
+        or torch._C._are_functorch_transforms_active()
     )
     factor = () if delta_weight is None else (delta_weight,)
     if _must_dispatch(x, delta, A, B, C, D, delta_bias, *factor):
@@ -115,12 +125,14 @@ def ss2d_scan(
 
 def path_tensors(path: ScanPath, device: torch.device) -> tuple[Tensor, Tensor]:
     """A path's table (int32) and marks (uint8) on a device; made once a device and kept with the path."""
-    tensors: tuple[Tensor, Tensor] | None = path.tensors.get(device)
+    # Under a mode that stands in for tensors, a table kept from before it would be a stranger.
+    is_kept = torch._C._len_torch_dispatch_stack() == 0
+    tensors: tuple[Tensor, Tensor] | None = path.tensors.get(device) if is_kept else None
     if tensors is None:
         # Not an inference tensor even when first asked for in inference mode: training uses it later.
         with torch.inference_mode(False):
             tensors = torch.tensor(path.table, device=device), torch.tensor(path.resets, device=device)
-        if type(tensors[0]) is Tensor:  # a tracer's stand-in would outlive its trace
+        if is_kept and type(tensors[0]) is Tensor:  # a tracer's stand-in would outlive its trace
             path.tensors[device] = tensors
     return tensors
 
@@ -160,10 +172,12 @@ class _Scan(torch.autograd.Function):
         # Grad mode is on here only under create_graph: the operator then refuses a second derivative.
         visited, backend = ctx.rest
         *inputs, checkpoints = ctx.saved_tensors
+        _refuse_transforms(dy)
         if torch.is_grad_enabled() or _must_dispatch(dy):
             gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *inputs, checkpoints, visited, backend)
         else:
-            gradients = run_backward(dy, inputs, checkpoints, backend)
+            # Hooks on saved tensors may give them back with other strides.
+            gradients = run_backward(dy, laid_out(backend, *inputs), checkpoints.contiguous(), backend)
         # Autograd drops what nobody asked for.
         return *gradients, *[None] * (12 - len(gradients))
 
@@ -172,7 +186,7 @@ def _must_dispatch(*tensors: Tensor) -> bool:
     """Whether torch's dispatcher must see the operator.
 
     For somebody's sake: a tracer, a dispatch mode such as a FLOP counter, a transform, a tensor subclass. Or for a
-    tensor whose memory is not yet what it stands for, as the view that negates another one.
+    tensor whose memory is not what it stands for, as the view that negates another one or torch's zeros without memory.
     """
     return (
         torch.compiler.is_compiling()
@@ -181,7 +195,7 @@ def _must_dispatch(*tensors: Tensor) -> bool:
         or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
         or tensors[0].is_meta  # all are on one device
-        or any(type(tensor) not in _PLAIN or tensor.is_neg() for tensor in tensors)
+        or any(type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor() for tensor in tensors)
     )
 
 
@@ -190,9 +204,14 @@ def _refuse_transforms(*tensors: Tensor) -> None:
     levels = get_interpreter_stack() or []
     by_transform = any(level.key() != TransformType.Vmap for level in levels)
     for tensor in tensors:
-        if (by_transform and is_functorch_wrapped_tensor(tensor)) or forward_ad.unpack_dual(tensor).tangent is not None:
+        if (
+            (by_transform and is_functorch_wrapped_tensor(tensor))
+            or is_legacy_batchedtensor(tensor)
+            or forward_ad.unpack_dual(tensor).tangent is not None
+        ):
             raise RuntimeError(
-                "ss2d_scan has the gradients of backward() and torch.autograd.grad only: no forward mode, no torch.func"
+                "ss2d_scan has the gradients of backward() and torch.autograd.grad only: "
+                "no forward mode, no torch.func, no is_grads_batched"
             )
 
 

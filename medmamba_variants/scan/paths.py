@@ -1,6 +1,6 @@
 """Scan paths: in which order a scan visits the positions of a map. Pure indexing, numpy only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
@@ -174,8 +174,8 @@ def custom_path(
     ValueError on anything else.
     """
     positions = _rectangle("table", table, fill=-1)
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
+    if not isinstance(length, (int, np.integer)) or not 1 <= length < 2**31:
+        raise ValueError(f"length must be an integer from 1 to 2^31 - 1, got {length!r}")
     wrong = positions[(positions < -1) | (positions >= length)]
     if wrong.size:
         raise ValueError(f"table must hold positions from 0 to {length - 1}, or -1 to pause, got {wrong[0]}")
@@ -186,6 +186,9 @@ def custom_path(
     marks = np.zeros_like(positions) if resets is None else _rectangle("resets", resets, fill=0)
     if marks.shape != positions.shape:
         raise ValueError(f"resets must have the table's shape {positions.shape}, got {marks.shape}")
+    for direction, (row, row_marks) in enumerate(zip(table, () if resets is None else resets)):
+        if len(row) != len(row_marks):
+            raise ValueError(f"resets of direction {direction} must be {len(row)} as in table, got {len(row_marks)}")
     if not np.isin(marks, (0, 1)).all():
         raise ValueError(f"resets must hold 0 and 1 only, got {int(marks[~np.isin(marks, (0, 1))][0])}")
     table32 = np.ascontiguousarray(positions, dtype=np.int32)
@@ -215,6 +218,8 @@ def _order(name: str, height: int, width: int) -> np.ndarray:
 
 def _rectangle(what: str, rows: np.ndarray | Sequence[Sequence[int]], fill: int) -> np.ndarray:
     """A new (K, steps) int64 array from an array or from sequences of different lengths, filled up at their ends."""
+    if not isinstance(rows, Iterable):
+        raise ValueError(f"{what} must hold one sequence of integers a direction, got {type(rows).__name__}")
     sequences = [np.asarray(row) for row in rows]
     if not sequences or max(row.size for row in sequences) == 0:
         raise ValueError(f"{what} must have at least one direction and one step, got none")
@@ -223,6 +228,8 @@ def _rectangle(what: str, rows: np.ndarray | Sequence[Sequence[int]], fill: int)
             raise ValueError(f"{what} must hold one sequence of integers a direction, got {row.ndim}-D {row.dtype}")
     result = np.full((len(sequences), max(row.size for row in sequences)), fill, dtype=np.int64)
     for target, row in zip(result, sequences):
+        if row.dtype == np.uint64 and row.size and row.max() >= 2**63:
+            raise ValueError(f"{what} must hold integers below 2^63, got {row.max()}")
         target[: row.size] = row
     return result
 
