@@ -69,7 +69,8 @@ def on_dataset(
 
     Several seeds: the two-level bootstrap, equivalence by its standard error with seeds − 1 degrees of freedom. One
     seed: DeLong for macro-AUC, else a paired bootstrap, equivalence by the normal distribution (DeLong's by t where
-    images share groups). Images that share a group are drawn together. Without predictions, or without rng where something must be drawn, nothing is tested.
+    images share groups). Images that share a group are drawn together. Without predictions, or without rng where
+    something must be drawn, nothing is tested.
     """
     if pairing is None:
         return untested("test images", 0)
