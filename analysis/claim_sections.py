@@ -117,7 +117,7 @@ def cost(
     for metric in evidence.metrics[:2]:
         place = places[metric]
         if not place.means:
-            finished = "no data set has a finished cell of every variant"
+            finished = "no data set has a seed that every variant finished"
             why = finished if len(evidence.done()) else "no cell has finished"
             blocks.append(note(f"No figure of {metric_name(metric)}: {why}."))
             continue

@@ -1,4 +1,4 @@
-"""A ledger's table seen data set by data set: means over seeds, and values of the seeds that variants share.
+"""A ledger's table seen data set by data set: the values of the seeds that variants share, and their means.
 
 The data set is the unit of every claim in general. Functions here only arrange and average; no number carries an
 uncertainty yet.
@@ -53,13 +53,6 @@ def finished_cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return cells
 
 
-def dataset_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Means over seeds, (data sets, variants), in the order of first appearance; NaN where no cell has finished."""
-    cells = finished_cells(table, metric)
-    means = cells.pivot_table(index="dataset", columns="variant_id", values="value", aggfunc="mean", sort=False)
-    return means.reindex(index=list(dict.fromkeys(cells["dataset"])), columns=list(dict.fromkeys(cells["variant_id"])))
-
-
 def paired_seeds(table: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
     """For each data set the values (seeds, variants) of the seeds on which every variant finished.
 
@@ -81,15 +74,18 @@ def paired_seeds(table: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
 def as_matrix(table: Matrix, metric: str | None = None) -> tuple[pd.DataFrame, int]:
     """Values (data sets, variants) of the data sets that are complete, and how many were left out as incomplete.
 
-    table: a ledger's table, whose metric is averaged over seeds, or the values themselves (rows are data sets).
+    table: a ledger's table, whose metric is averaged over the seeds on which every variant finished, so that no variant
+    gains by an easy seed; or the values themselves (rows are data sets). A data set without such a seed is incomplete.
     Raises ValueError for fewer than two variants, and when no data set is complete.
     """
     if isinstance(table, pd.DataFrame) and is_ledger(table):
         if metric is None:
             raise ValueError("metric must be named for a table of cells, got none")
-        values = dataset_means(table, metric)
+        values = pd.DataFrame({name: seeds.mean() for name, seeds in paired_seeds(table, metric).items()}).T
+        n_datasets = table["dataset"].nunique()
     else:
         values = pd.DataFrame(table)
+        n_datasets = len(values)
         try:
             values = values.astype(np.float64)
         except (TypeError, ValueError) as problem:
@@ -98,5 +94,5 @@ def as_matrix(table: Matrix, metric: str | None = None) -> tuple[pd.DataFrame, i
         raise ValueError(f"table must have at least two variants (columns), got {values.shape[1]}")
     complete = values[np.isfinite(values.to_numpy()).all(axis=1)]
     if len(complete) == 0:
-        raise ValueError(f"table must have a data set that every variant finished, got none of {len(values)}")
-    return complete, len(values) - len(complete)
+        raise ValueError(f"table must have a data set that every variant finished, got none of {n_datasets}")
+    return complete, n_datasets - len(complete)

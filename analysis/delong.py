@@ -65,13 +65,14 @@ def delong(
 
     groups: (images,) what images share (a patient, a lesion): influences are summed within a group before they are
     squared, and groups are what is drawn anew (Obuchowski 1997; each side is scaled by the groups that have an image on
-    it, the covariance of both sides by the geometric mean of the two factors).
+    it, the covariance of both sides by the geometric mean of the two factors). Quantiles are then those of t with
+    groups − 1 degrees of freedom: normal ones reject equal models in 9 % of samples of 10 groups, these in 5 %.
 
     Defined answers: equal rankings give difference 0 and p = 1. With one class present there is no AUC: all NaN. A
     class with a single image (or group) on one side tells nothing of that side's variance: variance, interval, z and p
     are NaN. Where the variance is 0 and the difference is not (a perfect model against a constant one) there is nothing
-    to judge the difference by: z, p and interval are NaN; the randomisation test has an answer. Intervals are normal,
-    cut to the range of an AUC; that of a perfect model has no width, which is DeLong's fault and not certainty.
+    to judge the difference by: z, p and interval are NaN; the randomisation test has an answer. Intervals are cut to
+    the range of an AUC; that of a perfect model has no width, which is DeLong's fault and not certainty.
 
     Raises ValueError, one line, for NaN, infinite or non-numeric scores, unequal lengths or classes, labels out of
     range, no image.
@@ -85,6 +86,8 @@ def delong(
         over, n = "groups of test images", int(codes.max()) + 1
         influence_a = np.bincount(codes, weights=influence_a)
         influence_b = np.bincount(codes, weights=influence_b)
+    # t with infinitely many degrees of freedom is the normal distribution.
+    df = math.inf if codes is None else max(1, n - 1)
     scale = math.nan if single or math.isnan(auc_a) else 1.0
     difference = auc_a - auc_b
     equal = auc_a == auc_b and np.array_equal(influence_a, influence_b)
@@ -93,7 +96,7 @@ def delong(
     variance_a, variance_b = _variance(influence_a, scale), _variance(influence_b, scale)
 
     def interval(estimate: float, variance: float, low: float) -> Interval:
-        half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(variance)
+        half = float(stats.t.ppf((1 + level) / 2, df)) * math.sqrt(variance)
         if math.isnan(half):
             return Interval(math.nan, math.nan, level, over, n)
         return Interval(max(low, estimate - half), min(1.0, estimate + half), level, over, n)
@@ -107,7 +110,7 @@ def delong(
         difference=difference,
         interval=interval(difference, judged, -1.0),
         z=z,
-        p_value=float(2 * stats.norm.sf(abs(z))),
+        p_value=float(2 * stats.t.sf(abs(z), df)),
         variance=variance,
         variance_a=variance_a,
         variance_b=variance_b,

@@ -14,12 +14,14 @@ from scipy import optimize, stats
 
 from analysis.datasets import finished_cells
 from analysis.intervals import Interval
-from analysis.means import checked_differences, t_interval
+from analysis.means import checked_differences
 from analysis.redraws import percentile_interval, redraw, what_varies
 
 Runs = Mapping[str, Sequence[float] | np.ndarray] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 # Beyond, the noncentral t is out of its numerical reach, and all its spread is that of the scale, a chi.
 LARGEST_T = 1000.0
+# So near to 0 and 1 a chance's interval is looked for.
+EDGE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,12 @@ def p_superior(a: Runs, b: Runs, *, level: float = 0.95) -> Effect:
     """P(A > B): the chance that a training of A beats one of B on a data set like these, ties counted half.
 
     On each data set, over all pairs of a seed of A with a seed of B (Mann–Whitney); then the mean over data sets, with
-    Student's interval over data sets, cut to 0 … 1. Where A wins every pair, or none, that interval would have no
-    width: it is then the exact binomial one for as many data sets won. One data set has no interval. Mappings are
-    compared on the data sets that both have.
+    a score interval over data sets: the chances θ no further from that mean than t √(φ V(θ)), with t of data sets − 1
+    degrees of freedom. V is the variance that seeds alone give the mean (Newcombe 2006, Statistics in Medicine 25, 559,
+    method 5), so that equal chances still have an interval. φ, at least 1, is by how much data sets vary beyond that
+    (Wedderburn 1974), with one more data set of chance ½ counted among them: a few that agree are no proof that all do.
+    In simulations with 3 to 15 data sets and up to 5 seeds its 95 % interval held 91 to 100 %, the least where one seed
+    each nearly always wins. One data set has no interval. Mappings are compared on the data sets that both have.
     """
     value, interval, n = _dominance(a, b, level)
     return Effect("P(A > B)", value, interval, n)
@@ -148,14 +153,29 @@ def _dominance(a: Runs, b: Runs, level: float) -> tuple[float, Interval, int]:
         raise ValueError(f"a and b must have the same data sets, got {len(first)} and {len(second)}")
     chances = np.array([np.mean((np.sign(x[:, None] - y) + 1) / 2) for x, y in zip(first, second)])
     n, value = len(chances), float(chances.mean())
-    interval = t_interval(chances, level, "data sets")
-    if n > 1 and value in (0.0, 1.0):
-        reach = ((1 - level) / 2) ** (1 / n)
-        low, high = (reach, 1.0) if value else (0.0, 1 - reach)
-        interval = Interval(low, high, level, "data sets", n)
-    if interval.is_defined:
-        interval = Interval(max(0.0, interval.low), min(1.0, interval.high), level, "data sets", n)
-    return value, interval, n
+    if n < 2:
+        return value, Interval(math.nan, math.nan, level, "data sets", n), n
+    sizes = [(len(x), len(y)) for x, y in zip(first, second)]
+    shrunk = (chances.sum() + 0.5) / (n + 1)
+    spread = (np.square(chances - shrunk).sum() + (0.5 - shrunk) ** 2) / (n - 1) / (n + 1)
+    reach = float(stats.t.isf((1 - level) / 2, n - 1)) ** 2 * max(1.0, spread / _seed_variance(shrunk, sizes))
+
+    def outside(chance: float) -> float:
+        return (value - chance) ** 2 - reach * _seed_variance(chance, sizes)
+
+    # A mean of 0 or 1 brackets nothing, since the variance vanishes there; just beside it the interval holds.
+    low = optimize.brentq(outside, 0.0, min(value, 1 - EDGE)) if value > 0 else 0.0
+    high = optimize.brentq(outside, max(value, EDGE), 1.0) if value < 1 else 1.0
+    return value, Interval(float(low), float(high), level, "data sets", n), n
+
+
+def _seed_variance(chance: float, sizes: Sequence[tuple[int, int]]) -> float:
+    """Variance of the mean over data sets of estimated chances, from their seeds alone (Newcombe 2006, method 5)."""
+    total = 0.0
+    for m, k in sizes:
+        more = ((m + k) / 2 - 1) * ((1 - chance) / (2 - chance) + chance / (1 + chance))
+        total += chance * (1 - chance) * (1 + more) / (m * k)
+    return total / len(sizes) ** 2
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:

@@ -190,8 +190,9 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     if result.difference is not None:
         test = f"Nemenyi's test, critical difference {result.difference:.2f}"
     caption = (
-        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, 'data set')}, 1 is best. A line joins "
-        f"variants of which no two differ at α = {result.alpha:g}, dots mark its members ({test})."
+        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, 'data set')}, 1 is best, on each the mean "
+        f"of the seeds that all of them finished. A line joins variants of which no two differ at α = "
+        f"{result.alpha:g}, dots mark its members ({test})."
     )
     least = smallest_adjusted_p(result.n, len(result.pairs), "holm")
     if result.difference is None and least > result.alpha:
@@ -200,7 +201,7 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
             f"is {p_value(least)}: no two variants can differ here, whatever they do."
         )
     if result.n_incomplete:
-        caption += f" Left out: {counted(result.n_incomplete, 'data set')} that some variant has not finished."
+        caption += f" Left out: {counted(result.n_incomplete, 'data set')} without a seed that all finished."
     shown = "; ".join(f"{labels[v]} {mean_ranks[v]:.2f}" for v in ordered)
     title = f"Mean ranks over data sets: {metric_name(metric)}"
     return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")

@@ -95,7 +95,8 @@ def sentences(outlook: Outlook, baseline: str | None) -> str:
         interval = front.hypervolume_interval
         said.append(
             f"The front's hypervolume is {front.hypervolume:.4f} {bounds(interval, 4)} "
-            f"({100 * interval.level:g} % interval over {interval.over}, n = {interval.n})"
+            f"({100 * interval.level:g} % interval over {interval.over}, n = {interval.n}, "
+            "less the bias of a best mean)"
         )
     if outlook.gain is None:
         said.append("All variants take the same MACs, so there is no gain per doubling")
@@ -194,9 +195,11 @@ def gain_table(outlooks: Sequence[Outlook]) -> Table:
     caption = (
         f"Gain: slope of the variants' means over log2 MACs ({'; '.join(gains) or 'no interval'}). Hypervolume: the "
         "area between the front and the worst mean, in metric × doublings of MACs up to the dearest variant "
-        f"({'95 % interval, bootstrap of ' + '; '.join(volumes) if volumes else 'no interval'}). Variants differ in "
-        "more than their MACs, so neither is an effect of MACs alone."
+        f"({'95 % interval, bootstrap of ' + '; '.join(volumes) if volumes else 'no interval'}). "
     )
+    if volumes:
+        caption += "The best of several means is lucky, so it is too large; its interval has that bias taken out. "
+    caption += "Variants differ in more than their MACs, so neither is an effect of MACs alone."
     headers = ["metric", "gain per doubling", "interval", "hypervolume", "interval of it", "n"]
     return Table("gains", "Gain per doubling of MACs, and hypervolume", caption, headers, rows, pd.DataFrame(records))
 

@@ -68,8 +68,9 @@ def on_dataset(
     """Of two variants' predictions on one data set: over seeds and test images, or over test images with one seed.
 
     Several seeds: the two-level bootstrap, equivalence by its standard error with seeds − 1 degrees of freedom. One
-    seed: DeLong for macro-AUC, else a paired bootstrap, equivalence by the normal distribution. Images that share a
-    group are drawn together. Without predictions, or without rng where something must be drawn, nothing is tested.
+    seed: DeLong for macro-AUC, else a paired bootstrap, equivalence by the normal distribution (DeLong's by t where
+    images share groups). Images that share a group are drawn together. Without predictions, or without rng where
+    something must be drawn, nothing is tested.
     """
     if pairing is None:
         return untested("test images", 0)
@@ -92,7 +93,8 @@ def on_dataset(
     against, baseline = pairing.against[0], pairing.baseline[0]
     if metric == "macro_auc_ovr":
         areas = delong(pairing.labels, against, baseline, groups=pairing.groups, level=LEVEL)
-        beyond = _beyond(areas.difference, math.sqrt(areas.variance), margin, math.inf, pairing)
+        df = math.inf if pairing.groups is None else float(areas.interval.n - 1)
+        beyond = _beyond(areas.difference, math.sqrt(areas.variance), margin, df, pairing)
         return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, math.nan, "DeLong's test")
     if rng is None:
         return untested("test images", pairing.n_images)

@@ -101,9 +101,10 @@ def mixed_model(
     a data set), and of the seeds within a data set (what paired trainings share). Leaving out data set × variant would
     shrink the standard errors falsely. t with data sets − 1 degrees of freedom; REML.
 
-    log2 MACs (`cost.macs`) are taken from their data set's mean, so that harder data sets with larger images do not
-    pose as an effect of cost. They take part only where variants do not determine them; then the effects of variants
-    are differences at equal MACs. macs=False leaves them out: differences as they are, cost included.
+    log2 MACs (`cost.macs`) are taken from their data set's mean (over all variants, missing ones too), so that harder
+    data sets with larger images do not pose as an effect of cost. They take part only where variants do not determine
+    them; then the effects of variants are differences at equal MACs. macs=False leaves them out: differences as they
+    are, cost included.
 
     table may hold the values themselves, (data sets, variants), one seed each. One seed a cell: data set × variant
     cannot be told from the residual, and both are the residual. Cells that failed or lack the metric are left out and
@@ -165,21 +166,28 @@ def _cells(table: Matrix, metric: str | None) -> pd.DataFrame:
 
 
 def _log_macs(cells: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
-    """log2 MACs less their data set's mean, (cells,), or None and the reason why they cannot take part."""
+    """log2 MACs less what their data set adds, (cells,), or None and the reason why they cannot take part.
+
+    What data sets and variants add is by least squares: a data set's mean would move with the variants that it lacks.
+    """
     if "cost.macs" not in cells:
         return None, "the table has no cost.macs"
     macs = cells["cost.macs"].to_numpy(dtype=np.float64)
     if not (np.isfinite(macs) & (macs > 0)).all():
         return None, "MACs are not known of every cell"
-    logs = pd.Series(np.log2(macs))
-    centred = logs - logs.groupby(cells["dataset"]).transform("mean")
-    total = float((centred**2).sum())
+    logs = np.log2(macs)
+    datasets, variants = (pd.get_dummies(cells[name], dtype=float).to_numpy() for name in ("dataset", "variant_id"))
+    added = np.linalg.lstsq(np.hstack([datasets, variants]), logs, rcond=None)[0]
+    by_dataset, by_variant = np.split(added, [datasets.shape[1]])
+    own = logs - datasets @ by_dataset - variants @ by_variant
+    # Where nothing is missing this is the distance from the data set's mean.
+    centred = logs - datasets @ by_dataset - by_variant.mean()
+    total = float(centred @ centred)
     if total <= 1e-12 * len(logs):
         return None, "all variants have the same MACs"
-    own = centred - centred.groupby(cells["variant_id"]).transform("mean")
-    if float((own**2).sum()) < OWN_SHARE * total:
+    if float(own @ own) < OWN_SHARE * total:
         return None, "variants determine their MACs"
-    return centred.to_numpy(), None
+    return centred, None
 
 
 def _design(cells: pd.DataFrame, names: Sequence[str], log_macs: np.ndarray | None) -> Design:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from analysis.datasets import paired_seeds
 from analysis.intervals import Interval
 from analysis.means import t_interval, t_over_means
 from analysis.metrics import LOWER_IS_BETTER
-from analysis.redraws import percentile_interval, redraw
+from analysis.redraws import redraw, what_varies
 
 Cost = str | Mapping[str, float]
 # Costs that agree to nine digits are one: means over data sets carry rounding.
@@ -46,7 +47,8 @@ class Front:
     """The front of a metric against a cost, cheapest variant first.
 
     hypervolume: area between the best metric that each budget reaches and the reference's, over log2 cost up to the
-    reference's: metric × doublings of cost. reference: (cost, metric). left_out: data sets that some variant misses.
+    reference's: metric × doublings of cost. It is too large where variants tie, for the best of several means is lucky;
+    its interval has that bias taken out. reference: (cost, metric). left_out: data sets that some variant misses.
     """
 
     points: tuple[Point, ...]
@@ -99,6 +101,12 @@ def pareto_front(
     the largest cost and the worst mean among the variants, fixed over the draws.
     The hypervolume's interval and the probabilities are by bootstrap of data sets and seeds; with one data set, of its
     seeds; with one cell a variant there is nothing to draw: every probability is 0 or 1 and intervals are undefined.
+
+    The interval: the hypervolume less its bias, by how much the draws' mean exceeds it (Efron & Tibshirani 1993,
+    chapter 10), ± t standard deviations of the draws. A maximum over tied means is biased once in the data and again in
+    the draws, so that percentiles would hold the truth 70 % of the time with five tied variants; in simulations with 3
+    to 20 data sets and a fixed reference this 95 % interval held it 93 to 99 %. The default reference is a mean of the
+    same data, without which no hypervolume is below zero: it has no true value where variants tie.
     """
     cells = _Cells(table, metric, cost)
     worst = float(cells.means.min())
@@ -117,10 +125,11 @@ def pareto_front(
         )
         for i, variant in enumerate(cells.variants)
     ]
+    volume = float(_hypervolume(cells.costs, cells.means[None], at_cost, cells.sign * at_value)[0])
     return Front(
         points=tuple(sorted(points, key=lambda point: point.cost)),
-        hypervolume=float(_hypervolume(cells.costs, cells.means[None], at_cost, cells.sign * at_value)[0]),
-        hypervolume_interval=percentile_interval(np.concatenate(volumes), level, cells.n_seeds),
+        hypervolume=volume,
+        hypervolume_interval=_without_bias(volume, np.concatenate(volumes), level, cells.n_seeds),
         reference=(at_cost, at_value),
         n_datasets=len(cells.n_seeds),
         n_seeds=max(cells.n_seeds),
@@ -305,6 +314,19 @@ def _hypervolume(costs: np.ndarray, means: np.ndarray, at_cost: float, at_value:
         best = np.maximum(best, means[:, costs == value].max(axis=1))
         volume += (best - at_value) * math.log2(following / value)
     return volume
+
+
+def _without_bias(volume: float, drawn: np.ndarray, level: float, n_seeds: Sequence[int]) -> Interval:
+    """Student's interval around a hypervolume less the bias of its draws, (draws,), at least 0; undefined without any.
+
+    The draws' spread is too small by √((n − 1) / n), as in `percentile_interval`.
+    """
+    over, n = what_varies(n_seeds)
+    if n < 2:
+        return Interval(math.nan, math.nan, level, over, n)
+    centre = 2 * volume - float(drawn.mean())
+    half = float(stats.t.isf((1 - level) / 2, n - 1) * drawn.std()) * math.sqrt(n / (n - 1))
+    return Interval(max(0.0, centre - half), max(0.0, centre + half), level, over, n)
 
 
 def _meeting(first: np.ndarray, second: np.ndarray, at: float | None, tolerance: float, dataset: str) -> np.ndarray:

@@ -190,10 +190,10 @@ def friedman(
 ) -> Friedman:
     """Friedman's test whether several variants rank alike over data sets, with Iman and Davenport's F beside it.
 
-    table: values (data sets, variants), or a ledger's table with `metric`, averaged over seeds. Ranks within each data
-    set, 1 for the best, ties shared; values equal to ten digits tie. Data sets that miss a variant are left out and
-    counted. higher_is_better: by default as the metric has it, yes where none is named. correct_ties=False leaves out
-    the correction for ties (as in Demšar 2006).
+    table: values (data sets, variants), or a ledger's table with `metric`, averaged over the seeds on which every
+    variant finished. Ranks within each data set, 1 for the best, ties shared; values equal to ten digits tie. Data sets
+    that miss a variant, or have no such seed, are left out and counted. higher_is_better: by default as the metric has
+    it, yes where none is named. correct_ties=False leaves out the correction for ties (as in Demšar 2006).
     F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980). Where
     all data sets rank alike F is infinite and its p is the chance of that, (1 / orders)^(n − 1), with the k! / Π t!
     orders in which ranks with these ties can stand. All values tied, or one data set: p = 1.

@@ -1,4 +1,4 @@
-"""Where each variant stands on a metric: means over data sets that all variants finished, with intervals."""
+"""Where each variant stands on a metric: means over data sets and seeds that all variants finished, with intervals."""
 
 import math
 from collections.abc import Sequence
@@ -16,19 +16,27 @@ LOWEST = {"mcc": -1.0}
 
 @dataclass(frozen=True)
 class Rectangle:
-    """The variants and data sets that can be compared as they stand: each variant has a result on each data set."""
+    """The variants and data sets that can be compared as they stand: each variant has the same seeds on each data set.
 
-    means: pd.DataFrame
-    """Mean over seeds, one row a variant (by id), one column a data set."""
+    values: by data set, one row a variant (by id), one column a seed that all of them finished.
+    """
+
+    values: dict[str, pd.DataFrame]
     left_out_variants: tuple[str, ...]
     left_out_datasets: tuple[str, ...]
 
+    @property
+    def means(self) -> pd.DataFrame:
+        """Means over the seeds, one row a variant (by id), one column a data set."""
+        return pd.DataFrame({dataset: here.mean(axis=1) for dataset, here in self.values.items()})
+
 
 def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]) -> Rectangle:
-    """Means over seeds of a column, on variants and data sets without a gap; unfinished cells are never imputed.
+    """A column's values on variants, data sets and seeds without a gap; unfinished cells are never imputed.
 
-    The data set or variant with the largest share of gaps is left out until none remains. The means use the seeds that
-    all variants kept have in common on a data set, so that no variant gains by a lucky seed.
+    The data set or variant with the largest share of gaps is left out until none remains. Of each data set there are
+    the seeds that all variants kept have in common, so that no variant gains by a lucky seed; a data set without any is
+    left out, too.
     """
     usable = table[(table["status"] == "done") & table[column].notna() & table["variant_id"].isin(variants)]
     order = [v for v in variants if v in set(usable["variant_id"])]
@@ -44,15 +52,13 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
             here = here.drop(columns=gaps_of_datasets.idxmax())
         else:
             here = here.drop(index=gaps_of_variants.idxmax())
-    means = pd.DataFrame(index=here.index, columns=here.columns, dtype=np.float64)
-    for dataset in here.columns:
-        block = cells.loc[here.index, dataset]
-        common = block.dropna(axis=1)
-        means[dataset] = (common if common.shape[1] else block).mean(axis=1)
+    shared = {str(dataset): cells.loc[here.index, dataset].dropna(axis=1) for dataset in here.columns}
+    values = {dataset: block for dataset, block in shared.items() if block.size}
+    kept = here.index if values else []
     return Rectangle(
-        means=means,
-        left_out_variants=tuple(v for v in variants if v not in means.index),
-        left_out_datasets=tuple(d for d in dict.fromkeys(table["dataset"]) if d not in means.columns),
+        values=values,
+        left_out_variants=tuple(v for v in variants if v not in kept),
+        left_out_datasets=tuple(d for d in dict.fromkeys(table["dataset"]) if d not in values),
     )
 
 
@@ -60,8 +66,8 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
 class Standings:
     """A metric's mean on a split for each variant, by id, with its interval; what was compared, and what could not be.
 
-    The mean is over `datasets`, seeds averaged on each first. seeds: the fewest and the most cells behind a data set's
-    mean. left out: variants and data sets with gaps.
+    The mean is over `datasets`, on each first over the seeds that all variants finished. seeds: the fewest and the most
+    of them on a data set. left out: variants and data sets with gaps.
     """
 
     metric: str
@@ -92,29 +98,27 @@ def standings(
     """
     column = f"{split}.{metric}"
     rectangle = complete_rectangle(table, column, variants)
-    values = rectangle.means.to_numpy()
+    by_dataset = rectangle.means
+    values = by_dataset.to_numpy()
     n_variants, n_datasets = values.shape
-    cells = table[(table["status"] == "done") & table[column].notna()]
-    kept = cells[cells["variant_id"].isin(rectangle.means.index) & cells["dataset"].isin(rectangle.means.columns)]
-    counts = kept.groupby(["variant_id", "dataset"]).size()
+    counts = [block.shape[1] for block in rectangle.values.values()]
     intervals = {}
-    for row, variant_id in enumerate(rectangle.means.index):
+    for row, variant_id in enumerate(by_dataset.index):
         factor, sample, over = 1.0, values[row], "data sets"
         if n_datasets > 1 and n_variants > 1:
             sample = values[row] - values.mean(axis=0) + values.mean()
             factor, over = math.sqrt(n_variants / (n_variants - 1)), OVER_DATASETS_PAIRED
         elif n_datasets == 1:
-            sample, over = kept.loc[kept["variant_id"] == variant_id, column].to_numpy(), "seeds"
+            (block,) = rectangle.values.values()
+            sample, over = block.loc[variant_id].to_numpy(), "seeds"
         intervals[variant_id] = _student(values[row].mean(), sample, factor, level, over, LOWEST.get(metric, 0.0))
     return Standings(
         metric=metric,
         split=split,
-        means={variant_id: float(mean) for variant_id, mean in zip(rectangle.means.index, values.mean(axis=1))}
-        if n_datasets
-        else {},
-        intervals=intervals if n_datasets else {},
-        datasets=tuple(rectangle.means.columns),
-        seeds=(int(counts.min()), int(counts.max())) if len(counts) else (0, 0),
+        means={variant_id: float(values[row].mean()) for row, variant_id in enumerate(by_dataset.index)},
+        intervals=intervals,
+        datasets=tuple(by_dataset.columns),
+        seeds=(min(counts, default=0), max(counts, default=0)),
         left_out_variants=rectangle.left_out_variants,
         left_out_datasets=rectangle.left_out_datasets,
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.datasets import as_matrix, dataset_means, finished_cells, metric_column, paired_seeds
+from analysis.datasets import as_matrix, finished_cells, metric_column, paired_seeds
 
 
 def make_table(cells):
@@ -36,16 +36,13 @@ def table():
     return make_table(cells)
 
 
-def test_means_over_seeds(table):
-    means = dataset_means(table, "macro_f1")
-    assert means.loc["a"].tolist() == pytest.approx([0.55, 0.675])
-    assert means.loc["b", "x"] == pytest.approx(0.895) and means.loc["b", "y"] == 0.7
-    assert means.index.tolist() == ["a", "b", "c"] and means.columns.tolist() == ["x", "y"]
-
-
-def test_complete_data_sets_make_the_matrix(table):
-    values, n_incomplete = as_matrix(table[table["seed"] == 0], "macro_f1")
-    assert values.index.tolist() == ["a", "b"] and n_incomplete == 1
+def test_means_of_shared_seeds_make_the_matrix(table):
+    values, n_incomplete = as_matrix(table, "macro_f1")
+    assert values.index.tolist() == ["a", "b"] and values.columns.tolist() == ["x", "y"]
+    # x's seed 1 on b has no partner.
+    assert values.to_numpy().tolist() == [pytest.approx([0.55, 0.675]), [0.8, 0.7]]
+    # Neither c, whose seeds meet nowhere, nor d, where nothing finished.
+    assert n_incomplete == 2
 
 
 def test_seeds_that_all_variants_share(table):
@@ -63,18 +60,18 @@ def test_what_is_not_finished_is_counted(table):
 
 def test_a_frame_without_status_and_seed_will_do():
     plain = pd.DataFrame({"variant_id": ["x", "y"], "dataset": ["a", "a"], "score": [0.1, 0.3]})
-    assert dataset_means(plain, "score").to_numpy().tolist() == [[0.1, 0.3]]
+    assert as_matrix(plain, "score")[0].to_numpy().tolist() == [[0.1, 0.3]]
     assert metric_column(plain, "score") == "score"
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda t: dataset_means(t, "accuracy"), "metric must be one of macro_f1, got 'accuracy'"),
-        (lambda t: dataset_means(t.drop(columns="dataset"), "macro_f1"), "the columns variant_id and dataset, got"),
+        (lambda t: as_matrix(t, "accuracy"), "metric must be one of macro_f1, got 'accuracy'"),
+        (lambda t: finished_cells(t.drop(columns="dataset"), "macro_f1"), "the columns variant_id and dataset, got"),
         (lambda t: finished_cells(pd.concat([t, t]), "macro_f1"), r"got two of x on a \(seed 0\); select one recipe"),
         (
-            lambda t: paired_seeds(t[t["dataset"] == "c"], "macro_f1"),
+            lambda t: as_matrix(t[t["dataset"] == "c"], "macro_f1"),
             "share a finished seed on some data set, got none",
         ),
         (lambda t: paired_seeds(t[t["status"] == "failed"], "macro_f1"), "got none of 0 cells"),

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from analysis.delong import delong
+from analysis.judgements import on_dataset
 from analysis.metrics import macro_auc_ovr
 from analysis.paired import bootstrap_difference
+from analysis.predictions import Pairing
 
 DATA = Path(__file__).parent / "data" / "paired_from_r.json"
 
@@ -124,6 +126,38 @@ def test_groups_of_one_image_are_no_groups():
     patients = pd.Series([f"patient {i // 2:02}" for i in range(40)], dtype=object)
     assert delong(labels, a, b, groups=patients) == delong(labels, a, b, groups=np.arange(40) // 2)
     assert delong(labels, a, b, groups=np.arange(40)[::-1]) == delong(labels, a, b)
+
+
+def draw_groups(rng, n_groups, images):
+    """A patient's images share some of what each of two equal models makes of them."""
+    groups = np.concatenate([np.arange(n_groups), rng.integers(0, n_groups, images - n_groups)])
+    labels, a, b = draw(rng, images, 2)
+    a, b = (scores + rng.standard_normal((n_groups, 2))[groups] for scores in (a, b))
+    return labels, a, b, groups
+
+
+def test_few_groups_are_judged_by_t():
+    labels, a, b, groups = draw_groups(np.random.default_rng(8), 10, 120)
+    result = delong(labels, a, b, groups=groups)
+    assert result.p_value == pytest.approx(2 * stats.t.sf(abs(result.z), 9), rel=1e-12)
+    half = stats.t.isf(0.025, 9) * math.sqrt(result.variance)
+    assert result.interval.high - result.difference == pytest.approx(half)
+    assert result.interval_a.low == pytest.approx(result.auc_a - stats.t.isf(0.025, 9) * math.sqrt(result.variance_a))
+    # So is equivalence within a margin.
+    pairing = Pairing(labels, b[None], a[None], np.arange(120), groups)
+    judged = on_dataset("macro_auc_ovr", 0.9, pairing, rng=None, draws=0)
+    room = (0.9 - abs(result.difference)) / math.sqrt(result.variance)
+    assert judged.equivalence_p == pytest.approx(max(stats.t.sf(room, 9), 0.1**10), rel=1e-9)
+    alone = delong(labels, a, a, groups=np.zeros(120, int))
+    assert (alone.p_value, alone.interval.low, alone.interval.high) == (1.0, 0.0, 0.0)
+
+
+def test_equal_models_on_few_groups_are_rejected_as_often_as_promised():
+    rng = np.random.default_rng(9)
+    samples = [draw_groups(rng, 8, 120) for _ in range(600)]
+    rejected = np.mean([delong(y, a, b, groups=groups).p_value < 0.05 for y, a, b, groups in samples])
+    # Binomial noise on 600: standard error .009 at .05.
+    assert 0.02 < rejected < 0.078
 
 
 def test_equal_models_are_rejected_as_often_as_promised():

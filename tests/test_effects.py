@@ -64,9 +64,11 @@ def test_p_superior_counts_pairs_within_data_sets():
     assert effect.value == pytest.approx(np.mean(expected)) and effect.n == 3
     u = stats.mannwhitneyu(A[0], B[0]).statistic / 9
     assert p_superior(A[:1], B[:1]).value == pytest.approx(u)
-    low, high = stats.t.interval(0.95, 2, np.mean(expected), stats.sem(expected))
-    assert (effect.interval.low, effect.interval.high) == pytest.approx((max(0, low), min(1, high)))
-    assert p_superior(B, A).value == pytest.approx(1 - effect.value)
+    assert effect.interval.low < effect.value < effect.interval.high
+    assert (effect.interval.over, effect.interval.n) == ("data sets", 3)
+    turned = p_superior(B, A)
+    assert turned.value == pytest.approx(1 - effect.value)
+    assert turned.interval.low == pytest.approx(1 - effect.interval.high)
 
 
 def test_cliffs_delta_is_the_same_on_another_scale():
@@ -77,19 +79,53 @@ def test_cliffs_delta_is_the_same_on_another_scale():
     assert cliffs_delta(A, A).value == 0.0
 
 
+def by_newcombe(value, n, m, k, phi, end):
+    """How many standard deviations an interval's end lies from the mean, seeds' variance by Newcombe's method 5."""
+    star = (m + k) / 2 - 1
+    variance = end * (1 - end) * (1 + star * (1 - end) / (2 - end) + star * end / (1 + end)) / (m * k) / n
+    return abs(value - end) / math.sqrt(phi * variance)
+
+
 def test_always_better_still_has_an_interval():
     better = p_superior([0.9] * 8, [0.8] * 8)
-    # Eight of eight: Clopper and Pearson.
+    # Of one seed each a win is a coin: Wilson's interval, with t.
+    reach = stats.t.isf(0.025, 7)
     assert (better.value, better.interval.high) == (1.0, 1.0)
-    assert better.interval.low == pytest.approx(stats.binomtest(8, 8).proportion_ci(0.95).low)
+    assert better.interval.low == pytest.approx(1 / (1 + reach**2 / 8))
     worse = p_superior([0.8] * 8, [0.9] * 8)
     assert (worse.value, worse.interval.low) == (0.0, 0.0)
     assert worse.interval.high == pytest.approx(1 - better.interval.low)
 
 
-def test_identical_variants_are_as_good():
+def test_equal_chances_still_have_an_interval():
+    effect = p_superior([[1, 2, 3, 4, 5]] * 4, [[0, 0.5, 1.5, 0.2, 0.1]] * 4)
+    assert effect.value == pytest.approx(0.96) and effect.interval.low < 0.8 and effect.interval.high > 0.98
+    # Four data sets at .96 and one at ½, against what five seeds each would give.
+    shrunk = (4 * 0.96 + 0.5) / 5
+    seeds = shrunk * (1 - shrunk) * (1 + 4 * ((1 - shrunk) / (2 - shrunk) + shrunk / (1 + shrunk))) / 25 / 4
+    phi = np.var([0.96] * 4 + [0.5]) * 5 / 3 / 5 / seeds
+    assert phi > 1
+    for end in (effect.interval.low, effect.interval.high):
+        assert by_newcombe(0.96, 4, 5, 5, phi, end) == pytest.approx(stats.t.isf(0.025, 3))
     same = p_superior([[0.5, 0.5]] * 4, [[0.5]] * 4)
-    assert (same.value, same.interval.low, same.interval.high) == (0.5, 0.5, 0.5)
+    assert same.value == 0.5 and same.interval.low == pytest.approx(1 - same.interval.high)
+    assert same.interval.low < 0.4
+
+
+@pytest.mark.parametrize(
+    ("shift", "between", "n_datasets"), [(1.8, 0.0, 5), (2.5, 2.4, 5), (4.0, 5.0, 5), (4.0, 2.4, 8)]
+)
+def test_the_interval_covers_the_chance(shift, between, n_datasets):
+    generator = rng(4)
+    # The chance that one normal beats another, a data set's shift being normal itself.
+    chance = stats.norm.cdf(shift / math.sqrt(2 + between**2))
+    inside = 0
+    for _ in range(300):
+        shifts = generator.normal(shift, between, (n_datasets, 1))
+        a, b = generator.normal(shifts, 1, (n_datasets, 5)), generator.normal(0, 1, (n_datasets, 5))
+        inside += chance in p_superior(a, b).interval
+    # Three standard errors of a share of .95 in 300; with five data sets it is above.
+    assert inside / 300 > 0.95 - 0.038
 
 
 def test_one_data_set_has_no_interval_over_data_sets():

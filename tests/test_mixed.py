@@ -199,6 +199,34 @@ def test_macs_that_variants_determine_are_left_out_with_the_reason():
     assert mixed_model(table, "macro_f1").macs_left_out == "MACs are not known of every cell"
 
 
+@pytest.mark.parametrize("missing", [[(0, 2)], [(0, 2), (1, 0)], [(0, 2), (1, 2), (2, 0)]])
+def test_a_missing_variant_does_not_make_macs_its_own(missing):
+    values = simulate((8, 3, 5), (5.0, 1.0, 0.0, 0.6), 2)
+    # Images of three sizes: variants differ by the same factor on each data set.
+    doublings = 3.0 * np.arange(3)[None, :, None] + (np.arange(8) % 3)[:, None, None] + np.zeros(values.shape)
+    for place in missing:
+        values[place] = math.nan
+    model = mixed_model(with_macs(values, doublings), "macro_f1")
+    assert model.macs is None and model.macs_left_out == "variants determine their MACs"
+    plain = mixed_model(as_table(values), "macro_f1")
+    assert [e.estimate for e in model.effects] == [e.estimate for e in plain.effects]
+
+
+def test_a_missing_variant_moves_no_other_cell_along_macs():
+    values = simulate((8, 3, 2), (3.0, 0.0, 0.0, 0.05), 3)
+    doublings = np.random.default_rng(0).normal(0, 0.8, (8, 3, 1)) + np.array([0, 3, 6])[None, :, None]
+    values = values + 0.7 * (doublings - doublings.mean(axis=1, keepdims=True))
+    table = with_macs(values, np.broadcast_to(doublings, values.shape))
+    whole = mixed_model(table, "macro_f1")
+    table.loc[(table["variant_id"] == "v2") & (table["dataset"] == "d0"), "status"] = "failed"
+    model = mixed_model(table, "macro_f1")
+    assert whole.macs is not None and model.macs is not None
+    assert model.macs.estimate == pytest.approx(0.7, abs=0.05)
+    # The reference at equal MACs: a mean without the dearest variant would lie one and a half doublings off.
+    assert model.variance_dataset == pytest.approx(whole.variance_dataset, rel=0.02)
+    assert model.intercept.estimate == pytest.approx(whole.intercept.estimate, abs=0.1)
+
+
 def test_scale_and_origin_change_nothing():
     values = simulate((6, 3, 3), (3.0, 1.0, 0.5, 0.5))
     plain = mixed_model(as_table(values), "macro_f1")

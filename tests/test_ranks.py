@@ -288,6 +288,22 @@ def test_a_table_of_cells_is_averaged_over_seeds():
     assert list(critical_difference(pd.DataFrame(rows), metric="macro_f1").mean_ranks) == ["x", "y"]
 
 
+def test_a_seed_that_one_variant_lacks_ranks_no_other():
+    # y is better on every seed that both have; the seeds on which it failed are easier.
+    rows = [
+        {"variant_id": v, "dataset": f"d{d}", "seed": s, "status": "done", "test.macro_f1": value + 0.05 * (s > 1)}
+        for d in range(8)
+        for v, value in (("x", 0.7), ("y", 0.71), ("z", 0.6))
+        for s in range(2 if v == "y" else 5)
+    ]
+    table = pd.DataFrame(rows)
+    assert friedman(table, metric="macro_f1").mean_ranks == {"x": 2.0, "y": 1.0, "z": 3.0}
+    found = critical_difference(table, metric="macro_f1")
+    assert found.mean_ranks == {"y": 1.0, "x": 2.0, "z": 3.0} and all(pair.differ for pair in found.pairs)
+    apart = table[(table["dataset"] != "d0") | ((table["seed"] == 0) == (table["variant_id"] == "y"))]
+    assert (critical_difference(apart, metric="macro_f1").n, friedman(apart, metric="macro_f1").n_incomplete) == (7, 1)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

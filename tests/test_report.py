@@ -288,6 +288,10 @@ def test_numbers_in_tables_are_the_ledgers(report, store):
     column = rows[0].index("f1")
     values = [float(row[column]) for row in rows if row[:2] == ["alpha", "normal"] and "baseline" in row]
     assert values == [pytest.approx(expected)]
+    found = [r["test"]["per_class"][0]["f1"] for r in done if r["variant_label"] == "split_ratio=0"]
+    (row,) = (row for row in rows if row[:2] == ["alpha", "normal"] and "split_ratio=0" in row)
+    ends = [float(row[rows[0].index(name)]) for name in ("f1_lowest", "f1_highest")]
+    assert ends == [pytest.approx(min(found)), pytest.approx(max(found))] and ends[0] < ends[1]
 
 
 def test_figures_and_tables_are_files_too(report, page):
@@ -526,7 +530,8 @@ def test_the_cost_section_says_how_sure_the_front_is(store, page):
     slope = float((means[macs.index] * logs).sum() / (logs**2).sum())
     assert f"it changes by {slope:+.4f} [".replace("-", "−") in page.sections["cost"]
     assert re.search(
-        r"hypervolume is \d\.\d{4} \[\S+ \S+ \(95 % interval over data sets and seeds, n = 6\)", page.sections["cost"]
+        r"hypervolume is \d\.\d{4} \[\S+ \S+ \(95 % interval over data sets and seeds, n = 6, less the bias",
+        page.sections["cost"],
     )
     caption, words = page.tables["front"]
     assert "2,000 draws" in caption and "n = 6 data sets" in caption and "Exploratory" in caption

@@ -1,0 +1,81 @@
+"""Figures show the numbers that they say they show: calibration bands, counts over seeds, declared margins."""
+
+import numpy as np
+import pytest
+from ledger_fixture import Design, write_ledger
+from scipy import stats
+
+from analysis.canvas import marks
+from analysis.diagrams import FEWEST_IN_BIN, confusion_matrices, reliability
+from analysis.figures import forest
+from analysis.predictions import load_probabilities
+from analysis.records import load_ledger, load_manifest
+from analysis.tallies import CONFIDENCE_BINS, tally_cells
+from analysis.verdicts import decide_all
+
+DESIGN = Design(datasets=("alpha", "beta"), seeds=(0, 1, 2), images=200, against=("split_ratio=0",))
+BASELINE = DESIGN.variant_id("baseline")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_ledger(tmp_path_factory.mktemp("store"), DESIGN)
+
+
+@pytest.fixture(scope="module")
+def tally(store):
+    tallies, problems = tally_cells(store, load_ledger(store), [BASELINE], ["alpha"])
+    assert problems == {}
+    return tallies[BASELINE, "alpha"]
+
+
+def test_a_tally_adds_up_its_seeds(store, tally):
+    counts, hits, confidence = np.zeros((3, CONFIDENCE_BINS))
+    confusion = np.zeros((3, 3))
+    for seed in DESIGN.seeds:
+        kept = load_probabilities(store, DESIGN.cell_id("baseline", "alpha", seed))
+        for label, row in zip(kept.labels, kept.probabilities):
+            place = min(int(row.max() * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)
+            counts[place] += 1
+            hits[place] += row.argmax() == label
+            confidence[place] += row.max()
+            confusion[label, row.argmax()] += 1
+    assert (tally.n_seeds, tally.n_images) == (3, 200)
+    assert tally.counts.tolist() == counts.tolist() and tally.counts.sum() == 600
+    assert tally.hits.tolist() == hits.tolist()
+    assert tally.confidence == pytest.approx(confidence, rel=1e-5)
+    assert tally.confusion.tolist() == confusion.tolist()
+
+
+def test_the_calibration_band_holds_95_percent_of_an_average_seeds_images(tally):
+    labels = {BASELINE: "baseline"}
+    drawing = reliability("alpha", {BASELINE: tally}, labels, marks([BASELINE], BASELINE), BASELINE)
+    corners = drawing.figure.axes[0].collections[0].get_paths()[0].vertices
+    full = tally.counts >= FEWEST_IN_BIN * 3
+    # A test image is one image, however many seeds saw it.
+    images, chances = np.rint(tally.counts[full] / 3), tally.confidence[full] / tally.counts[full]
+    assert full.sum() > 3
+    for n, p in zip(images, chances):
+        here = corners[np.isclose(corners[:, 0], p), 1]
+        low, high = stats.binom.interval(0.95, n, p)
+        assert (here.min(), here.max()) == pytest.approx((low / n, high / n))
+
+
+def test_a_class_has_the_images_of_one_seed(tally):
+    drawing = confusion_matrices("alpha", ["normal", "benign", "malignant"], {BASELINE: tally}, {BASELINE: "baseline"})
+    sizes = tally.confusion.sum(axis=1) // 3
+    assert sizes.sum() == 200
+    assert drawing.caption == (
+        f"3 seeds. Test images a class: normal {sizes[0]}, benign {sizes[1]}, malignant {sizes[2]}."
+    )
+
+
+def test_the_margin_is_drawn_as_declared_on_both_sides(store):
+    found = load_manifest(store, DESIGN.name)
+    verdict = decide_all(load_ledger(store), found, store, rng=np.random.default_rng(0), draws=50)[0]
+    axes = forest(verdict, "difference_01").figure.axes[0]
+    (band,) = axes.patches[:1]
+    left, right = band.get_x(), band.get_x() + band.get_width()
+    assert (left, right) == pytest.approx((-DESIGN.margin, DESIGN.margin))
+    edges = sorted(line.get_xdata()[0] for line in axes.lines[:2])
+    assert edges == pytest.approx([-DESIGN.margin, DESIGN.margin])
