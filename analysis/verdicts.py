@@ -110,10 +110,13 @@ def decide(
     *,
     folder: Path | str | None = None,
     rng: np.random.Generator | None = None,
-    alpha: float = 0.05,
+    alpha: float | None = None,
     draws: int = DRAWS,
 ) -> Verdict:
     """One contrast's verdict, on its own: p values are not adjusted, for which `decide_all` knows the family.
+
+    So it is exploratory where a corrected family of several is declared. alpha: by default the declared one; by
+    another the verdict is exploratory.
 
     table: one row a cell, as `load_ledger` gives it. contrast: a `Contrast`, or a mapping as manifests hold it. folder:
     where per-image predictions lie, by default the table's. Without rng nothing is resampled: there are then no
@@ -123,17 +126,21 @@ def decide(
     Raises ValueError, one line, for a metric that the table does not have, two recipes, and images that do not match.
     """
     asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
-    if not 0 < alpha < 0.5:
+    if alpha is not None and not 0 < alpha < 0.5:
         raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
     if rng is not None:
         check_generator(rng)
     folder = folder or table.attrs.get("folder")
     declared = under_its_hash(asked, table, folder)
-    others = declared.declaration.family_size(declared.contrast) - 1
-    if others:
-        alone = f"p values are not adjusted for the {counted(others, 'other contrast')} of its family"
-        declared = replace(declared, notes=(*declared.notes, alone))
-    declared = replace(declared, declaration=replace(declared.declaration, alpha=alpha, correction="none"))
+    declaration, reasons = declared.declaration, list(declared.reasons)
+    others = declaration.family_size(declared.contrast) - 1
+    if others and declaration.correction != "none":
+        reasons.append(f"p values are not adjusted for the {counted(others, 'other contrast')} of its family")
+    level = declaration.alpha if alpha is None else alpha
+    if level != declaration.alpha and declared.contrast.contrasts_hash is not None:
+        reasons.append(f"judged at α = {level:g} in place of the declared {declaration.alpha:g}")
+    declaration = replace(declaration, alpha=level, correction="none")
+    declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
     images = _Images(folder, rng, draws)
     found = _found(table, declared, images, _Models(table, [asked]), ())
     return _settled(found, found.p_value, found.equivalence_p)

@@ -259,14 +259,39 @@ def test_a_contrast_alone_is_the_one_that_its_hash_declares(tmp_path):
     first = Contrast.from_dict(manifest(SMALL)["contrasts"][0], declared)
     verdict = decide(table, dataclasses.replace(first, margin=0.9))
     assert verdict.contrast == first and verdict.outcome != "equivalent"
-    assert verdict.notes == (
-        "judged by the declared margin 0.02, not 0.9",
-        "p values are not adjusted for the 1 other contrast of its family",
-    )
-    assert decide(table, first).notes == verdict.notes[1:]
+    assert verdict.notes == ("judged by the declared margin 0.02, not 0.9",)
+    assert verdict.reasons[0] == "p values are not adjusted for the 1 other contrast of its family"
+    assert decide(table, first).notes == ()
     # Its hash is on the records, but it declares other metrics.
     unasked = decide(table, dataclasses.replace(first, metric="accuracy"))
     assert unasked.exploratory and unasked.reasons[0] == f"its declaration ({declared}) does not ask it"
+
+
+def test_a_contrast_alone_is_judged_as_declared_or_exploratory(tmp_path):
+    """Neither the declared α nor the correction of its family is lost by asking for one contrast."""
+    studies = write_ledger(tmp_path, SMALL) / "ledger" / "studies"
+
+    def stored(names, correction="holm"):
+        found = manifest_of([contrast(name=v, against=v, margin=0.0) for v in names], alpha=0.01, correction=correction)
+        found["contrasts_hash"] = declaration_hash(found["contrasts"], 0.01, correction)
+        (studies / "0123.json").write_text(json.dumps(found), encoding="utf-8")
+        return {"contrast": contrast(contrasts_hash=found["contrasts_hash"]), "folder": tmp_path}
+
+    def table(asked):
+        return family_table().assign(contrasts_hash=asked["contrast"].contrasts_hash)
+
+    one = stored("b")
+    verdict = decide(table(one), **one)
+    assert (verdict.alpha, verdict.outcome, verdict.exploratory) == (0.01, "superior", False)
+    verdict = decide(table(one), **one, alpha=0.05)
+    assert (verdict.alpha, verdict.outcome, verdict.exploratory) == (0.05, "superior", True)
+    assert verdict.reasons == ("judged at α = 0.05 in place of the declared 0.01",)
+    family = stored("bcd")
+    verdict = decide(table(family), **family)
+    assert verdict.exploratory
+    assert verdict.reasons == ("p values are not adjusted for the 2 other contrasts of its family",)
+    uncorrected = stored("bcd", "none")
+    assert not decide(table(uncorrected), **uncorrected).exploratory
 
 
 # ---- predictions: one data set, one seed
