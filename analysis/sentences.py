@@ -23,7 +23,7 @@ def sentence(verdict: Verdict) -> str:
     """What came of a contrast and how sure it is, in a few sentences for a reviewer."""
     if not verdict.level and math.isnan(verdict.estimate):
         return _joined(
-            [f"{_sides(verdict)} cannot be compared: no seed of any data set has finished for both", _rest(verdict)]
+            [f"{_sides(verdict)} cannot be compared: no seed of any data set has a result of both", _rest(verdict)]
         )
     parts = [f"{_claim(verdict)}: {_estimate(verdict)}; {_tests(verdict)}"]
     if not math.isnan(verdict.cost_ratio):
@@ -41,7 +41,7 @@ def line(verdict: Verdict) -> str:
     contrast = verdict.contrast
     outcome = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
     if math.isnan(verdict.estimate):
-        return f"{contrast.name}: {outcome}; no seed of any data set has finished for both variants"
+        return f"{contrast.name}: {outcome}; no seed of any data set has a result of both variants"
     interval = verdict.interval
     over = f" {bounds(interval, sign=True)} over {interval.over}" if interval.is_defined else ""
     parts = [f"{contrast.name}: {outcome}; {metric_name(contrast.metric)} {signed(verdict.estimate, 3)}{over}"]

@@ -133,8 +133,8 @@ def test_a_variant_without_cells_is_inconclusive_and_says_so(absent):
     table = table_of(ABOVE)
     verdict = decide(table[table["variant_id"] != absent], contrast())
     assert verdict.outcome == "inconclusive" and math.isnan(verdict.estimate) and verdict.per_dataset == ()
-    assert "b and a cannot be compared: no seed of any data set has finished for both." in verdict.sentence
-    assert "no seed of any data set has finished" in verdict.line
+    assert "b and a cannot be compared: no seed of any data set has a result of both." in verdict.sentence
+    assert "no seed of any data set has a result" in verdict.line
     assert verdict.exploratory, "nothing is confirmed by nothing"
 
 
@@ -453,13 +453,24 @@ def test_a_constant_predictor_and_an_absent_class_have_verdicts(tmp_path):
     for name in ("split_ratio=0 (macro_auc_ovr)", "split_ratio=0 (macro_f1)"):
         verdict = verdicts[name]
         assert verdict.estimate < -0.1 and verdict.false_claim_probability < 0.01 and verdict.n_images == 3 * 40
+        named = "no test image of malignant on alpha; malignant on beta; malignant on gamma"
+        others = ", so macro-AUC is over the other classes there" if "auc" in name else ""
+        assert verdict.notes == (named + others,)
         assert all(part.interval.high < 0 for part in verdict.per_dataset)
 
 
 def test_one_class_alone_has_no_auc_and_no_verdict_on_it():
-    table = table_of((math.nan,) * 3, metric="macro_auc_ovr")
-    verdict = decide(table, contrast(metric="macro_auc_ovr"))
+    asked = contrast(metric="macro_auc_ovr")
+    verdict = decide(table_of((math.nan,) * 3, metric="macro_auc_ovr"), asked)
     assert verdict.outcome == "inconclusive" and math.isnan(verdict.estimate)
+    undefined = "macro-AUC undefined (one class in the test set): all seeds on "
+    assert verdict.notes == (undefined + "d0, d1 and d2",), "every cell has finished"
+    table = table_of((*ABOVE, math.nan), metric="macro_auc_ovr")
+    table.loc[table["cell_id"] == "b01", "status"] = "failed"
+    assert decide(table, asked).notes[:2] == (
+        "without a pair of finished cells: seed 1 on d0",
+        undefined + "d8",
+    )
 
 
 def test_an_empty_ledger_and_a_half_written_record(tmp_path):
