@@ -157,8 +157,8 @@ def decide_all(
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
-    `analysis.contrasts.as_declared`); so do results that were left out since (`analysis.revisions`). A contrast without
-    a pair of finished cells is inconclusive and says so.
+    `analysis.contrasts.as_declared`); so do data sets and seeds that were left out or added since
+    (`analysis.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
     Raises ValueError as `decide` does.
     """
     check_generator(rng)
@@ -190,8 +190,7 @@ def _asked(
     contrast: Contrast, today: Declaration, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
 ) -> Declared:
     declared = as_declared(contrast, today, table, folder)
-    reasons, notes = revisions(contrast, manifest, table, folder)
-    return replace(declared, reasons=(*declared.reasons, *reasons), notes=(*declared.notes, *notes))
+    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder)))
 
 
 class _Images:
