@@ -1,7 +1,8 @@
 """What came of each contrast: superior, inferior, equivalent or inconclusive, at the level that the design carries.
 
 - *In general*, from two data sets on: paired seeds are averaged per data set, the exact signed-rank test takes those
-  means, and two one-sided t tests hold them against the declared margin. The interval is Student's, over data sets.
+  means, and two one-sided t tests hold them against the declared margin. The mean's interval is Student's, over data
+  sets; the signed-rank test's own estimate stands beside it.
 - *This data set*: with one, seeds and test images are drawn anew (two-level bootstrap).
 - *These weights*: with one seed on one data set, the test images are (DeLong for macro-AUC, else a paired bootstrap).
 
@@ -31,6 +32,7 @@ from analysis.pairs import paired_cells
 from analysis.power import smallest_adjusted_p
 from analysis.predictions import Pairing, paired_predictions
 from analysis.randomness import check_generator
+from analysis.ranks import Location, hodges_lehmann
 from analysis.revisions import revisions
 from analysis.sentences import line, sentence
 from analysis.wording import counted, listed
@@ -65,7 +67,9 @@ class Verdict:
     cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets,
     −1 … 1. false_claim_probability: see `analysis.claims`; over test images only. exploratory: for `reasons`. notes:
     what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in general; it
-    decides nothing.
+    decides nothing. location: in general, the median of the pairwise averages of data-set means with the interval of
+    level 1 − α that the signed-rank test accepts: unlike the mean's, it holds no 0 where that test finds a difference
+    (but for ties, which may leave an end at 0).
     """
 
     contrast: Contrast
@@ -89,6 +93,7 @@ class Verdict:
     notes: tuple[str, ...]
     per_dataset: tuple[DatasetDifference, ...]
     mixed: FixedEffect | None
+    location: Location | None
     alpha: float
     correction: str
     family_size: int
@@ -298,6 +303,7 @@ def _found(
         notes=tuple(notes),
         per_dataset=per_dataset,
         mixed=models.difference(contrast) if len(pairs) > 1 else None,
+        location=hodges_lehmann(differences, level=1 - declaration.alpha) if len(pairs) > 1 else None,
         alpha=declaration.alpha,
         correction=declaration.correction,
         family_size=size,

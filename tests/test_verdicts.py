@@ -17,8 +17,9 @@ from analysis.mixed import mixed_model
 from analysis.multiplicity import adjust
 from analysis.paired import delong, two_level_bootstrap
 from analysis.predictions import load_probabilities, paired_predictions
-from analysis.ranks import signed_rank
+from analysis.ranks import hodges_lehmann, signed_rank
 from analysis.records import load_ledger, load_manifest
+from analysis.verdict_table import verdict_table
 from analysis.verdicts import decide, decide_all
 
 DRAWS = 200
@@ -525,15 +526,43 @@ def test_bad_input_is_one_line(make, message):
 # ---- words
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_a_difference_that_is_found_stands_beside_an_interval_without_zero(alpha):
+    """The test that found it is one of ranks; the mean's interval may hold 0."""
+    differences = [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.3]
+    if alpha == 0.2:
+        differences[1] = -0.021
+    verdict = decide(table_of(differences), contrast(margin=0.0), alpha=alpha)
+    assert verdict.outcome == "superior" and 0.0 in verdict.interval
+    expected = hodges_lehmann(differences, level=1 - alpha)
+    assert verdict.location.estimate == pytest.approx(expected.estimate) and verdict.location.interval.low > 0
+    low, high = (f"{end:+.4f}" for end in (expected.interval.low, expected.interval.high))
+    level = f"{100 * (1 - alpha):g} % interval, median of pairwise averages of data-set means"
+    assert f": {expected.estimate:+.4f} [{low}, {high}] ({level}; 8 data sets" in verdict.sentence
+    assert "over data sets (median of pairwise averages)" in verdict.line
+    # The table keeps the mean, and says why its interval may hold 0.
+    table = verdict_table([verdict], {"alpha": alpha, "correction": "none"})
+    assert table.rows[0][3] == f"{np.mean(differences):+.4f}" and "which may hold 0" in table.caption
+
+
+def test_the_mean_is_stated_where_it_decides_and_where_ranks_can_not():
+    equivalent = decide(table_of(AROUND), contrast())
+    few = decide(table_of(ABOVE[:5]), contrast())
+    for verdict in (equivalent, few):
+        stated = f"{verdict.estimate + 0.0:+.4f} [{verdict.interval.low:+.4f}".replace("-", "−")
+        assert stated in verdict.sentence and "t over data-set means" in verdict.sentence
+
+
 def test_sentences_carry_their_uncertainty(tmp_path):
     verdicts = decide_all(
         family_table(), manifest_of([contrast(name=v, against=v) for v in "bcd"]), write_ledger(tmp_path), rng=rng()
     )
     assert verdicts[0].sentence == (
-        "b is better than a in macro-F1 on data sets like these: +0.0481 [+0.0370, +0.0593] (95 % interval, t over "
-        "data-set means; 8 data sets, 2 seeds, 800 test images); signed-rank test over data-set means (exact, zeros by "
-        "Pratt): p = 0.008 (0.023 after Holm over 3); equivalence within ±0.02: p = 1.000 (1.000 after Holm over 3); "
-        "mixed model of all cells: +0.0481 [−0.0180, +0.1142] (95 % over data sets). b takes 1.50 × the MACs. "
+        "b is better than a in macro-F1 on data sets like these: +0.0475 [+0.0350, +0.0600] (95 % interval, median "
+        "of pairwise averages of data-set means; 8 data sets, 2 seeds, 800 test images); signed-rank test over "
+        "data-set means (exact, zeros by Pratt): p = 0.008 (0.023 after Holm over 3); equivalence within ±0.02: "
+        "p = 1.000 (1.000 after Holm over 3); mixed model of all cells: +0.0481 [−0.0180, +0.1142] (95 % over data "
+        "sets). b takes 1.50 × the MACs. "
         "Without per-image predictions: d0, d1, d2, d3, d4, d5 and 2 more."
     )
     assert verdicts[1].sentence.startswith(
@@ -543,8 +572,8 @@ def test_sentences_carry_their_uncertainty(tmp_path):
         "Whether d or a is better in macro-F1 on data sets like these remains open: "
     )
     assert verdicts[0].line == (
-        "b: superior; macro-F1 +0.048 [+0.037, +0.059] over data sets, p = 0.008 (0.023 after Holm over 3), "
-        "8 data sets, 2 seeds, 800 test images, 1.50 × the MACs"
+        "b: superior; macro-F1 +0.048 [+0.035, +0.060] over data sets (median of pairwise averages), p = 0.008 (0.023 "
+        "after Holm over 3), 8 data sets, 2 seeds, 800 test images, 1.50 × the MACs"
     )
     small = decide(table_of(np.array(ABOVE) / 10), contrast())
     assert "(a difference shows, and is too small to count)" in small.sentence
