@@ -17,7 +17,10 @@ OVER_PRESENT = ("macro_auc_ovr", "auprc_macro", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class PairedCells:
-    """The cells of one data set on whose seeds both variants finished, and what their records say."""
+    """The cells of one data set on whose seeds both variants finished, and what their records say.
+
+    values: the contrast's metric, by cell_id.
+    """
 
     dataset: str
     difference: float
@@ -26,6 +29,7 @@ class PairedCells:
     cost_ratio: float
     baseline_cells: tuple[str, ...]
     against_cells: tuple[str, ...]
+    values: dict[str, float]
 
 
 def paired_cells(
@@ -59,6 +63,11 @@ def paired_cells(
                 cost_ratio=float(ratios.mean()),
                 baseline_cells=tuple(here["cell_id_baseline"]),
                 against_cells=tuple(here["cell_id_against"]),
+                values={
+                    cell_id: float(value)
+                    for side in sides
+                    for cell_id, value in zip(here[f"cell_id_{side}"], here[f"value_{side}"])
+                },
             )
         )
     paired = set(zip(both["dataset"], both["seed"]))

@@ -28,9 +28,9 @@ from analysis.judgements import in_general, on_dataset, untested
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.mixed import FixedEffect, MixedModel, mixed_model
 from analysis.multiplicity import adjust
-from analysis.pairs import paired_cells
+from analysis.pairs import PairedCells, paired_cells
 from analysis.power import smallest_adjusted_p
-from analysis.predictions import Pairing, paired_predictions
+from analysis.predictions import Pairing, check_recorded, paired_predictions
 from analysis.randomness import check_generator
 from analysis.ranks import Location, hodges_lehmann
 from analysis.revisions import revisions
@@ -128,7 +128,8 @@ def decide(
     intervals for single data sets and no probability of a false claim, and with several seeds of one data set, which
     only a bootstrap can judge, no verdict.
 
-    Raises ValueError, one line, for a metric that the table does not have, two recipes, and images that do not match.
+    Raises ValueError, one line, for a metric that the table does not have, two recipes, images that do not match,
+    and predictions that do not give the metric of their record.
     """
     asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
     if alpha is not None and not 0 < alpha < 0.5:
@@ -207,19 +208,32 @@ class _Images:
         self.draws = draws
         self._pair: tuple[str, str] | None = None
         self._kept: dict[tuple[str, ...], Pairing | None] = {}
+        self._held: set[tuple[str, str]] = set()
 
-    def pairing(self, contrast: Contrast, baseline: Sequence[str], against: Sequence[str]) -> Pairing | None:
-        """The predictions of these cells, None where some are missing. Raises ValueError where images do not match."""
+    def pairing(self, contrast: Contrast, cells: PairedCells) -> Pairing | None:
+        """The predictions of these cells, None where some are missing.
+
+        Raises ValueError where images do not match, or predictions do not give the metric that their record has.
+        """
         if self.folder is None:
             return None
         pair = (contrast.baseline, contrast.against)
         if pair != self._pair:
             self._pair, self._kept = pair, {}
-        key = (*baseline, *against)
+        key = (*cells.baseline_cells, *cells.against_cells)
         if key not in self._kept:
             whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
-            self._kept[key] = paired_predictions(self.folder, baseline, against) if whole else None
-        return self._kept[key]
+            self._kept[key] = (
+                paired_predictions(self.folder, cells.baseline_cells, cells.against_cells) if whole else None
+            )
+        found = self._kept[key]
+        if found is not None:
+            for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):
+                if (cell_id, contrast.metric) not in self._held:
+                    value = cells.values[cell_id]
+                    check_recorded(self.folder, cell_id, contrast.metric, value, found.labels, probabilities)
+                    self._held.add((cell_id, contrast.metric))
+        return found
 
 
 class _Models:
@@ -254,7 +268,7 @@ def _found(
     size = declaration.family_size(contrast)
     pairs, notes = paired_cells(table, contrast, expected)
     notes = [*declared.notes, *notes]
-    pairings = [images.pairing(contrast, here.baseline_cells, here.against_cells) for here in pairs]
+    pairings = [images.pairing(contrast, here) for here in pairs]
     draws = images.draws * (1 if len(pairs) > 1 else DECISIVE)
     judgements = [
         on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=draws) for pairing in pairings

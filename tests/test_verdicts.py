@@ -407,6 +407,24 @@ def test_images_that_do_not_match_are_refused(tmp_path):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("metric", ["macro_auc_ovr", "macro_f1"])
+def test_predictions_of_another_cell_are_refused(tmp_path, metric):
+    """Same images, same labels, same shape: only the record tells whose they are."""
+    design = dataclasses.replace(SMALL, metrics=(metric,))
+    store = write_ledger(tmp_path, design)
+    assert decided(store, design)
+    first, second = (
+        store / "ledger" / "probabilities" / f"{design.cell_id(label, 'beta', 1)}.npz"
+        for label in ("baseline", "split_ratio=0")
+    )
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    with pytest.raises(ValueError, match=rf"test probabilities must give the {metric} of the record of cell") as caught:
+        decided(store, design)
+    assert str(caught.value).startswith(f"{first}: ") and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("images", "outcome"), [(40, "inconclusive"), (240, "equivalent")])
 def test_identical_variants_have_p_1_and_are_equivalent_where_images_suffice(tmp_path, images, outcome):
     """Forty images that do not tell two models apart leave room for a difference of .02: .98^40 is .45."""
