@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from ledger_fixture import Design, manifest, write_ledger
+from scipy import stats
 
 from analysis.contrasts import Contrast, read_declaration
 from analysis.hashes import declaration_hash
-from analysis.judgements import IN_GENERAL, THESE_WEIGHTS, THIS_DATA_SET
+from analysis.judgements import IN_GENERAL, THESE_WEIGHTS, THIS_DATA_SET, on_dataset
 from analysis.means import t_over_means, tost
 from analysis.mixed import mixed_model
 from analysis.multiplicity import adjust
@@ -254,6 +255,20 @@ def test_the_declaration_of_the_cells_holds_not_todays_file(tmp_path):
     assert all(v.exploratory for v in decide_all(table, today, tmp_path, rng=rng()))
 
 
+def test_what_todays_file_no_longer_asks_still_counts_in_the_family(tmp_path):
+    """Contrasts taken out of the study file after the cells ran make no p value of the others smaller."""
+    studies = write_ledger(tmp_path, SMALL) / "ledger" / "studies"
+    old = manifest_of([contrast(name=v, against=v) for v in "bcd"])
+    older = old["contrasts_hash"] = declaration_hash(old["contrasts"], 0.05, "holm")
+    (studies / "0123.json").write_text(json.dumps(old), encoding="utf-8")
+    table = family_table().assign(contrasts_hash=older)
+    (verdict,) = decide_all(table, manifest_of([contrast(name="b", against="b")]), tmp_path, rng=rng())
+    assert verdict.family_size == 3
+    assert verdict.adjusted_p == 3 * verdict.p_value
+    (narrow,) = decide_all(table, manifest_of([contrast(name="c", against="c")]), tmp_path, rng=rng())
+    assert narrow.outcome == "equivalent" and narrow.adjusted_equivalence_p == 3 * narrow.equivalence_p
+
+
 def test_a_contrast_alone_is_the_one_that_its_hash_declares(tmp_path):
     write_ledger(tmp_path, SMALL)
     table, declared = load_ledger(tmp_path), SMALL.contrasts_hash
@@ -355,6 +370,30 @@ def test_one_seed_of_one_data_set_is_judged_by_delong(tmp_path):
     alone = decide(load_ledger(store), verdict.contrast)
     assert alone.p_value == verdict.p_value
     assert math.isnan(decide(load_ledger(store), drawn.contrast).p_value)
+
+
+def test_equivalence_over_seeds_has_seeds_minus_1_degrees_of_freedom(tmp_path):
+    design = dataclasses.replace(SMALL, datasets=("alpha",), seeds=(0, 1, 2), images=200, margin=0.1)
+    store = write_ledger(tmp_path, design)
+    cells = [[design.cell_id(v, "alpha", s) for s in design.seeds] for v in ("baseline", "split_ratio=1")]
+    pairing = paired_predictions(store, *cells)
+    found = on_dataset("macro_f1", 0.1, pairing, rng=rng(), draws=DRAWS)
+    drawn = two_level_bootstrap("macro_f1", pairing.labels, pairing.against, pairing.baseline, rng=rng(), draws=DRAWS)
+    room = (0.1 - abs(drawn.difference)) / drawn.standard_error
+    assert found.equivalence_p == pytest.approx(stats.t.sf(room, 2), rel=1e-9)
+    assert 0.001 < found.equivalence_p < 0.5, "a number of degrees of freedom makes a difference here"
+
+
+def test_delong_of_grouped_images_is_that_of_the_groups(tmp_path):
+    design = dataclasses.replace(SMALL, datasets=("alpha",), seeds=(3,), images=80, groups=True)
+    store = write_ledger(tmp_path, design)
+    verdict = by_name(decided(store))["split_ratio=0 (macro_auc_ovr)"]
+    base, against = (load_probabilities(store, design.cell_id(v, "alpha", 3)) for v in ("baseline", "split_ratio=0"))
+    grouped, alone = (
+        delong(base.labels, against.probabilities, base.probabilities, groups=groups) for groups in (base.groups, None)
+    )
+    assert (verdict.p_value, verdict.interval) == (grouped.p_value, grouped.interval)
+    assert verdict.p_value != alone.p_value and verdict.interval.over == "groups of test images"
 
 
 def test_groups_are_what_is_drawn(tmp_path):
