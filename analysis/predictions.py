@@ -9,8 +9,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from analysis.folders import predictions_path
-from analysis.metrics import checked
+from analysis.metrics import METRICS, checked
 
+# Sums of 1e5 images in another order differ by 1e-11; one image's step in accuracy or F1 is 1e-5 then.
+ROUNDING = 1e-9
 SPLITS = ("validation", "test")
 
 
@@ -106,6 +108,22 @@ def paired_predictions(
     stacked = np.stack(sides)
     count = len(baseline)
     return Pairing(first.labels, stacked[:count], stacked[count:], first.ids, first.groups)
+
+
+def check_recorded(
+    folder: Path | str, cell_id: str, metric: str, recorded: float, labels: np.ndarray, probabilities: np.ndarray
+) -> None:
+    """Raises ValueError, one line naming the file, unless test predictions give the metric that a cell's record has.
+
+    A record's metrics were measured on the very numbers that are stored, so that only the order of sums may differ.
+    Probabilities that were exchanged, or stored with fewer digits, are other predictions than the record speaks of.
+    """
+    found = METRICS[metric](labels, probabilities)
+    if not abs(found - recorded) <= ROUNDING:
+        raise ValueError(
+            f"{predictions_path(folder, cell_id)}: test probabilities must give the {metric} of the record of cell "
+            f"{cell_id}, {recorded:.9g}, got {found:.9g}"
+        )
 
 
 def _aligned(found: Predictions, first: Predictions) -> np.ndarray:

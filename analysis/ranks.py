@@ -173,16 +173,22 @@ def hodges_lehmann(differences: Sequence[float] | np.ndarray, *, level: float = 
     n = len(values)
     rows, columns = np.triu_indices(n)
     averages = np.sort((values[rows] + values[columns]) / 2)
-    half = (1 - level) / 2
-    if n <= EXACT_PAIRS:
-        below = np.cumsum(_patterns(2 * np.arange(1, n + 1)))[::2] / 2.0**n
-        # The most averages that may be cut off at each end.
-        cut = int(np.searchsorted(below, half, side="right"))
-    else:
-        spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        cut = math.floor(n * (n + 1) / 4 + float(stats.norm.ppf(half)) * spread) + 1
+    cut = averages_cut(n, (1 - level) / 2)
     ends = (averages[cut - 1], averages[-cut]) if cut > 0 else (math.nan, math.nan)
     return Location(float(np.median(averages)), Interval(float(ends[0]), float(ends[1]), level, "data sets", n))
+
+
+def averages_cut(n: int, tail: float) -> int:
+    """How many of the n (n + 1) / 2 pairwise averages, at most, may lie beyond 0 for the test to reject.
+
+    tail: the level of one side. Differences above 0 are found where the average of this rank, from below, is above 0.
+    0: nothing is ever found. For n untied differences, exact up to 50, then by the normal approximation.
+    """
+    if n <= EXACT_PAIRS:
+        below = np.cumsum(_patterns(2 * np.arange(1, n + 1)))[::2] / 2.0**n
+        return int(np.searchsorted(below, tail, side="right"))
+    spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    return math.floor(n * (n + 1) / 4 + float(stats.norm.ppf(tail)) * spread) + 1
 
 
 def friedman(

@@ -22,24 +22,25 @@ Pair = tuple[str, int]
 
 def revisions(
     contrast: Contrast, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Why a contrast is no more than exploratory by this, and what else to know; both empty where nothing was revised.
+) -> tuple[str, ...]:
+    """Why a contrast is no more than exploratory by this; empty where nothing was revised.
 
     Not run yet: a variant has no record there, not even of a failure; at such an interim look α does not hold.
     Left out: another stored study asked the same of more data sets or seeds, and both variants finished there, by the
-    recipe of the table. Added: cells of the table ran first in a study that asked the same of fewer.
+    recipe of the table. Added: cells of the table ran first in a study that asked the same of fewer
+    (who looks at 6 data sets and at each further one up to 20 finds a difference that is none in 16 % at α = 5 %).
     """
     today = _pairs_of(manifest)
     if not today:
-        return (), ()
-    reasons, notes = [], []
+        return ()
+    reasons = []
     ran = {variant: set(zip(rows["dataset"], rows["seed"])) for variant, rows in table.groupby("variant_id")}
     waiting = today - (ran.get(contrast.baseline, set()) & ran.get(contrast.against, set()))
     if waiting:
         reasons.append(f"{len(waiting)} of {counted(len(today), 'pair')} of cells have not run yet (an interim look)")
     place, artifacts = records_folder(folder)
     if artifacts:
-        return tuple(reasons), ()
+        return tuple(reasons)
     others = {key: kept for key, kept in parsed_manifests(place).items() if key != manifest.get("study_hash")}
     alike = {key: _pairs_of(kept) for key, kept in others.items() if _asks(kept, contrast)}
     more = {pair for pairs in alike.values() for pair in pairs} - today
@@ -50,8 +51,10 @@ def revisions(
     earlier = {pair for key, pairs in alike.items() if key in first for pair in pairs}
     added = today - earlier
     if earlier and added:
-        notes.append(f"{_named(added, earlier)} added after the first cells had run: p knows nothing of looks between")
-    return tuple(reasons), tuple(notes)
+        reasons.append(
+            f"{_named(added, earlier)} added after the first cells had run: p knows nothing of looks between"
+        )
+    return tuple(reasons)
 
 
 def _pairs_of(manifest: Mapping[str, Any]) -> set[Pair]:

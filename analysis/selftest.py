@@ -200,7 +200,8 @@ def _print_design(design: Design, basis: str) -> None:
         reach = smallest_adjusted_p(design.n_datasets, design.family_size, design.correction)
         level = design.alpha / (design.family_size if design.correction == "holm" else 1)
         effect = detectable_effect(design.n_datasets, level) * design.difference_sd
-        found = f"differences from about {effect:.4f} on would be found with 80 % power (paired t at {level:.3g})"
+        how = f"80 % power (signed-rank test at {level:.3g})"
+        found = f"differences from about {effect:.4f} on would be found with {how}"
         found = found if reach <= design.alpha else "above α, so that no difference can be shown, however large"
         print(f"  smallest p after correction in a family of {design.family_size}: {reach:.3g}; {found}")
     print("  wanted      found")

@@ -9,6 +9,7 @@ from analysis.judgements import IN_GENERAL, THIS_DATA_SET
 from analysis.wording import bounds, counted, listed, metric_name, p_value, percent, signed
 
 if TYPE_CHECKING:
+    from analysis.intervals import Interval
     from analysis.verdicts import Verdict
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
@@ -23,7 +24,7 @@ def sentence(verdict: Verdict) -> str:
     """What came of a contrast and how sure it is, in a few sentences for a reviewer."""
     if not verdict.level and math.isnan(verdict.estimate):
         return _joined(
-            [f"{_sides(verdict)} cannot be compared: no seed of any data set has finished for both", _rest(verdict)]
+            [f"{_sides(verdict)} cannot be compared: no seed of any data set has a result of both", _rest(verdict)]
         )
     parts = [f"{_claim(verdict)}: {_estimate(verdict)}; {_tests(verdict)}"]
     if not math.isnan(verdict.cost_ratio):
@@ -41,10 +42,11 @@ def line(verdict: Verdict) -> str:
     contrast = verdict.contrast
     outcome = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
     if math.isnan(verdict.estimate):
-        return f"{contrast.name}: {outcome}; no seed of any data set has finished for both variants"
-    interval = verdict.interval
+        return f"{contrast.name}: {outcome}; no seed of any data set has a result of both variants"
+    estimate, interval, what = _stated(verdict)
     over = f" {bounds(interval, sign=True)} over {interval.over}" if interval.is_defined else ""
-    parts = [f"{contrast.name}: {outcome}; {metric_name(contrast.metric)} {signed(verdict.estimate, 3)}{over}"]
+    over += f" ({what})" if what else ""
+    parts = [f"{contrast.name}: {outcome}; {metric_name(contrast.metric)} {signed(estimate, 3)}{over}"]
     if not math.isnan(verdict.p_value):
         parts.append(f"p {_p(verdict.p_value)}{_adjusted(verdict, verdict.adjusted_p)}")
     parts.append(_sizes(verdict))
@@ -80,14 +82,27 @@ def _where(verdict: Verdict) -> str:
     return f"on {names}"
 
 
+def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
+    """The estimate and interval of the test that decided, and what the estimate is where it is no mean.
+
+    Where equivalence is claimed, t tests of the mean have decided; else, in general, the signed-rank test has.
+    """
+    location = verdict.location
+    if location is None or not location.interval.is_defined or verdict.outcome == "equivalent":
+        return verdict.estimate, verdict.interval, ""
+    return location.estimate, location.interval, "median of pairwise averages"
+
+
 def _estimate(verdict: Verdict) -> str:
-    estimate, interval = signed(verdict.estimate), verdict.interval
+    estimate, interval, what = _stated(verdict)
     if not interval.is_defined:
-        return f"{estimate} without an interval ({_sizes(verdict)})"
-    how = "t over data-set means" if verdict.level == IN_GENERAL else f"over {interval.over}"
-    return (
-        f"{estimate} {bounds(interval, 4, sign=True)} ({100 * interval.level:g} % interval, {how}; {_sizes(verdict)})"
-    )
+        return f"{signed(estimate)} without an interval ({_sizes(verdict)})"
+    if what:
+        how = f"{what} of data-set means"
+    else:
+        how = "t over data-set means" if verdict.level == IN_GENERAL else f"over {interval.over}"
+    shown = f"{signed(estimate)} {bounds(interval, 4, sign=True)}"
+    return f"{shown} ({100 * interval.level:g} % interval, {how}; {_sizes(verdict)})"
 
 
 def _tests(verdict: Verdict) -> str:

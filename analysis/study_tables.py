@@ -74,7 +74,7 @@ def variant_standings(evidence: Evidence, places: Mapping[str, Standings], split
     return Table(
         "variants",
         "Variants",
-        _standing_caption(places[evidence.metrics[0]], split),
+        _standing_caption(evidence, places[evidence.metrics[0]], split),
         headers,
         rows,
         pd.DataFrame(records),
@@ -259,9 +259,9 @@ _COST_COLUMNS = {
 }
 
 
-def _standing_caption(place: Standings, split: str) -> str:
+def _standing_caption(evidence: Evidence, place: Standings, split: str) -> str:
     if not place.means:
-        return "No data set has a finished cell of every variant, so there are no means that can be compared."
+        return "No data set has a result of every variant, so there are no means that can be compared."
     low, high = place.seeds
     seeds = counted(high, "seed") if low == high else f"{low} to {high} seeds"
     caption = f"Means on {split} over {listed(place.datasets, 12)}, {seeds} of each variant"
@@ -270,8 +270,14 @@ def _standing_caption(place: Standings, split: str) -> str:
         caption += f"; in brackets {100 * defined[0].level:g} % intervals over {place.over}, n = {defined[0].n}"
     else:
         caption += "; one seed on one data set carries no interval"
-    if place.left_out_datasets:
-        caption += f". Left out, since not every variant finished on them: {listed(place.left_out_datasets)}"
+    values = evidence.done().groupby("dataset")[f"{split}.{place.metric}"].count()
+    undefined = [name for name in place.left_out_datasets if name in values and values[name] == 0]
+    unfinished = [name for name in place.left_out_datasets if name not in undefined]
+    if unfinished:
+        caption += f". Left out, since no seed was finished there by every variant: {listed(unfinished)}"
+    if undefined:
+        metric = METRIC_NAMES[place.metric]
+        caption += f". Left out, since {metric} is undefined on them (one class in {split}): {listed(undefined)}"
     if place.left_out_variants:
         caption += f". {counted(len(place.left_out_variants), 'variant')} with gaps have no mean"
     return caption + "."

@@ -32,8 +32,13 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
     overs = _overs([f"{v.interval.over} (n = {v.interval.n})" if v.interval.is_defined else "" for v in verdicts])
     alone = "" if overs == "none" else ", each on its own"
     tests = sorted({v.test for v in verdicts if v.test})
+    means = (
+        "Over data sets, differences are means with Student's interval, which may hold 0 where the signed-rank test, "
+        "by ranks, finds a difference: its own estimate and interval stand in the sentences. "
+    )
     caption = (
         f"Differences are against minus baseline on test. Intervals: {overs}{alone}. "
+        f"{means if any(v.location for v in verdicts) else ''}"
         f"Tests: {'; '.join(tests) or 'none'}; within each family {corrected(manifest.get('correction'))}, "
         f"α = {manifest.get('alpha')}: where an adjusted p is above it, an interval without 0 is no claim. "
         "n: data sets / seeds / test images. MACs: against over baseline. Last column: the probability that claiming "
@@ -114,7 +119,7 @@ def _overs(overs: Sequence[str]) -> str:
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:
-    contrast = verdict.contrast
+    contrast, location = verdict.contrast, verdict.location
     return {
         "contrast": contrast.name,
         "baseline": contrast.baseline_label,
@@ -130,6 +135,10 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "high": verdict.interval.high,
         "interval_over": verdict.interval.over,
         "interval_level": verdict.interval.level,
+        "median_of_averages": location.estimate if location else None,
+        "median_low": location.interval.low if location else None,
+        "median_high": location.interval.high if location else None,
+        "median_interval_level": location.interval.level if location else None,
         "p_value": verdict.p_value,
         "adjusted_p": verdict.adjusted_p,
         "equivalence_p": verdict.equivalence_p,

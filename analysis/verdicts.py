@@ -1,7 +1,8 @@
 """What came of each contrast: superior, inferior, equivalent or inconclusive, at the level that the design carries.
 
 - *In general*, from two data sets on: paired seeds are averaged per data set, the exact signed-rank test takes those
-  means, and two one-sided t tests hold them against the declared margin. The interval is Student's, over data sets.
+  means, and two one-sided t tests hold them against the declared margin. The mean's interval is Student's, over data
+  sets; the signed-rank test's own estimate stands beside it.
 - *This data set*: with one, seeds and test images are drawn anew (two-level bootstrap).
 - *These weights*: with one seed on one data set, the test images are (DeLong for macro-AUC, else a paired bootstrap).
 
@@ -21,16 +22,17 @@ import pandas as pd
 
 from analysis.claims import false_claim_probability
 from analysis.contrasts import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
-from analysis.datasets import finished_cells
 from analysis.folders import predictions_path
 from analysis.intervals import Interval
 from analysis.judgements import in_general, on_dataset, untested
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.mixed import FixedEffect, MixedModel, mixed_model
 from analysis.multiplicity import adjust
+from analysis.pairs import PairedCells, paired_cells
 from analysis.power import smallest_adjusted_p
-from analysis.predictions import Pairing, paired_predictions
+from analysis.predictions import Pairing, check_recorded, paired_predictions
 from analysis.randomness import check_generator
+from analysis.ranks import Location, hodges_lehmann
 from analysis.revisions import revisions
 from analysis.sentences import line, sentence
 from analysis.wording import counted, listed
@@ -65,7 +67,9 @@ class Verdict:
     cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets,
     −1 … 1. false_claim_probability: see `analysis.claims`; over test images only. exploratory: for `reasons`. notes:
     what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in general; it
-    decides nothing.
+    decides nothing. location: in general, the median of the pairwise averages of data-set means with the interval of
+    level 1 − α that the signed-rank test accepts: unlike the mean's, it holds no 0 where that test finds a difference
+    (but for ties, which may leave an end at 0).
     """
 
     contrast: Contrast
@@ -89,6 +93,7 @@ class Verdict:
     notes: tuple[str, ...]
     per_dataset: tuple[DatasetDifference, ...]
     mixed: FixedEffect | None
+    location: Location | None
     alpha: float
     correction: str
     family_size: int
@@ -110,30 +115,38 @@ def decide(
     *,
     folder: Path | str | None = None,
     rng: np.random.Generator | None = None,
-    alpha: float = 0.05,
+    alpha: float | None = None,
     draws: int = DRAWS,
 ) -> Verdict:
     """One contrast's verdict, on its own: p values are not adjusted, for which `decide_all` knows the family.
+
+    So it is exploratory where a corrected family of several is declared. alpha: by default the declared one; by
+    another the verdict is exploratory.
 
     table: one row a cell, as `load_ledger` gives it. contrast: a `Contrast`, or a mapping as manifests hold it. folder:
     where per-image predictions lie, by default the table's. Without rng nothing is resampled: there are then no
     intervals for single data sets and no probability of a false claim, and with several seeds of one data set, which
     only a bootstrap can judge, no verdict.
 
-    Raises ValueError, one line, for a metric that the table does not have, two recipes, and images that do not match.
+    Raises ValueError, one line, for a metric that the table does not have, two recipes, images that do not match,
+    and predictions that do not give the metric of their record.
     """
     asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
-    if not 0 < alpha < 0.5:
+    if alpha is not None and not 0 < alpha < 0.5:
         raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
     if rng is not None:
         check_generator(rng)
     folder = folder or table.attrs.get("folder")
     declared = under_its_hash(asked, table, folder)
-    others = declared.declaration.family_size(declared.contrast) - 1
-    if others:
-        alone = f"p values are not adjusted for the {counted(others, 'other contrast')} of its family"
-        declared = replace(declared, notes=(*declared.notes, alone))
-    declared = replace(declared, declaration=replace(declared.declaration, alpha=alpha, correction="none"))
+    declaration, reasons = declared.declaration, list(declared.reasons)
+    others = declaration.family_size(declared.contrast) - 1
+    if others and declaration.correction != "none":
+        reasons.append(f"p values are not adjusted for the {counted(others, 'other contrast')} of its family")
+    level = declaration.alpha if alpha is None else alpha
+    if level != declaration.alpha and declared.contrast.contrasts_hash is not None:
+        reasons.append(f"judged at α = {level:g} in place of the declared {declaration.alpha:g}")
+    declaration = replace(declaration, alpha=level, correction="none")
+    declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
     images = _Images(folder, rng, draws)
     found = _found(table, declared, images, _Models(table, [asked]), ())
     return _settled(found, found.p_value, found.equivalence_p)
@@ -150,8 +163,8 @@ def decide_all(
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
-    `analysis.contrasts.as_declared`); so do results that were left out since (`analysis.revisions`). A contrast without
-    a pair of finished cells is inconclusive and says so.
+    `analysis.contrasts.as_declared`); so do data sets and seeds that were left out or added since
+    (`analysis.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
     Raises ValueError as `decide` does.
     """
     check_generator(rng)
@@ -183,8 +196,7 @@ def _asked(
     contrast: Contrast, today: Declaration, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
 ) -> Declared:
     declared = as_declared(contrast, today, table, folder)
-    reasons, notes = revisions(contrast, manifest, table, folder)
-    return replace(declared, reasons=(*declared.reasons, *reasons), notes=(*declared.notes, *notes))
+    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder)))
 
 
 class _Images:
@@ -196,19 +208,32 @@ class _Images:
         self.draws = draws
         self._pair: tuple[str, str] | None = None
         self._kept: dict[tuple[str, ...], Pairing | None] = {}
+        self._held: set[tuple[str, str]] = set()
 
-    def pairing(self, contrast: Contrast, baseline: Sequence[str], against: Sequence[str]) -> Pairing | None:
-        """The predictions of these cells, None where some are missing. Raises ValueError where images do not match."""
+    def pairing(self, contrast: Contrast, cells: PairedCells) -> Pairing | None:
+        """The predictions of these cells, None where some are missing.
+
+        Raises ValueError where images do not match, or predictions do not give the metric that their record has.
+        """
         if self.folder is None:
             return None
         pair = (contrast.baseline, contrast.against)
         if pair != self._pair:
             self._pair, self._kept = pair, {}
-        key = (*baseline, *against)
+        key = (*cells.baseline_cells, *cells.against_cells)
         if key not in self._kept:
             whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
-            self._kept[key] = paired_predictions(self.folder, baseline, against) if whole else None
-        return self._kept[key]
+            self._kept[key] = (
+                paired_predictions(self.folder, cells.baseline_cells, cells.against_cells) if whole else None
+            )
+        found = self._kept[key]
+        if found is not None:
+            for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):
+                if (cell_id, contrast.metric) not in self._held:
+                    value = cells.values[cell_id]
+                    check_recorded(self.folder, cell_id, contrast.metric, value, found.labels, probabilities)
+                    self._held.add((cell_id, contrast.metric))
+        return found
 
 
 class _Models:
@@ -235,28 +260,15 @@ class _Models:
         return None if model is None else model.difference(contrast.baseline, contrast.against)
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """The cells of one data set on whose seeds both variants finished, and what their records say."""
-
-    dataset: str
-    difference: float
-    n_seeds: int
-    n_test: int
-    cost_ratio: float
-    baseline_cells: tuple[str, ...]
-    against_cells: tuple[str, ...]
-
-
 def _found(
     table: pd.DataFrame, declared: Declared, images: _Images, models: _Models, expected: Sequence[tuple[str, int]]
 ) -> Verdict:
     """The verdict before p values are adjusted: everything but its outcome."""
     contrast, declaration = declared.contrast, declared.declaration
     size = declaration.family_size(contrast)
-    pairs, notes = _pairs(table, contrast, expected)
+    pairs, notes = paired_cells(table, contrast, expected)
     notes = [*declared.notes, *notes]
-    pairings = [images.pairing(contrast, here.baseline_cells, here.against_cells) for here in pairs]
+    pairings = [images.pairing(contrast, here) for here in pairs]
     draws = images.draws * (1 if len(pairs) > 1 else DECISIVE)
     judgements = [
         on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=draws) for pairing in pairings
@@ -305,57 +317,11 @@ def _found(
         notes=tuple(notes),
         per_dataset=per_dataset,
         mixed=models.difference(contrast) if len(pairs) > 1 else None,
+        location=hodges_lehmann(differences, level=1 - declaration.alpha) if len(pairs) > 1 else None,
         alpha=declaration.alpha,
         correction=declaration.correction,
         family_size=size,
     )
-
-
-def _pairs(
-    table: pd.DataFrame, contrast: Contrast, expected: Sequence[tuple[str, int]]
-) -> tuple[list[_Pairs], list[str]]:
-    """The data sets on which a seed of both variants has finished, and which cells have no partner, in words.
-
-    expected: (data set, seed) of every pair that there should be, beside those that the table knows of.
-    """
-    sides = {"baseline": contrast.baseline, "against": contrast.against}
-    rows = table[table["variant_id"].isin(sides.values())]
-    cells = finished_cells(rows, contrast.metric)
-    for name in ("cost.macs", "n_test", "cell_id"):
-        if name not in cells:
-            cells[name] = "" if name == "cell_id" else math.nan
-    columns = ["dataset", "seed", "value", "cost.macs", "n_test", "cell_id"]
-    first, second = (cells.loc[cells["variant_id"] == v, columns] for v in sides.values())
-    both = first.merge(second, on=["dataset", "seed"], suffixes=("_baseline", "_against"), sort=False)
-    found = []
-    for dataset, here in both.groupby("dataset", sort=False):
-        here = here.sort_values("seed", kind="stable")
-        ratios = here["cost.macs_against"] / here["cost.macs_baseline"]
-        n_test = here["n_test_baseline"].iloc[0]
-        found.append(
-            _Pairs(
-                dataset=str(dataset),
-                difference=float((here["value_against"] - here["value_baseline"]).mean()),
-                n_seeds=len(here),
-                n_test=0 if pd.isna(n_test) else int(n_test),
-                cost_ratio=float(ratios.mean()),
-                baseline_cells=tuple(here["cell_id_baseline"]),
-                against_cells=tuple(here["cell_id_against"]),
-            )
-        )
-    paired = set(zip(both["dataset"], both["seed"]))
-    known = dict.fromkeys([*expected, *zip(rows["dataset"], rows["seed"])])
-    alone: dict[str, list[int]] = {}
-    for dataset, seed in known:
-        if (dataset, seed) not in paired:
-            alone.setdefault(str(dataset), []).append(int(seed))
-    here = {pair.dataset for pair in found}
-    missing: dict[str, list[str]] = {}
-    for name, seeds in alone.items():
-        which = f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, sorted(seeds)))}"
-        missing.setdefault(which if name in here else "all seeds", []).append(name)
-    shown = "; ".join(f"{which} on {listed(names)}" for which, names in missing.items())
-    return found, [f"without a pair of finished cells: {shown}"] if missing else []
 
 
 def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -> Verdict:

@@ -330,9 +330,14 @@ def _detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) ->
             found = detectable_difference(
                 spread, n, len(study.seeds), alpha=study.alpha, family_size=size, correction=study.correction
             )
+            if math.isinf(found):
+                return f"no difference of one contrast alone{family}"
             return f"a difference in {contrast.metric} of about {found:.2g} by the spread of cells done already{family}"
     level = study.alpha if study.correction == "none" else study.alpha / size
-    return f"a difference of {detectable_effect(n, level):.2g} of its standard deviations over data sets{family}"
+    effect = detectable_effect(n, level)
+    if math.isinf(effect):
+        return f"no difference of one contrast alone{family}"
+    return f"a difference of {effect:.2g} of its standard deviations over data sets{family}"
 
 
 def _reaches(study: Study, contrast: Contrast) -> bool:

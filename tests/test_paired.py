@@ -321,6 +321,21 @@ def test_importing_it_is_light():
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_what_images_do_to_each_seed_alone_is_in_the_spread_between_seeds(n_seeds):
+    """Seeds that err on images independently of each other, equally often: nothing is left for images to add.
+
+    Each right answer is a bit of the image's number, so that any two seeds agree on half of the images.
+    """
+    images = 512
+    right = (np.arange(images) >> np.arange(n_seeds)[:, None]) & 1
+    labels = np.ones(images, dtype=np.int64)
+    result = two_level_bootstrap("accuracy", labels, right.astype(float), np.zeros(right.shape), rng=rng(), draws=4000)
+    assert np.ptp(result.seed_differences) == 0.0
+    shared = result.standard_error**2 / (0.25 / images / n_seeds)
+    assert shared < 0.5 / n_seeds
+
+
 def test_a_generator_must_be_given():
     labels, a, b = draw(13, 20, 3)
     for function in (bootstrap_difference, randomisation_difference):

@@ -15,9 +15,9 @@ from analysis.power import (
     datasets_needed,
     detectable_difference,
     detectable_effect,
-    paired_t_power,
     pilot_spread,
     seeds_for_difference,
+    signed_rank_power,
     smallest_adjusted_p,
     smallest_p_signed_rank,
 )
@@ -52,29 +52,49 @@ def test_adjusted_floors_are_those_of_statsmodels(correction):
     assert smallest_adjusted_p(9, 5, correction) == pytest.approx(adjusted.min(), abs=1e-15)
 
 
-@pytest.mark.parametrize("n", [3, 5, 10, 40])
+@pytest.mark.parametrize(("n", "family"), [(6, 1), (8, 4), (8, 6), (9, 10), (12, 1), (10, 10), (20, 4), (30, 4)])
+def test_a_detectable_effect_is_found_with_its_power_by_the_test_that_decides(n, family):
+    effect = detectable_effect(n, 0.05 / family)
+    assert signed_rank_power(effect, n, 0.05 / family) == pytest.approx(0.8, abs=1e-3)
+    draws = np.random.default_rng(7).normal(effect, 1.0, (2000, n))
+    p_values = np.array([signed_rank(one, zeros="pratt").p_value for one in draws])
+    # Three standard errors of both simulations.
+    assert np.mean(p_values <= 0.05 / family) == pytest.approx(0.8, abs=0.028)
+
+
+@pytest.mark.parametrize(("n", "family"), [(6, 1), (8, 4), (8, 6), (9, 10)])
+def test_where_all_signs_must_agree_the_power_is_that_of_signs(n, family):
+    from scipy.stats import norm
+
+    for effect in (0.5, 1.5, 2.0):
+        power = signed_rank_power(effect, n, 0.05 / family)
+        assert power == pytest.approx(norm.cdf(effect) ** n, abs=0.01)
+    assert detectable_effect(n, 0.05 / family) == pytest.approx(norm.ppf(0.8 ** (1 / n)), abs=0.03)
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.005])
-def test_power_and_effect_are_those_of_statsmodels(n, alpha):
+def test_the_power_on_many_data_sets_is_statsmodels_t_test_with_fewer(alpha):
     from statsmodels.stats.power import TTestPower
 
-    theirs = TTestPower()
-    for effect in (0.0, 0.4, 1.0):
-        assert paired_t_power(effect, n, alpha) == pytest.approx(theirs.power(effect, n, alpha), abs=1e-8)
-    effect = detectable_effect(n, alpha, 0.8)
-    assert paired_t_power(effect, n, alpha) == pytest.approx(0.8, abs=1e-9)
+    for effect in (0.2, 0.4, 1.0):
+        expected = TTestPower().power(effect, 40 * 3 / math.pi, alpha / 2, alternative="larger")
+        assert signed_rank_power(effect, 40, alpha) == pytest.approx(expected, abs=1e-6)
+    # It takes over from the simulation without a step.
+    simulated, beyond = (detectable_effect(n, alpha) * math.sqrt(n) for n in (20, 21))
+    assert beyond == pytest.approx(simulated, rel=0.02)
 
 
 def test_detectable_effects_of_small_designs():
-    assert [round(detectable_effect(n), 2) for n in (3, 5, 10)] == [3.26, 1.68, 1.00]
-    # Far out on the left scipy's noncentral t is NaN: two data sets must still have an answer.
-    assert detectable_effect(2) == pytest.approx(11.55, abs=0.01)
+    assert [round(detectable_effect(n), 1) for n in (6, 8, 10)] == [1.8, 1.3, 1.0]
+    # Two to five data sets never reach .05, however large the difference.
+    assert [detectable_effect(n) for n in (2, 3, 5)] == [math.inf] * 3
 
 
 def test_data_sets_needed_have_the_power_and_one_fewer_has_not():
-    for effect in (0.3, 0.5, 1.0):
+    for effect in (0.3, 0.5, 1.0, 1.5):
         n = datasets_needed(effect, family_size=4)
-        assert paired_t_power(effect, n, 0.05 / 4) >= 0.8 > paired_t_power(effect, n - 1, 0.05 / 4)
-    assert datasets_needed(1.0) == 10
+        assert signed_rank_power(effect, n, 0.05 / 4) >= 0.8 > signed_rank_power(effect, n - 1, 0.05 / 4)
+    assert datasets_needed(0.96) == 12
 
 
 def test_a_huge_effect_still_needs_the_floor():
@@ -170,7 +190,7 @@ def test_degenerate_pilots():
 def test_detectable_differences_have_the_power():
     spread = Spread(0.01, 0.006)
     found = detectable_difference(spread, 10, 5, family_size=2)
-    assert paired_t_power(found / spread.of_difference(5), 10, 0.025) == pytest.approx(0.8)
+    assert signed_rank_power(found / spread.of_difference(5), 10, 0.025) == pytest.approx(0.8, abs=1e-3)
     assert (
         found < detectable_difference(spread, 10, 1, family_size=2) < detectable_difference(spread, 8, 1, family_size=2)
     )
@@ -180,6 +200,8 @@ def test_detectable_differences_have_the_power():
     # What cannot reach α finds nothing, however large.
     assert detectable_difference(spread, 5, 100) == math.inf
     assert detectable_difference(spread, 8, 5, family_size=10) == math.inf
+    # Benjamini–Hochberg: not without others of the family.
+    assert detectable_difference(spread, 6, 5, family_size=4, correction="bh") == math.inf
     assert detectable_difference(Spread(0.0, 0.0), 8, 1) == 0.0
 
 

@@ -1,6 +1,7 @@
 """The report: every part from the records, the same bytes each time, a page that a browser opens without complaint."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from analysis.metrics import all_metrics
 from analysis.records import load_ledger
 from analysis.report import default_folder, main, write_report
 from analysis.standings import standings
+from analysis.study_tables import SHOWN_METRICS, variant_standings
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = [
@@ -479,6 +481,17 @@ def test_a_study_of_which_nothing_finished(tmp_path):
     assert all(len(words) > 40 for words in page.sections.values())
     assert "0 of 6" in page.text and "5 failed, 1 not run" in page.text
     assert "cannot be compared" in page.sections["verdicts"]
+
+
+def test_an_undefined_metric_is_no_unfinished_cell(tmp_path):
+    design = Design(images=30, seeds=(0,), failed=[("baseline", "beta", 0)])
+    evidence = load_evidence(write_ledger(tmp_path, design), design.name)
+    evidence.table.loc[evidence.table["dataset"] == "zeta", "test.macro_auc_ovr"] = math.nan
+    metrics = dict.fromkeys([*evidence.metrics, *SHOWN_METRICS])
+    places = {metric: standings(evidence.table, metric, list(evidence.variants)) for metric in metrics}
+    caption = variant_standings(evidence, places, "test").caption
+    assert "Left out, since not every variant finished on them: beta." in caption
+    assert "Left out, since macro-AUC is undefined on them (one class in test): zeta." in caption
 
 
 def test_a_search_shows_validation_and_claims_nothing(tmp_path):

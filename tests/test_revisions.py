@@ -79,11 +79,11 @@ def test_another_recipe_is_another_study(tmp_path):
     assert not decide_all(table, manifest, store, rng=np.random.default_rng(0), draws=20)[0].exploratory
 
 
-def test_what_was_added_after_a_look_is_told(tmp_path):
+def test_what_was_added_after_a_look_makes_it_exploratory(tmp_path):
     store = write_ledger(tmp_path, dataclasses.replace(WHOLE, name="pilot", datasets=DATASETS[:6]))
     write_ledger(store, dataclasses.replace(WHOLE, datasets=(*DATASETS[:6], "eta"), missing=[
         (label, dataset, seed) for label in WHOLE.variants for dataset in DATASETS[:6] for seed in WHOLE.seeds
     ]))  # fmt: skip
     found = verdict(store, WHOLE)
     told = "data set eta was added after the first cells had run: p knows nothing of looks between"
-    assert not found.exploratory and found.notes == (told,)
+    assert found.outcome == "inferior" and found.exploratory and found.reasons == (told,)

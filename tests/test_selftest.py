@@ -180,7 +180,7 @@ def test_a_design_that_can_show_something_says_from_which_size_on(capsys):
     out = capsys.readouterr().out
     assert "8 data sets × 5 seeds × 2000 test images" in out and "(assumed: no study was named)" in out
     effect = detectable_effect(8) * Design().difference_sd
-    assert f"differences from about {effect:.4f} on would be found with 80 % power (paired t at 0.05)" in out
+    assert f"differences from about {effect:.4f} on would be found with 80 % power (signed-rank test at 0.05)" in out
 
 
 def test_bad_designs_are_one_line():

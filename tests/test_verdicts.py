@@ -8,17 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from ledger_fixture import Design, manifest, write_ledger
+from scipy import stats
 
 from analysis.contrasts import Contrast, read_declaration
 from analysis.hashes import declaration_hash
-from analysis.judgements import IN_GENERAL, THESE_WEIGHTS, THIS_DATA_SET
+from analysis.judgements import IN_GENERAL, THESE_WEIGHTS, THIS_DATA_SET, on_dataset
 from analysis.means import t_over_means, tost
 from analysis.mixed import mixed_model
 from analysis.multiplicity import adjust
 from analysis.paired import delong, two_level_bootstrap
 from analysis.predictions import load_probabilities, paired_predictions
-from analysis.ranks import signed_rank
+from analysis.ranks import hodges_lehmann, signed_rank
 from analysis.records import load_ledger, load_manifest
+from analysis.verdict_table import verdict_table
 from analysis.verdicts import decide, decide_all
 
 DRAWS = 200
@@ -133,8 +135,8 @@ def test_a_variant_without_cells_is_inconclusive_and_says_so(absent):
     table = table_of(ABOVE)
     verdict = decide(table[table["variant_id"] != absent], contrast())
     assert verdict.outcome == "inconclusive" and math.isnan(verdict.estimate) and verdict.per_dataset == ()
-    assert "b and a cannot be compared: no seed of any data set has finished for both." in verdict.sentence
-    assert "no seed of any data set has finished" in verdict.line
+    assert "b and a cannot be compared: no seed of any data set has a result of both." in verdict.sentence
+    assert "no seed of any data set has a result" in verdict.line
     assert verdict.exploratory, "nothing is confirmed by nothing"
 
 
@@ -253,20 +255,59 @@ def test_the_declaration_of_the_cells_holds_not_todays_file(tmp_path):
     assert all(v.exploratory for v in decide_all(table, today, tmp_path, rng=rng()))
 
 
+def test_what_todays_file_no_longer_asks_still_counts_in_the_family(tmp_path):
+    """Contrasts taken out of the study file after the cells ran make no p value of the others smaller."""
+    studies = write_ledger(tmp_path, SMALL) / "ledger" / "studies"
+    old = manifest_of([contrast(name=v, against=v) for v in "bcd"])
+    older = old["contrasts_hash"] = declaration_hash(old["contrasts"], 0.05, "holm")
+    (studies / "0123.json").write_text(json.dumps(old), encoding="utf-8")
+    table = family_table().assign(contrasts_hash=older)
+    (verdict,) = decide_all(table, manifest_of([contrast(name="b", against="b")]), tmp_path, rng=rng())
+    assert verdict.family_size == 3
+    assert verdict.adjusted_p == 3 * verdict.p_value
+    (narrow,) = decide_all(table, manifest_of([contrast(name="c", against="c")]), tmp_path, rng=rng())
+    assert narrow.outcome == "equivalent" and narrow.adjusted_equivalence_p == 3 * narrow.equivalence_p
+
+
 def test_a_contrast_alone_is_the_one_that_its_hash_declares(tmp_path):
     write_ledger(tmp_path, SMALL)
     table, declared = load_ledger(tmp_path), SMALL.contrasts_hash
     first = Contrast.from_dict(manifest(SMALL)["contrasts"][0], declared)
     verdict = decide(table, dataclasses.replace(first, margin=0.9))
     assert verdict.contrast == first and verdict.outcome != "equivalent"
-    assert verdict.notes == (
-        "judged by the declared margin 0.02, not 0.9",
-        "p values are not adjusted for the 1 other contrast of its family",
-    )
-    assert decide(table, first).notes == verdict.notes[1:]
+    assert verdict.notes == ("judged by the declared margin 0.02, not 0.9",)
+    assert verdict.reasons[0] == "p values are not adjusted for the 1 other contrast of its family"
+    assert decide(table, first).notes == ()
     # Its hash is on the records, but it declares other metrics.
     unasked = decide(table, dataclasses.replace(first, metric="accuracy"))
     assert unasked.exploratory and unasked.reasons[0] == f"its declaration ({declared}) does not ask it"
+
+
+def test_a_contrast_alone_is_judged_as_declared_or_exploratory(tmp_path):
+    """Neither the declared α nor the correction of its family is lost by asking for one contrast."""
+    studies = write_ledger(tmp_path, SMALL) / "ledger" / "studies"
+
+    def stored(names, correction="holm"):
+        found = manifest_of([contrast(name=v, against=v, margin=0.0) for v in names], alpha=0.01, correction=correction)
+        found["contrasts_hash"] = declaration_hash(found["contrasts"], 0.01, correction)
+        (studies / "0123.json").write_text(json.dumps(found), encoding="utf-8")
+        return {"contrast": contrast(contrasts_hash=found["contrasts_hash"]), "folder": tmp_path}
+
+    def table(asked):
+        return family_table().assign(contrasts_hash=asked["contrast"].contrasts_hash)
+
+    one = stored("b")
+    verdict = decide(table(one), **one)
+    assert (verdict.alpha, verdict.outcome, verdict.exploratory) == (0.01, "superior", False)
+    verdict = decide(table(one), **one, alpha=0.05)
+    assert (verdict.alpha, verdict.outcome, verdict.exploratory) == (0.05, "superior", True)
+    assert verdict.reasons == ("judged at α = 0.05 in place of the declared 0.01",)
+    family = stored("bcd")
+    verdict = decide(table(family), **family)
+    assert verdict.exploratory
+    assert verdict.reasons == ("p values are not adjusted for the 2 other contrasts of its family",)
+    uncorrected = stored("bcd", "none")
+    assert not decide(table(uncorrected), **uncorrected).exploratory
 
 
 # ---- predictions: one data set, one seed
@@ -331,6 +372,30 @@ def test_one_seed_of_one_data_set_is_judged_by_delong(tmp_path):
     assert math.isnan(decide(load_ledger(store), drawn.contrast).p_value)
 
 
+def test_equivalence_over_seeds_has_seeds_minus_1_degrees_of_freedom(tmp_path):
+    design = dataclasses.replace(SMALL, datasets=("alpha",), seeds=(0, 1, 2), images=200, margin=0.1)
+    store = write_ledger(tmp_path, design)
+    cells = [[design.cell_id(v, "alpha", s) for s in design.seeds] for v in ("baseline", "split_ratio=1")]
+    pairing = paired_predictions(store, *cells)
+    found = on_dataset("macro_f1", 0.1, pairing, rng=rng(), draws=DRAWS)
+    drawn = two_level_bootstrap("macro_f1", pairing.labels, pairing.against, pairing.baseline, rng=rng(), draws=DRAWS)
+    room = (0.1 - abs(drawn.difference)) / drawn.standard_error
+    assert found.equivalence_p == pytest.approx(stats.t.sf(room, 2), rel=1e-9)
+    assert 0.001 < found.equivalence_p < 0.5, "a number of degrees of freedom makes a difference here"
+
+
+def test_delong_of_grouped_images_is_that_of_the_groups(tmp_path):
+    design = dataclasses.replace(SMALL, datasets=("alpha",), seeds=(3,), images=80, groups=True)
+    store = write_ledger(tmp_path, design)
+    verdict = by_name(decided(store))["split_ratio=0 (macro_auc_ovr)"]
+    base, against = (load_probabilities(store, design.cell_id(v, "alpha", 3)) for v in ("baseline", "split_ratio=0"))
+    grouped, alone = (
+        delong(base.labels, against.probabilities, base.probabilities, groups=groups) for groups in (base.groups, None)
+    )
+    assert (verdict.p_value, verdict.interval) == (grouped.p_value, grouped.interval)
+    assert verdict.p_value != alone.p_value and verdict.interval.over == "groups of test images"
+
+
 def test_groups_are_what_is_drawn(tmp_path):
     design = dataclasses.replace(SMALL, datasets=("alpha",), groups=True)
     for verdict in decided(write_ledger(tmp_path, design)):
@@ -381,6 +446,24 @@ def test_images_that_do_not_match_are_refused(tmp_path):
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("metric", ["macro_auc_ovr", "macro_f1"])
+def test_predictions_of_another_cell_are_refused(tmp_path, metric):
+    """Same images, same labels, same shape: only the record tells whose they are."""
+    design = dataclasses.replace(SMALL, metrics=(metric,))
+    store = write_ledger(tmp_path, design)
+    assert decided(store, design)
+    first, second = (
+        store / "ledger" / "probabilities" / f"{design.cell_id(label, 'beta', 1)}.npz"
+        for label in ("baseline", "split_ratio=0")
+    )
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    with pytest.raises(ValueError, match=rf"test probabilities must give the {metric} of the record of cell") as caught:
+        decided(store, design)
+    assert str(caught.value).startswith(f"{first}: ") and "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("images", "outcome"), [(40, "inconclusive"), (240, "equivalent")])
 def test_identical_variants_have_p_1_and_are_equivalent_where_images_suffice(tmp_path, images, outcome):
     """Forty images that do not tell two models apart leave room for a difference of .02: .98^40 is .45."""
@@ -428,13 +511,24 @@ def test_a_constant_predictor_and_an_absent_class_have_verdicts(tmp_path):
     for name in ("split_ratio=0 (macro_auc_ovr)", "split_ratio=0 (macro_f1)"):
         verdict = verdicts[name]
         assert verdict.estimate < -0.1 and verdict.false_claim_probability < 0.01 and verdict.n_images == 3 * 40
+        named = "no test image of malignant on alpha; malignant on beta; malignant on gamma"
+        others = ", so macro-AUC is over the other classes there" if "auc" in name else ""
+        assert verdict.notes == (named + others,)
         assert all(part.interval.high < 0 for part in verdict.per_dataset)
 
 
 def test_one_class_alone_has_no_auc_and_no_verdict_on_it():
-    table = table_of((math.nan,) * 3, metric="macro_auc_ovr")
-    verdict = decide(table, contrast(metric="macro_auc_ovr"))
+    asked = contrast(metric="macro_auc_ovr")
+    verdict = decide(table_of((math.nan,) * 3, metric="macro_auc_ovr"), asked)
     assert verdict.outcome == "inconclusive" and math.isnan(verdict.estimate)
+    undefined = "macro-AUC undefined (one class in the test set): all seeds on "
+    assert verdict.notes == (undefined + "d0, d1 and d2",), "every cell has finished"
+    table = table_of((*ABOVE, math.nan), metric="macro_auc_ovr")
+    table.loc[table["cell_id"] == "b01", "status"] = "failed"
+    assert decide(table, asked).notes[:2] == (
+        "without a pair of finished cells: seed 1 on d0",
+        undefined + "d8",
+    )
 
 
 def test_an_empty_ledger_and_a_half_written_record(tmp_path):
@@ -489,15 +583,43 @@ def test_bad_input_is_one_line(make, message):
 # ---- words
 
 
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_a_difference_that_is_found_stands_beside_an_interval_without_zero(alpha):
+    """The test that found it is one of ranks; the mean's interval may hold 0."""
+    differences = [0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.3]
+    if alpha == 0.2:
+        differences[1] = -0.021
+    verdict = decide(table_of(differences), contrast(margin=0.0), alpha=alpha)
+    assert verdict.outcome == "superior" and 0.0 in verdict.interval
+    expected = hodges_lehmann(differences, level=1 - alpha)
+    assert verdict.location.estimate == pytest.approx(expected.estimate) and verdict.location.interval.low > 0
+    low, high = (f"{end:+.4f}" for end in (expected.interval.low, expected.interval.high))
+    level = f"{100 * (1 - alpha):g} % interval, median of pairwise averages of data-set means"
+    assert f": {expected.estimate:+.4f} [{low}, {high}] ({level}; 8 data sets" in verdict.sentence
+    assert "over data sets (median of pairwise averages)" in verdict.line
+    # The table keeps the mean, and says why its interval may hold 0.
+    table = verdict_table([verdict], {"alpha": alpha, "correction": "none"})
+    assert table.rows[0][3] == f"{np.mean(differences):+.4f}" and "which may hold 0" in table.caption
+
+
+def test_the_mean_is_stated_where_it_decides_and_where_ranks_can_not():
+    equivalent = decide(table_of(AROUND), contrast())
+    few = decide(table_of(ABOVE[:5]), contrast())
+    for verdict in (equivalent, few):
+        stated = f"{verdict.estimate + 0.0:+.4f} [{verdict.interval.low:+.4f}".replace("-", "−")
+        assert stated in verdict.sentence and "t over data-set means" in verdict.sentence
+
+
 def test_sentences_carry_their_uncertainty(tmp_path):
     verdicts = decide_all(
         family_table(), manifest_of([contrast(name=v, against=v) for v in "bcd"]), write_ledger(tmp_path), rng=rng()
     )
     assert verdicts[0].sentence == (
-        "b is better than a in macro-F1 on data sets like these: +0.0481 [+0.0370, +0.0593] (95 % interval, t over "
-        "data-set means; 8 data sets, 2 seeds, 800 test images); signed-rank test over data-set means (exact, zeros by "
-        "Pratt): p = 0.008 (0.023 after Holm over 3); equivalence within ±0.02: p = 1.000 (1.000 after Holm over 3); "
-        "mixed model of all cells: +0.0481 [−0.0180, +0.1142] (95 % over data sets). b takes 1.50 × the MACs. "
+        "b is better than a in macro-F1 on data sets like these: +0.0475 [+0.0350, +0.0600] (95 % interval, median "
+        "of pairwise averages of data-set means; 8 data sets, 2 seeds, 800 test images); signed-rank test over "
+        "data-set means (exact, zeros by Pratt): p = 0.008 (0.023 after Holm over 3); equivalence within ±0.02: "
+        "p = 1.000 (1.000 after Holm over 3); mixed model of all cells: +0.0481 [−0.0180, +0.1142] (95 % over data "
+        "sets). b takes 1.50 × the MACs. "
         "Without per-image predictions: d0, d1, d2, d3, d4, d5 and 2 more."
     )
     assert verdicts[1].sentence.startswith(
@@ -507,8 +629,8 @@ def test_sentences_carry_their_uncertainty(tmp_path):
         "Whether d or a is better in macro-F1 on data sets like these remains open: "
     )
     assert verdicts[0].line == (
-        "b: superior; macro-F1 +0.048 [+0.037, +0.059] over data sets, p = 0.008 (0.023 after Holm over 3), "
-        "8 data sets, 2 seeds, 800 test images, 1.50 × the MACs"
+        "b: superior; macro-F1 +0.048 [+0.035, +0.060] over data sets (median of pairwise averages), p = 0.008 (0.023 "
+        "after Holm over 3), 8 data sets, 2 seeds, 800 test images, 1.50 × the MACs"
     )
     small = decide(table_of(np.array(ABOVE) / 10), contrast())
     assert "(a difference shows, and is too small to count)" in small.sentence
