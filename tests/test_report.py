@@ -490,7 +490,7 @@ def test_an_undefined_metric_is_no_unfinished_cell(tmp_path):
     metrics = dict.fromkeys([*evidence.metrics, *SHOWN_METRICS])
     places = {metric: standings(evidence.table, metric, list(evidence.variants)) for metric in metrics}
     caption = variant_standings(evidence, places, "test").caption
-    assert "Left out, since not every variant finished on them: beta." in caption
+    assert "Left out, since no seed was finished there by every variant: beta." in caption
     assert "Left out, since macro-AUC is undefined on them (one class in test): zeta." in caption
 
 
