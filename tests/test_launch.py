@@ -272,6 +272,10 @@ def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it
         "'all scan' and 1 more with a smallest p of 0.0625 on 6 data sets, holm over the 2 of family primary" in error
     )
     assert "(takes 7 data sets, or kind: exploratory)" in error
+    # Benjamini–Hochberg reaches α on six, but not for one contrast of two alone.
+    assert launch("--dry-run", "--seeds", "0", "--datasets", six, *settings, "--set", "correction=bh") == 0
+    told = "  found with 80 % power: no difference of one contrast alone (family of 2)\n"
+    assert told in capsys.readouterr().out
     assert launch("--seeds", "0") == 0
     out = capsys.readouterr().out
     assert "note: " in out and "on 1 data set (takes 6 data sets, or kind: exploratory); verdicts will be expl" in out
