@@ -26,7 +26,10 @@ class Recipe:
 
     epochs: int = _setting(30, "passes over the training split, at most", low=1, high=100_000)
     image_budget: int = _setting(
-        0, "training images seen in all, at most: fewer epochs on large sets (0: no limit)", low=0, high=10**12
+        0,
+        "training images seen in all, to the nearest epoch (0: no limit)",
+        low=0,
+        high=10**12,
     )
     batch_size: int = _setting(32, "images a step", low=1, high=65_536)
     optimizer: str = _setting("adamw", "timm optimiser", choices=("adamw", "nadamw", "adam", "sgd", "lamb", "lion"))
@@ -121,8 +124,10 @@ def _checked(name: str, value: Any, type_name: str, limits: Mapping[str, Any]) -
         raise ValueError(f"{name} must be {kind}, got the string {value!r}{_number_hint(value)}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be {kind}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be {kind}, got {value!r}")
     if type_name.startswith("int"):
-        if float(value) != math.floor(value):
+        if value != math.floor(value):
             raise ValueError(f"{name} must be {kind}, got {value!r}")
         value = int(value)
     else:

@@ -146,6 +146,8 @@ class _Guess:
     def __init__(self, study: Study, inputs: Inputs, costs: Costs, device: str, threads: int) -> None:
         import torch
 
+        from study.devices import resolved_device
+
         self._study = study
         self._infos = inputs.infos
         name = study.datasets[0]
@@ -159,7 +161,7 @@ class _Guess:
                 in_channels=info.channels,
                 batch_size=min(study.recipe.batch_size, LARGEST_TIMED_BATCH),
                 backward=True,
-                device=_resolved(device),
+                device=str(resolved_device(device)),
                 repeats=TIMED_STEPS,
             )
         finally:
@@ -172,14 +174,6 @@ class _Guess:
         # A forward pass is a third of a step.
         images = epochs * (info.n_train + info.n_val / 3) + (info.n_val + info.n_test) / 3
         return self._seconds_a_mac * macs * images
-
-
-def _resolved(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 def describe(

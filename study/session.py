@@ -73,6 +73,7 @@ def dry_run(study: Study, options: Options) -> None:
 
     Raises ValueError, after the plan, for a study whose confirmatory contrasts cannot reach their own α.
     """
+    _check_device(options)
     inputs = read_inputs(study)
     costs = Costs(study, inputs)
     costs.check()
@@ -93,6 +94,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     Returns the exit status: 0, 1 when a cell failed, 130 when interrupted. `command` is what the user typed, told as
     the way to go on. Raises ValueError for what must be mended before anything runs.
     """
+    _check_device(options)
     inputs = read_inputs(study)
     costs = Costs(study, inputs)
     costs.check()
@@ -123,6 +125,13 @@ def launch(study: Study, options: Options, command: str) -> int:
             say(f"the same command goes on from there: {command}")
             return 130
         return driver.close()
+
+
+def _check_device(options: Options) -> None:
+    from study.devices import resolved_device
+
+    if options.address is None:  # a cluster's devices are not this machine's
+        resolved_device(options.device)
 
 
 class Driver:

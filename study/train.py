@@ -31,6 +31,7 @@ from study.augment import augment
 from study.cells import NUMERICS_VERSION, Cell, Recipe
 from study.data.protocol import Dataset
 from study.data.sources import load_dataset
+from study.devices import device_name, resolved_device
 from study.memory import PeakMemory
 from study.provenance import commit, machine, versions
 
@@ -66,8 +67,8 @@ def run_cell(
     started = time.perf_counter()
     probabilities: Probabilities = {}
     try:
-        where = torch.device(_resolve(device))
-        record["machine"] = {**machine(), "threads": threads, "device": _device_name(where)}
+        where = resolved_device(device)
+        record["machine"] = {**machine(), "threads": threads, "device": device_name(where)}
         data = load_dataset(dict(cell.data.source), cell.data.name)
         record |= _describe(data, cell)
         # Weights, dropped paths and whatever a layer draws come from torch's global generator: fork it, so that neither
@@ -384,16 +385,6 @@ def _side(recipe: Recipe, stored: int | tuple[int, int]) -> int | list[int]:
     """Pixels a side that the cell trains at, or [height, width]."""
     height, width = recipe.size_for(stored)
     return height if height == width else [height, width]
-
-
-def _resolve(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _now() -> str:

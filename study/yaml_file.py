@@ -12,6 +12,8 @@ import yaml
 from medmamba_variants.hints import did_you_mean
 
 Keys = tuple[str | int, ...]
+# Longer ones have no counterpart among floats.
+LONGEST_NUMBER = 300
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -33,8 +35,11 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """The number; raises where YAML 1.1 would read octal, binary or base 60."""
         text = str(node.value)
-        number = super().construct_yaml_int(node)
         digits = text.lstrip("+-").replace("_", "")
+        if len(digits) > LONGEST_NUMBER:
+            line = node.start_mark.line + 1
+            raise ValueError(f"line {line} must hold a number of at most {LONGEST_NUMBER} digits, got {len(digits)}")
+        number = super().construct_yaml_int(node)
         if str(abs(number)) != digits:
             line = node.start_mark.line + 1
             raise ValueError(f"line {line} must hold a plain decimal number, got {text} (which YAML reads as {number})")
@@ -76,6 +81,8 @@ def parse_scalar(text: str, option: str) -> Any:
         return yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{option} must be a YAML value, got {text!r} ({_one_line(error)})") from None
+    except RecursionError:
+        raise ValueError(f"{option} must be a YAML value, got one nested too deeply") from None
 
 
 def dotted_path(keys: Keys, follows: bool = False) -> str:
@@ -103,6 +110,8 @@ def _parse_mapping(text: str, file: str) -> dict[str, Any]:
         json.dumps(values, default=str, skipkeys=True)
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: must be YAML, got {_one_line(error)}") from None
+    except RecursionError:
+        raise ValueError(f"{file}: must be YAML, got values nested too deeply") from None
     except ValueError as error:
         circular = str(error) == "Circular reference detected"
         reason = "must be a finite text, got an alias inside its own anchor" if circular else error

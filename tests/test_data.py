@@ -193,6 +193,10 @@ WRONG: dict[str, tuple[dict[str, np.ndarray | None], str]] = {
         {f"{split}_labels": _labels([0] * count) for split, count in (("train", 8), ("val", 4), ("test", 6))},
         "train_labels must hold at least two classes, got 1",
     ),
+    "one class in test": (
+        {"test_labels": _labels([1] * 6)},
+        "test_labels must hold at least two classes, got only class 1",
+    ),
     "groups in part": ({"val_groups": None}, "groups must be given for every split or for none, got no val_groups"),
     "a shared group": (
         {"test_groups": _labels([200, 200, 3, 3, 2, 202])},

@@ -53,7 +53,8 @@ class ImageFolder:
         if not classes:
             raise ValueError(f"{folder / 'train'}: must hold a folder a class, got none")
         files = {split: _files(folder / split, classes) for split in SPLITS}
-        colour = any(_mode(path) in COLOUR_MODES for paths in files.values() for path, _ in paths)
+        modes = {_mode(path) for paths in files.values() for path, _ in paths}
+        colour = not modes.isdisjoint(COLOUR_MODES)
         groups = _groups(folder, [path for paths in files.values() for path, _ in paths])
         size: tuple[Path, tuple[int, int]] | None = None
         splits: dict[str, Split] = {}

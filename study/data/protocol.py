@@ -177,6 +177,9 @@ def _checked_classes(classes: Sequence[str] | None, splits: Mapping[str, Split],
         raise ValueError(f"{where}: train_labels must hold every class, got no image of class {missing}{title}")
     if count < 2:
         raise ValueError(f"{where}: train_labels must hold at least two classes, got {count}")
+    for name in SPLITS:
+        if len(there := np.unique(splits[name].labels)) < 2:
+            raise ValueError(f"{where}: {name}_labels must hold at least two classes, got only class {there[0]}")
     return tuple(classes) if classes is not None else tuple(f"class {label}" for label in range(count))
 
 
