@@ -27,9 +27,18 @@ def load_manifest(folder: Path | str, study: str) -> Manifest:
     if len(hashes) == 1:
         return read_manifest(studies / f"{hashes[0]}.json")
     if hashes:
-        raise ValueError(f"{studies}: study must be one of the hashes of {study} ({', '.join(hashes)}), got its name")
+        # The latest last: what most people look for.
+        hashes.sort(key=lambda key: (studies / f"{key}.json").stat().st_mtime)
+        several = "; ".join(f"{key}: {_told_apart(found[key])}" for key in hashes)
+        raise ValueError(f"{studies}: study must be one of the hashes of {study}, got its name ({several})")
     known = ", ".join(f"{manifest.get('name')} ({key})" for key, manifest in found.items()) or "no study"
     raise ValueError(f"{studies}: study must be a stored study's name or hash, got {study!r} (stored: {known})")
+
+
+def _told_apart(manifest: Manifest) -> str:
+    datasets, seeds = (manifest.get(key) or [] for key in ("datasets", "seeds"))
+    cells = len(manifest.get("cell_ids") or [])
+    return f"{', '.join(map(str, datasets))}, seeds {', '.join(map(str, seeds))}, {cells} cells"
 
 
 def declaring_manifest(folder: Path, contrasts_hash: str) -> Manifest | None:

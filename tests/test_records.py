@@ -251,9 +251,9 @@ def test_an_unknown_or_ambiguous_study_is_one_line(tmp_path):
     write(tmp_path, [make_record("v0")])
     with pytest.raises(ValueError, match=r"got 'fusion' \(stored: no study\)"):
         load_ledger(tmp_path, study="fusion")
-    manifest(tmp_path, "s0", {"name": "split_ratio"})
+    manifest(tmp_path, "s0", {"name": "split_ratio", "datasets": ["busi"], "seeds": [0, 1]})
     manifest(tmp_path, "s1", {"name": "split_ratio"})
-    with pytest.raises(ValueError, match=r"one of the hashes of split_ratio \(s0, s1\)"):
+    with pytest.raises(ValueError, match=r"of split_ratio, got its name \(s0: busi, seeds 0, 1, 0 cells; s1: "):
         load_ledger(tmp_path, study="split_ratio")
     with pytest.raises(ValueError, match=r"stored: split_ratio \(s0\), split_ratio \(s1\)"):
         load_ledger(tmp_path, study="fusion")
