@@ -111,6 +111,7 @@ def launch(study: Study, options: Options, command: str) -> int:
             driver.begin(progress)
             try:
                 _run(strategy, driver, options)
+                driver.check()
             except KeyboardInterrupt:
                 interrupted = True
             except BaseException:
@@ -174,6 +175,12 @@ class Driver:
         self._progress.ended(label, kept)
         self._track(kept, label)
         return kept
+
+    def check(self) -> None:
+        """Raises ValueError, with the reasons, where a search has ended without a single variant to train."""
+        if not self.strategy.cell_ids():
+            why = "; ".join(self.strategy.notes())
+            raise ValueError(f"{self.study.path}: the search must find a variant to train, got none: {why}")
 
     def abandon(self) -> None:
         """Ends the tracker's run without a summary, soon."""

@@ -35,6 +35,12 @@ recipe: {epochs: 1, batch_size: 50}
 contrasts:
   - {name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}
 """
+SEARCH = (
+    FILE.partition("axes:")[0]
+    + "axes: {split_ratio: {low: 0.25, high: 0.75, step: 0.25}}\n"
+    + "strategy: {name: random, trials: 2, objectives: [macro_f1, macs]}\n"
+    + "seeds: [0]\ndatasets: [phantom_ct]\nrecipe: {epochs: 1, batch_size: 50}\n"
+)
 CELLS = 4
 CONTRAST = (
     "{name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}"
@@ -342,12 +348,7 @@ def test_a_smoke_test_runs_two_cells_of_one_epoch_apart_from_the_store(folder, c
 
 
 def test_a_search_runs_and_goes_on(folder, capsys):
-    (folder / "study.yaml").write_text(
-        FILE.partition("axes:")[0]
-        + "axes: {split_ratio: {low: 0.25, high: 0.75, step: 0.25}}\n"
-        + "strategy: {name: random, trials: 2, objectives: [macro_f1, macs]}\n"
-        + "seeds: [0]\ndatasets: [phantom_ct]\nrecipe: {epochs: 1, batch_size: 50}\n"
-    )
+    (folder / "study.yaml").write_text(SEARCH)
     assert launch("--dry-run") == 0
     assert "random search of 2 variants over split_ratio" in capsys.readouterr().out
     assert launch() == 0
@@ -357,6 +358,18 @@ def test_a_search_runs_and_goes_on(folder, capsys):
     assert launch() == 0
     assert lines_of(folder) == before
     assert "2 of 2 cells done" in capsys.readouterr().out
+
+
+def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
+    (folder / "study.yaml").write_text(SEARCH)
+    monkeypatch.setattr("study.strategies.BARREN_LIMIT", 20)
+    # The second launch proposes nothing and must know all the same.
+    for _ in range(2):
+        assert launch("--set", "strategy.max_macs=10") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        assert "study.yaml: the search must find a variant to train, got none: 20 proposals were rejected " in error
+        assert "more than max_macs (10); the search ended 2 variants early" in error
 
 
 @pytest.mark.parametrize(
