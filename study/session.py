@@ -97,7 +97,8 @@ def launch(study: Study, options: Options, command: str) -> int:
     costs = Costs(study, inputs)
     costs.check()
     ledger = Ledger(options.store / "ledger")
-    with _only_driver(ledger, study):
+    shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
+    with _only_driver(ledger, study, shared):
         strategy = make_strategy(study, inputs.refs, ledger, options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
@@ -314,13 +315,14 @@ def _has_gpu() -> bool:
 
 
 @contextmanager
-def _only_driver(ledger: Ledger, study: Study) -> Iterator[None]:
+def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     """Keeps a second launch of the same study out of the store: it would run every cell again.
 
-    The lock ends with the process, however it ends.
+    `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
+    ends with the process, however it ends.
     """
     ledger.folder.mkdir(parents=True, exist_ok=True)
-    path = ledger.folder / f".{study.study_hash}.lock"
+    path = ledger.folder / f".{what}.lock"
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

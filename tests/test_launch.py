@@ -422,6 +422,20 @@ def test_a_second_launch_of_the_same_study_is_refused(folder, capsys, monkeypatc
     assert f"another launch of study must end first, got process {os.getpid()}" in error
 
 
+def test_a_second_launch_of_a_search_is_refused_whatever_its_trials(folder, capsys, monkeypatch):
+    (folder / "study.yaml").write_text(SEARCH)
+    seen = []
+
+    def run(cell, device, threads):
+        seen.append(launch("--set", "strategy.trials=3"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.session, "run_here", run)
+    assert launch() == 130
+    assert seen == [2]
+    assert f"another launch of study must end first, got process {os.getpid()}" in capsys.readouterr().err
+
+
 def test_tracking_that_fails_loses_no_record(folder, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     command = [
