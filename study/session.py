@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -107,24 +107,24 @@ def launch(study: Study, options: Options, command: str) -> int:
         problem = None if options.limit is not None else unreachable(study)
         if problem is not None:
             say(f"note: {problem}; verdicts will be exploratory")
-        interrupted = False
-        with shown(driver.status, study.name) as progress:
-            driver.begin(progress)
-            try:
+        try:
+            with shown(driver.status, study.name) as progress:
+                driver.begin(progress)
                 _run(strategy, driver, options)
                 driver.check()
-            except KeyboardInterrupt:
-                interrupted = True
-            except BaseException:
+            ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+            return driver.close()
+        except KeyboardInterrupt:
+            ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+            # A second interrupt only ends the wait for the tracker.
+            with suppress(KeyboardInterrupt):
                 driver.abandon()
-                raise
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
-        if interrupted:
-            driver.abandon()
             say(f"interrupted: {driver.status.done} finished cells are kept in {ledger.records_path}")
             say(f"the same command goes on from there: {command}")
             return 130
-        return driver.close()
+        except BaseException:
+            driver.abandon()
+            raise
 
 
 class Driver:
@@ -154,8 +154,10 @@ class Driver:
         self._progress = progress
         if self.options.tracking_uri is not None:
             tags = StudyTags(self.study.name, self.study.study_hash, self.study.question)
-            self._tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
-            self._tracker.start()
+            tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
+            tracker.start()
+            # Not before it runs: an interrupt in between would wait for what was never started.
+            self._tracker = tracker
             for record in self.strategy.resumed:
                 self._track(record, self._label(record))
 

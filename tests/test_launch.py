@@ -208,6 +208,24 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(folder, capsys, m
     assert len(lines_of(folder)) == CELLS
 
 
+def test_an_interrupt_of_the_verdicts_says_what_is_done(folder, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.session, "conclude", interrupt)
+    # Impatience with the tracker must not change what is told.
+    monkeypatch.setattr(study.session.Driver, "abandon", interrupt)
+    assert launch() == 130
+    captured = capsys.readouterr()
+    assert f"interrupted: 4 finished cells are kept in {folder}/mlruns/ledger/records.jsonl\n" in captured.out
+    assert "the same command goes on from there: python -m study.launch study.yaml" in captured.out
+    assert captured.err == ""
+    monkeypatch.setattr(study.session, "read_inputs", interrupt)
+    assert launch() == 130
+    error = capsys.readouterr().err
+    assert error == "interrupted; finished cells are kept, and the same command goes on from there\n"
+
+
 def test_a_fault_of_the_driver_is_no_cells_fault(folder, capsys, monkeypatch):
     def append(self, record, probabilities=None):
         raise OSError(28, "No space left on device")
