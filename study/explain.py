@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,10 +102,12 @@ def _run(options: argparse.Namespace) -> list[str]:
         seeds=str(options.seed),
         settings=dict(options.set),
     )
+    if len(study.datasets) != 1:
+        raise ValueError(f"--dataset must name one data set, got {options.dataset!r}")
     store = options.store.absolute()
     ledger = Ledger(store / "ledger")
     label, variant = find_variant(study, options.variant, ledger)
-    cell = Cell(variant, study.recipe, read_inputs(study).refs[options.dataset], options.seed)
+    cell = Cell(variant, study.recipe, read_inputs(study).refs[study.datasets[0]], options.seed)
     chosen = Options(
         split=options.split,
         images=options.images,
@@ -113,8 +116,9 @@ def _run(options: argparse.Namespace) -> list[str]:
         device=options.device,
         threads=options.threads,
     )
-    explanation = explain_cell(cell, chosen)
     path = (options.out or store / "explanations").absolute() / f"{cell.cell_id}.npz"
+    _check_folder(path.parent)
+    explanation = explain_cell(cell, chosen)
     write(path, explanation.arrays, {"study": study.name, "variant_label": label, **explanation.about})
     return [
         compared(ledger, cell, explanation),
@@ -122,6 +126,16 @@ def _run(options: argparse.Namespace) -> list[str]:
         f"file    {path}",
         f"look    python -m analysis.explanations {path}",
     ]
+
+
+def _check_folder(folder: Path) -> None:
+    """Makes the folder. Raises ValueError where no file can be written to it, before hours go into one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"--out must be a folder to write to, got {folder} ({error.strerror})") from None
 
 
 def _setting(text: str) -> tuple[str, str]:

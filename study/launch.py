@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted before anything ran", file=sys.stderr)
+        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
         return 130
     finally:
         for number, handler in before.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,8 @@ def launch(study: Study, options: Options, command: str) -> int:
     costs = Costs(study, inputs)
     costs.check()
     ledger = Ledger(options.store / "ledger")
-    with _only_driver(ledger, study):
+    shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
+    with _only_driver(ledger, study, shared):
         strategy = make_strategy(study, inputs.refs, ledger, options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
@@ -108,23 +109,24 @@ def launch(study: Study, options: Options, command: str) -> int:
         problem = None if options.limit is not None else unreachable(study)
         if problem is not None:
             say(f"note: {problem}; verdicts will be exploratory")
-        interrupted = False
-        with shown(driver.status, study.name) as progress:
-            driver.begin(progress)
-            try:
+        try:
+            with shown(driver.status, study.name) as progress:
+                driver.begin(progress)
                 _run(strategy, driver, options)
-            except KeyboardInterrupt:
-                interrupted = True
-            except BaseException:
+                driver.check()
+            ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+            return driver.close()
+        except KeyboardInterrupt:
+            ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+            # A second interrupt only ends the wait for the tracker.
+            with suppress(KeyboardInterrupt):
                 driver.abandon()
-                raise
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
-        if interrupted:
-            driver.abandon()
             say(f"interrupted: {driver.status.done} finished cells are kept in {ledger.records_path}")
             say(f"the same command goes on from there: {command}")
             return 130
-        return driver.close()
+        except BaseException:
+            driver.abandon()
+            raise
 
 
 def _check_device(options: Options) -> None:
@@ -161,8 +163,10 @@ class Driver:
         self._progress = progress
         if self.options.tracking_uri is not None:
             tags = StudyTags(self.study.name, self.study.study_hash, self.study.question)
-            self._tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
-            self._tracker.start()
+            tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
+            tracker.start()
+            # Not before it runs: an interrupt in between would wait for what was never started.
+            self._tracker = tracker
             for record in self.strategy.resumed:
                 self._track(record, self._label(record))
 
@@ -183,6 +187,12 @@ class Driver:
         self._progress.ended(label, kept)
         self._track(kept, label)
         return kept
+
+    def check(self) -> None:
+        """Raises ValueError, with the reasons, where a search has ended without a single variant to train."""
+        if not self.strategy.cell_ids():
+            why = "; ".join(self.strategy.notes())
+            raise ValueError(f"{self.study.path}: the search must find a variant to train, got none: {why}")
 
     def abandon(self) -> None:
         """Ends the tracker's run without a summary, soon."""
@@ -316,13 +326,14 @@ def _has_gpu() -> bool:
 
 
 @contextmanager
-def _only_driver(ledger: Ledger, study: Study) -> Iterator[None]:
+def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     """Keeps a second launch of the same study out of the store: it would run every cell again.
 
-    The lock ends with the process, however it ends.
+    `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
+    ends with the process, however it ends.
     """
     ledger.folder.mkdir(parents=True, exist_ok=True)
-    path = ledger.folder / f".{study.study_hash}.lock"
+    path = ledger.folder / f".{what}.lock"
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,9 @@ import logging
 import math
 import os
 import queue
+import shutil
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -289,7 +291,9 @@ def _open(uri: str, store: Path, study: StudyTags) -> _View:
 
     del mlflow
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    with _alone(uri):
+    with _alone(uri) as database:
+        if database is not None and not database.exists():
+            _make_database(database, store)
         client = MlflowClient(tracking_uri=uri)
         experiment_id = _experiment(client, uri, store, study.name)
         for name, view in VIEWS.items():
@@ -311,17 +315,33 @@ def _experiment(client: MlflowClient, uri: str, store: Path, name: str) -> str:
 
 
 @contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Keeps other drivers out while an SQLite database is made: its migrations do not bear two at a time."""
+def _alone(uri: str) -> Iterator[Path | None]:
+    """Keeps other drivers out while an SQLite database, whose path it gives, is made.
+
+    Its migrations do not bear two at a time.
+    """
     prefix = "sqlite:///"
-    if not uri.startswith(prefix):
-        yield
+    if not uri.startswith(prefix) or ":memory:" in uri or "?" in uri:
+        yield None
         return
     database = Path(uri.removeprefix(prefix))
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f".{database.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield database
+
+
+def _make_database(path: Path, store: Path) -> None:
+    """Makes an empty database whole or not at all: MLflow can neither use nor mend one that a kill left half-made."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    prefix = f".{path.name}.making-"
+    for left in path.parent.glob(f"{prefix}*"):
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
+        made = Path(folder) / path.name
+        SqlAlchemyStore(f"sqlite:///{made}", (store / "artifacts").as_uri()).engine.dispose()
+        made.replace(path)
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str | None, ...]:

@@ -322,10 +322,19 @@ def test_from_study_to_file(tmp_path, capsys, monkeypatch):
             "must be a variant of the study, got 'split_ratio=2'; did you mean split_ratio=1?",
         ),
         (["--dataset", "phantom_positions"], "phantom_position"),
+        (["--dataset", "phantom_ct,phantom_mri"], "--dataset must name one data set, got 'phantom_ct,phantom_mri'"),
+        (["--dataset", ","], "datasets"),
+        (["--out", "small.yaml"], "small.yaml (File exists)"),
+        (["--out", "small.yaml/folder"], "--out must be a folder to write to, got "),
         (["--set", "recipe.epoch=3"], "recipe.epoch"),
     ],
 )
-def test_a_wrong_option_is_one_line(tmp_path, capsys, change, message):
+def test_a_wrong_option_is_one_line_before_any_training(tmp_path, capsys, monkeypatch, change, message):
+    def train(cell, options):
+        raise AssertionError("no time is to be spent")
+
+    monkeypatch.setattr(study.explanation, "explain_cell", train)
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "small.yaml"
     file.write_text(STUDY)
     command = [str(file), "--variant", "baseline", "--dataset", NAME, "--seed", "0", "--store", str(tmp_path), *change]

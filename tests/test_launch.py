@@ -35,6 +35,12 @@ recipe: {epochs: 1, batch_size: 50}
 contrasts:
   - {name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}
 """
+SEARCH = (
+    FILE.partition("axes:")[0]
+    + "axes: {split_ratio: {low: 0.25, high: 0.75, step: 0.25}}\n"
+    + "strategy: {name: random, trials: 2, objectives: [macro_f1, macs]}\n"
+    + "seeds: [0]\ndatasets: [phantom_ct]\nrecipe: {epochs: 1, batch_size: 50}\n"
+)
 CELLS = 4
 CONTRAST = (
     "{name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}"
@@ -202,6 +208,24 @@ def test_an_interrupt_keeps_what_is_done_and_says_how_to_go_on(folder, capsys, m
     assert len(lines_of(folder)) == CELLS
 
 
+def test_an_interrupt_of_the_verdicts_says_what_is_done(folder, capsys, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.session, "conclude", interrupt)
+    # Impatience with the tracker must not change what is told.
+    monkeypatch.setattr(study.session.Driver, "abandon", interrupt)
+    assert launch() == 130
+    captured = capsys.readouterr()
+    assert f"interrupted: 4 finished cells are kept in {folder}/mlruns/ledger/records.jsonl\n" in captured.out
+    assert "the same command goes on from there: python -m study.launch study.yaml" in captured.out
+    assert captured.err == ""
+    monkeypatch.setattr(study.session, "read_inputs", interrupt)
+    assert launch() == 130
+    error = capsys.readouterr().err
+    assert error == "interrupted; finished cells are kept, and the same command goes on from there\n"
+
+
 def test_a_fault_of_the_driver_is_no_cells_fault(folder, capsys, monkeypatch):
     def append(self, record, probabilities=None):
         raise OSError(28, "No space left on device")
@@ -342,12 +366,7 @@ def test_a_smoke_test_runs_two_cells_of_one_epoch_apart_from_the_store(folder, c
 
 
 def test_a_search_runs_and_goes_on(folder, capsys):
-    (folder / "study.yaml").write_text(
-        FILE.partition("axes:")[0]
-        + "axes: {split_ratio: {low: 0.25, high: 0.75, step: 0.25}}\n"
-        + "strategy: {name: random, trials: 2, objectives: [macro_f1, macs]}\n"
-        + "seeds: [0]\ndatasets: [phantom_ct]\nrecipe: {epochs: 1, batch_size: 50}\n"
-    )
+    (folder / "study.yaml").write_text(SEARCH)
     assert launch("--dry-run") == 0
     assert "random search of 2 variants over split_ratio" in capsys.readouterr().out
     assert launch() == 0
@@ -357,6 +376,18 @@ def test_a_search_runs_and_goes_on(folder, capsys):
     assert launch() == 0
     assert lines_of(folder) == before
     assert "2 of 2 cells done" in capsys.readouterr().out
+
+
+def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
+    (folder / "study.yaml").write_text(SEARCH)
+    monkeypatch.setattr("study.strategies.BARREN_LIMIT", 20)
+    # The second launch proposes nothing and must know all the same.
+    for _ in range(2):
+        assert launch("--set", "strategy.max_macs=10") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1
+        assert "study.yaml: the search must find a variant to train, got none: 20 proposals were rejected " in error
+        assert "more than max_macs (10); the search ended 2 variants early" in error
 
 
 @pytest.mark.parametrize(
@@ -413,6 +444,20 @@ def test_a_second_launch_of_the_same_study_is_refused(folder, capsys, monkeypatc
     assert seen == [2, 0]
     error = capsys.readouterr().err
     assert f"another launch of study must end first, got process {os.getpid()}" in error
+
+
+def test_a_second_launch_of_a_search_is_refused_whatever_its_trials(folder, capsys, monkeypatch):
+    (folder / "study.yaml").write_text(SEARCH)
+    seen = []
+
+    def run(cell, device, threads):
+        seen.append(launch("--set", "strategy.trials=3"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study.session, "run_here", run)
+    assert launch() == 130
+    assert seen == [2]
+    assert f"another launch of study must end first, got process {os.getpid()}" in capsys.readouterr().err
 
 
 def test_tracking_that_fails_loses_no_record(folder, capsys, monkeypatch):

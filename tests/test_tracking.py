@@ -195,6 +195,25 @@ def test_an_experiment_that_was_deleted_comes_back(store):
     assert len(find_runs(store, "cell")) == 1
 
 
+def test_a_database_that_was_not_made_to_its_end_is_made_anew(tmp_path, monkeypatch):
+    import sqlalchemy
+
+    def die(engine):
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE TABLE evaluation_datasets (x INTEGER)"))
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.store.db.utils._initialize_tables", die)
+        (warning,) = track(tmp_path, [("log", (make_record(0), "half"))])
+    assert "(killed)" in warning
+    # What a kill leaves behind, unlike an error.
+    (tmp_path / ".mlflow.db.making-1").mkdir()
+    assert track(tmp_path, [("log", (make_record(0), "half"))]) == []
+    assert len(find_runs(tmp_path, "cell")) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.db.lock", "artifacts"}
+
+
 def test_long_curves_pass_mlflows_batch_limit(store):
     record = make_record(0)
     record["curves"] = [{"epoch": e, "train_loss": 1.0, "val_loss": 2.0} for e in range(1200)]
