@@ -124,10 +124,8 @@ def _checked(name: str, value: Any, type_name: str, limits: Mapping[str, Any]) -
         raise ValueError(f"{name} must be {kind}, got the string {value!r}{_number_hint(value)}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be {kind}, got {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be {kind}, got {value!r}")
     if type_name.startswith("int"):
-        if value != math.floor(value):
+        if not math.isfinite(value) or value != math.floor(value):
             raise ValueError(f"{name} must be {kind}, got {value!r}")
         value = int(value)
     else:
