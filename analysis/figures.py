@@ -91,11 +91,15 @@ def metric_against_cost(
 
 def forest(verdict: Verdict, name: str) -> Drawing:
     """A contrast's paired difference on each data set and over all of them, with intervals and the declared margin."""
-    contrast, rows = verdict.contrast, verdict.per_dataset
-    has_mean = len(rows) > 1 and not math.isnan(verdict.estimate)
+    contrast, rows, location = verdict.contrast, verdict.per_dataset, verdict.location
     metric = metric_name(contrast.metric)
+    summaries = []
+    if len(rows) > 1 and not math.isnan(verdict.estimate):
+        summaries.append(("mean over data sets", "Student's", verdict.estimate, verdict.interval))
+        if location is not None and location.interval.is_defined:
+            summaries.append(("median of averages", "the signed-rank test's", location.estimate, location.interval))
     with style():
-        figure, (axes,) = new_figure(1.05 + 0.21 * (len(rows) + (1.4 if has_mean else 0)))
+        figure, (axes,) = new_figure(1.05 + 0.21 * (len(rows) + (0.4 + len(summaries) if summaries else 0)))
         if contrast.margin:
             axes.axvspan(-contrast.margin, contrast.margin, facecolor="#f2f2f2", edgecolor="none", zorder=0)
             for edge in (-contrast.margin, contrast.margin):
@@ -108,17 +112,18 @@ def forest(verdict: Verdict, name: str) -> Drawing:
             axes.plot([row.difference], [place], "s", color=INK, markersize=4)
         ticks: list[float] = list(range(len(rows)))
         names = [shortened(row.dataset, 22) for row in rows]
-        if has_mean:
-            low = len(rows) + 0.4
+        if summaries:
             axes.axhline(len(rows) - 0.3, color=GREY, linewidth=0.6)
-            if verdict.interval.is_defined:
-                corners_x = [verdict.interval.low, verdict.estimate, verdict.interval.high, verdict.estimate]
+        for place, (summary, _, estimate, interval) in enumerate(summaries):
+            low = len(rows) + 0.4 + place
+            if interval.is_defined:
+                corners_x = [interval.low, estimate, interval.high, estimate]
                 axes.fill(
                     corners_x, [low, low - 0.3, low, low + 0.3], facecolor="#9ecae1", edgecolor=INK, linewidth=0.9
                 )
             else:
-                axes.plot([verdict.estimate], [low], "D", color=INK, markersize=5)
-            ticks, names = [*ticks, low], [*names, "mean over data sets"]
+                axes.plot([estimate], [low], "D", color=INK, markersize=5)
+            ticks, names = [*ticks, low], [*names, summary]
         axes.set_yticks(ticks, names)
         axes.set_ylim((ticks[-1] if ticks else 0) + 0.7, -0.7)
         axes.margins(x=0.06)
@@ -146,9 +151,11 @@ def forest(verdict: Verdict, name: str) -> Drawing:
     overs = {f"{100 * row.interval.level:g} % over {row.interval.over}" for row in rows if row.interval.is_defined}
     caption = f"{contrast.against_label} minus {contrast.baseline_label}. "
     caption += f"Lines: {listed(sorted(overs))}. " if overs else "Single data sets carry no interval here. "
-    if has_mean and verdict.interval.is_defined:
-        interval = verdict.interval
-        caption += f"Diamond: {100 * interval.level:g} % over {interval.over}, n = {interval.n}."
+    for summary, whose, _, interval in summaries:
+        if interval.is_defined:
+            caption += (
+                f"Diamond, {summary}: {whose} {100 * interval.level:g} % over {interval.over}, n = {interval.n}. "
+            )
     shown = "; ".join(f"{row.dataset} {signed(row.difference)} {bounds(row.interval, 4, sign=True)}" for row in rows)
     return Drawing(name, figure, f"{contrast.name}, {metric}", caption.strip(), f"Forest plot. {shown}.")
 

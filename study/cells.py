@@ -26,10 +26,7 @@ class Recipe:
 
     epochs: int = _setting(30, "passes over the training split, at most", low=1, high=100_000)
     image_budget: int = _setting(
-        0,
-        "training images seen in all, to the nearest epoch (0: no limit)",
-        low=0,
-        high=10**12,
+        0, "training images seen in all, to the nearest epoch (0: no limit)", low=0, high=10**12
     )
     batch_size: int = _setting(32, "images a step", low=1, high=65_536)
     optimizer: str = _setting("adamw", "timm optimiser", choices=("adamw", "nadamw", "adam", "sgd", "lamb", "lion"))

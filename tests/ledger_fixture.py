@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analysis.hashes import declaration_hash
 from analysis.metrics import all_metrics
@@ -228,3 +229,18 @@ def _cell(
         return record, None
     record["probabilities"] = f"probabilities/{record['cell_id']}.npz"
     return record, arrays
+
+
+def as_table(values: np.ndarray, metric: str = "macro_f1") -> pd.DataFrame:
+    """A ledger's table of values (data sets, variants, seeds) alone; NaN is a failed cell."""
+    d, v, s = (index.ravel() for index in np.indices(values.shape))
+    return pd.DataFrame(
+        {
+            "variant_id": [f"v{i}" for i in v],
+            "variant_label": [f"label {i}" for i in v],
+            "dataset": [f"d{i}" for i in d],
+            "seed": s,
+            "status": np.where(np.isnan(values.ravel()), "failed", "done"),
+            f"test.{metric}": values.ravel(),
+        }
+    )

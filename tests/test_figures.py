@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from ledger_fixture import Design, write_ledger
+from matplotlib.patches import Polygon
 from scipy import stats
+from test_verdicts import ABOVE, contrast, table_of
 
 from analysis.canvas import marks
 from analysis.diagrams import FEWEST_IN_BIN, confusion_matrices, reliability
@@ -11,7 +13,7 @@ from analysis.figures import forest
 from analysis.predictions import load_probabilities
 from analysis.records import load_ledger, load_manifest
 from analysis.tallies import CONFIDENCE_BINS, tally_cells
-from analysis.verdicts import decide_all
+from analysis.verdicts import decide, decide_all
 
 DESIGN = Design(datasets=("alpha", "beta"), seeds=(0, 1, 2), images=200, against=("split_ratio=0",))
 BASELINE = DESIGN.variant_id("baseline")
@@ -79,3 +81,22 @@ def test_the_margin_is_drawn_as_declared_on_both_sides(store):
     assert (left, right) == pytest.approx((-DESIGN.margin, DESIGN.margin))
     edges = sorted(line.get_xdata()[0] for line in axes.lines[:2])
     assert edges == pytest.approx([-DESIGN.margin, DESIGN.margin])
+
+
+@pytest.mark.parametrize("n_datasets", [5, 8])
+def test_the_estimate_that_a_sentence_states_is_drawn_beside_the_mean(n_datasets):
+    """With five data sets the signed-rank test accepts every difference, so that there is no interval to draw."""
+    verdict = decide(table_of(ABOVE[:n_datasets]), contrast())
+    drawing = forest(verdict, "difference_01")
+    axes = drawing.figure.axes[0]
+    diamonds = [patch.get_xy()[:3, 0] for patch in axes.patches if isinstance(patch, Polygon)]
+    names = [text.get_text() for text in axes.get_yticklabels()][n_datasets:]
+    expected = {"mean over data sets": (verdict.estimate, verdict.interval)}
+    if n_datasets == 8:
+        expected["median of averages"] = (verdict.location.estimate, verdict.location.interval)
+    assert names == list(expected)
+    for corners, (estimate, interval) in zip(diamonds, expected.values(), strict=True):
+        assert corners == pytest.approx([interval.low, estimate, interval.high])
+    assert ("Diamond, median of averages: the signed-rank test's 95 % over data sets, n = 8." in drawing.caption) == (
+        n_datasets == 8
+    )

@@ -4,8 +4,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from ledger_fixture import as_table
 from scipy import stats
 
 import analysis.across
@@ -20,20 +20,6 @@ def simulate(shape, spreads, seed=0):
     rng, (d, v, s) = np.random.default_rng(seed), shape
     shapes = [(d, 1, 1), (d, v, 1), (d, 1, s), (d, v, s)]
     return 80.0 + sum(rng.normal(0, spread, part) for spread, part in zip(spreads, shapes))
-
-
-def as_table(values):
-    """A ledger's table of values (data sets, variants, seeds); NaN is a failed cell."""
-    d, v, s = (index.ravel() for index in np.indices(values.shape))
-    return pd.DataFrame(
-        {
-            "variant_id": [f"v{i}" for i in v],
-            "dataset": [f"d{i}" for i in d],
-            "seed": s,
-            "status": np.where(np.isnan(values.ravel()), "failed", "done"),
-            "test.macro_f1": values.ravel(),
-        }
-    )
 
 
 def test_the_model_is_lme4s():

@@ -1,8 +1,8 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
+from ledger_fixture import as_table
 from scipy import stats
 
 from analysis.pareto import best_under_budget, gain_per_doubling, iso_cost, pareto_front
@@ -14,20 +14,8 @@ def rng(seed=0):
 
 def make_table(values, costs, metric="macro_f1"):
     """A ledger's table of values (data sets, variants, seeds), NaN where failed, with MACs by variant or data set."""
-    d, v, s = (index.ravel() for index in np.indices(values.shape))
-    macs = np.broadcast_to(np.asarray(costs, dtype=float), values.shape[:2])[d, v]
-    failed = np.isnan(values.ravel())
-    return pd.DataFrame(
-        {
-            "variant_id": [f"v{i}" for i in v],
-            "variant_label": [f"label {i}" for i in v],
-            "dataset": [f"d{i}" for i in d],
-            "seed": s,
-            "status": np.where(failed, "failed", "done"),
-            f"test.{metric}": values.ravel(),
-            "cost.macs": np.where(failed, math.nan, macs),
-        }
-    )
+    macs = np.broadcast_to(np.asarray(costs, dtype=float), values.shape[:2])[:, :, None]
+    return as_table(values, metric).assign(**{"cost.macs": np.where(np.isnan(values), math.nan, macs).ravel()})
 
 
 def simulate(means, n_datasets=6, n_seeds=3, spread=0.01, seed=0):

@@ -3,25 +3,16 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
+from ledger_fixture import as_table
 from scipy import stats
 
 from analysis.standings import complete_rectangle, standings
 
 
-def make_table(values, metric="macro_f1"):
-    """A ledger's table of values (variants, data sets, seeds); NaN is a failed cell."""
-    v, d, s = (index.ravel() for index in np.indices(values.shape))
-    return pd.DataFrame(
-        {
-            "variant_id": [f"v{i}" for i in v],
-            "dataset": [f"d{i}" for i in d],
-            "seed": s,
-            "status": np.where(np.isnan(values.ravel()), "failed", "done"),
-            f"test.{metric}": values.ravel(),
-        }
-    )
+def make_table(values):
+    """A ledger's table of values (variants, data sets, seeds)."""
+    return as_table(values.swapaxes(0, 1))
 
 
 def simulate(shape, seed=0):
