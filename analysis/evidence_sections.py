@@ -87,7 +87,7 @@ def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, M
         cell_id, why = next(iter(problems.items()))
         are = "is" if len(problems) == 1 else "are"
         text = (
-            f"{counted(len(problems), 'cell')} without readable predictions {are} not in the figures: {cell_id}, {why}."
+            f"{counted(len(problems), 'cell')} without usable predictions {are} not in the figures: {cell_id}, {why}."
         )
         blocks.append(note(text))
     if not tallies:

@@ -80,7 +80,8 @@ def sentences(outlook: Outlook, baseline: str | None) -> str:
     names = [f"{point.label} (in {chance})" if drawn else point.label for point, chance in zip(on_front, chances)]
     said = [f"{metric_name(outlook.metric)}: on the front {'is' if len(names) == 1 else 'are'} {listed(names)}"]
     dearest = front.points[-1]
-    for budget, where in ((baseline, "Within the MACs of {}"), (dearest.variant_id, "At any cost")):
+    # A baseline that is the dearest itself is said once.
+    for budget, where in {baseline: "Within the MACs of {}", dearest.variant_id: "At any cost"}.items():
         point = next((p for p in front.points if p.variant_id == budget), None)
         if point is None or (point is not dearest and point.cost == dearest.cost):
             continue

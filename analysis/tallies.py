@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics import checked, confusion
-from analysis.predictions import load_probabilities
+from analysis.predictions import check_recorded, load_probabilities
 
 # Ten bins show a curve where the 15 of the calibration error would show noise on a few hundred images.
 CONFIDENCE_BINS = 10
+# By this metric, which is made of the counts shown, predictions are held against the record of their cell.
+HELD = "macro_f1"
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,14 @@ def tally_cells(
     wanted = cells[(cells["status"] == "done") & cells["variant_id"].isin(variants) & cells["dataset"].isin(datasets)]
     tallies: dict[tuple[str, str], Tally] = {}
     problems: dict[str, str] = {}
-    columns = ["cell_id", "variant_id", "dataset", "probabilities"]
-    for cell_id, variant_id, dataset, kept in wanted[columns].itertuples(index=False, name=None):
+    columns = ["cell_id", "variant_id", "dataset", "probabilities", f"test.{HELD}"]
+    for cell_id, variant_id, dataset, kept, recorded in wanted[columns].itertuples(index=False, name=None):
         if not isinstance(kept, str):
             problems[cell_id] = "its record names no probabilities"
             continue
         try:
             predictions = load_probabilities(folder, cell_id)
+            check_recorded(folder, cell_id, HELD, recorded, predictions.labels, predictions.probabilities)
             tally = _tally(predictions.labels, predictions.probabilities)
         except ValueError as problem:
             problems[cell_id] = str(problem)

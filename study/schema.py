@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
@@ -302,14 +303,17 @@ def _recipe_schema(setting: dataclasses.Field[Any]) -> dict[str, Any]:
     return schema | {"minimum": limits["low"], "maximum": limits["high"]}
 
 
-def main(arguments: list[str]) -> None:
-    """Writes the schema to the file named in `arguments`, or prints it."""
+def main() -> None:
+    """Writes the schema to the file that the command line names, or prints it."""
+    parser = argparse.ArgumentParser(prog="python -m study.schema", description="The JSON schema of study files.")
+    parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="where to write it (left out: print it)")
+    file = parser.parse_args().file
     text = json.dumps(json_schema(), indent=1) + "\n"
-    if arguments:
-        Path(arguments[0]).write_text(text, encoding="utf-8")
-    else:
+    if file is None:
         sys.stdout.write(text)
+    else:
+        file.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,6 +10,7 @@ from test_verdicts import ABOVE, contrast, table_of
 from analysis.canvas import marks
 from analysis.diagrams import FEWEST_IN_BIN, confusion_matrices, reliability
 from analysis.figures import forest
+from analysis.folders import predictions_path
 from analysis.predictions import load_probabilities
 from analysis.records import load_ledger, load_manifest
 from analysis.tallies import CONFIDENCE_BINS, tally_cells
@@ -47,6 +48,18 @@ def test_a_tally_adds_up_its_seeds(store, tally):
     assert tally.hits.tolist() == hits.tolist()
     assert tally.confidence == pytest.approx(confidence, rel=1e-5)
     assert tally.confusion.tolist() == confusion.tolist()
+
+
+def test_predictions_of_another_cell_are_in_no_tally(tmp_path):
+    design = Design(datasets=("alpha",), seeds=(0, 1), images=60, against=("split_ratio=0",))
+    folder = write_ledger(tmp_path, design)
+    cell_id = design.cell_id("baseline", "alpha", 1)
+    other = design.cell_id("split_ratio=0", "alpha", 1)
+    path = predictions_path(folder, cell_id)
+    path.write_bytes(predictions_path(folder, other).read_bytes())
+    tallies, problems = tally_cells(folder, load_ledger(folder), [BASELINE], ["alpha"])
+    assert list(problems) == [cell_id] and problems[cell_id].startswith(f"{path}: test probabilities must give ")
+    assert tallies[BASELINE, "alpha"].n_seeds == 1
 
 
 def test_the_calibration_band_holds_95_percent_of_an_average_seeds_images(tally):

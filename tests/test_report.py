@@ -19,7 +19,7 @@ from matplotlib.image import imread
 
 from analysis.canvas import Drawing, new_figure, render, style
 from analysis.evidence import load_evidence
-from analysis.fronts import outlook
+from analysis.fronts import outlook, sentences
 from analysis.metrics import all_metrics
 from analysis.records import load_ledger
 from analysis.report import default_folder, main, write_report
@@ -271,8 +271,8 @@ def test_cells_without_a_result_say_why(page):
         assert why in words
     assert "3 cells" in page.tables["absent"][0]
     assert "33 of 36" in page.text
-    assert "1 cell without readable predictions is not in the figures" in page.sections["calibration"]
-    assert "1 cell without readable predictions is not in the figures" in page.sections["confusion"]
+    assert "1 cell without usable predictions is not in the figures" in page.sections["calibration"]
+    assert "1 cell without usable predictions is not in the figures" in page.sections["confusion"]
 
 
 def test_versions_and_recipe_are_told(page):
@@ -573,3 +573,13 @@ def test_an_outlook_follows_the_split_and_the_sign(store):
     ].reset_index(drop=True)
     with pytest.raises(ValueError, match="must share a finished seed"):
         outlook(apart, standings(apart, "brier", ids), None, rng(0), draws=5)
+
+
+def test_the_dearest_variant_as_baseline_is_said_once(store):
+    evidence = load_evidence(store, "split_ratio")
+    for ids in ([evidence.baseline], list(evidence.variants)):
+        place = standings(evidence.table, "macro_f1", ids)
+        found = outlook(evidence.table, place, evidence.baseline, np.random.default_rng(0), draws=20)
+        dearest = found.front.points[-1].variant_id
+        said = sentences(found, dearest).split(". ")
+        assert sum(what.startswith(("Within the MACs", "At any cost", "No other variant")) for what in said) == 1
