@@ -16,14 +16,17 @@ study: $(READY)
 ui: $(READY)
 	$(BIN)/python -m study.ui $(ARGS)
 
+# By file, since the tests of a file share what is slow to make. ARGS="-n 0" runs one after the other.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST)
 
 # Each benchmark is also a command of its own, with options. The last needs a CUDA GPU and says so (exit status 2).
 bench: $(READY)
