@@ -11,39 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from medmamba_variants.hints import did_you_mean
+from medmamba_variants.scan.directions import DIRECTION_SETS
 
 OPERATORS = ("conv", "ss2d")
 FUSIONS = ("shuffle", "concat", "conv1x1", "squeeze_excite", "attention", "none")
 DOWNSAMPLINGS = ("patch_merging", "max_pool", "average_pool", "strided_conv")
 ODD_MAPS = ("truncate", "pad")
-
-# The order is the canonical one: a set of directions written in any order is one variant.
-DIRECTIONS = (
-    "rows",
-    "columns",
-    "rows_reverse",
-    "columns_reverse",
-    "columns_right",
-    "columns_right_reverse",
-    "diagonals",
-    "diagonals_reverse",
-    "antidiagonals",
-    "antidiagonals_reverse",
-)
-DIRECTION_SETS: dict[str, tuple[str, ...]] = {
-    "cross4": ("rows", "columns", "rows_reverse", "columns_reverse"),
-    "corner4": ("rows", "columns_right", "rows_reverse", "columns_right_reverse"),
-    "eight": (
-        "rows",
-        "columns",
-        "rows_reverse",
-        "columns_reverse",
-        "diagonals",
-        "antidiagonals",
-        "diagonals_reverse",
-        "antidiagonals_reverse",
-    ),
-}
 
 Branch = tuple[float, str]
 Branches = tuple[Branch, ...]

@@ -16,8 +16,6 @@ from typing import Any
 
 from medmamba_variants.axes import (
     AXES,
-    DIRECTION_SETS,
-    DIRECTIONS,
     SUGAR,
     Axis,
     Branches,
@@ -26,6 +24,7 @@ from medmamba_variants.axes import (
     is_per_stage,
     unknown_name,
 )
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
 from medmamba_variants.values import branches_from_split_ratio, parse_axis, to_json
 
 __all__ = [

@@ -6,14 +6,13 @@ import math
 from typing import Any
 
 from medmamba_variants.axes import (
-    DIRECTION_SETS,
-    DIRECTIONS,
     Axis,
     Branch,
     Branches,
     find_axis,
     unknown_name,
 )
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
 
 # Shares are kept to this many digits, so that 1 - 0.9 and 0.1 are one share and one id.
 SHARE_DIGITS = 6

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmamba_variants.hints import did_you_mean
-from study.launch import DEFAULT_STORE, Parser
+from study.launch import DEFAULT_STORE, Parser, read_settings, whole
 
 if TYPE_CHECKING:
     from medmamba_variants.config import VariantConfig
@@ -54,16 +54,14 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--dataset", metavar="NAME", required=True, help="name of a data set")
     what.add_argument("--seed", type=int, required=True, metavar="N", help="training seed")
     what.add_argument("--data-root", metavar="DIR", help="folder of data sets, such as NAME.npz")
-    what.add_argument(
-        "--set", metavar="KEY=VALUE", type=_setting, action="append", default=[], help="as the cell was launched with"
-    )
+    what.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="as the cell was launched with")
     how = made.add_argument_group("what of it")
     how.add_argument("--split", choices=SPLITS, default=SPLITS[0], help="default: test")
-    how.add_argument("--images", type=_whole, default=IMAGES, metavar="N", help=f"at most so many (default: {IMAGES})")
-    how.add_argument("--steps", type=_whole, default=STEPS, metavar="N", help=f"of the curves (default: {STEPS})")
+    how.add_argument("--images", type=whole, default=IMAGES, metavar="N", help=f"at most so many (default: {IMAGES})")
+    how.add_argument("--steps", type=whole, default=STEPS, metavar="N", help=f"of the curves (default: {STEPS})")
     how.add_argument("--predicted", action="store_true", help="maps for the predicted classes, not the labelled ones")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    how.add_argument("--threads", type=_whole, default=1, metavar="N", help="CPU threads, as at launch (default: 1)")
+    how.add_argument("--threads", type=whole, default=1, metavar="N", help="CPU threads, as at launch (default: 1)")
     keep = made.add_argument_group("where")
     keep.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
     keep.add_argument("--out", type=Path, metavar="DIR", help="default: explanations in the store")
@@ -100,7 +98,7 @@ def _run(options: argparse.Namespace) -> list[str]:
         datasets=options.dataset,
         data_root=options.data_root,
         seeds=str(options.seed),
-        settings=dict(options.set),
+        settings=read_settings(options.set),
     )
     if len(study.datasets) != 1:
         raise ValueError(f"--dataset must name one data set, got {options.dataset!r}")
@@ -136,20 +134,6 @@ def _check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"--out must be a folder to write to, got {folder} ({error.strerror})") from None
-
-
-def _setting(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got {text!r}")
-    return key, value
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
 
     where = made.add_argument_group("where to run (never changes a result)")
     where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
-    where.add_argument("--workers", type=_whole, metavar="N", help="cells at a time (ray; default: one a core)")
-    where.add_argument("--threads", type=_whole, default=1, metavar="N", help="CPU threads a cell (default: 1)")
+    where.add_argument("--workers", type=whole, metavar="N", help="cells at a time (ray; default: one a core)")
+    where.add_argument("--threads", type=whole, default=1, metavar="N", help="CPU threads a cell (default: 1)")
     where.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     where.add_argument("--gpus-per-cell", type=_share, metavar="X", help="GPUs a cell, 0.25 say (ray)")
     where.add_argument("--address", help="a running Ray cluster: auto, or HOST:PORT")
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _launch(options: argparse.Namespace, command: str) -> int:
-    settings = _settings(options.set)
+    settings = read_settings(options.set)
     _check_executor(options)
     if options.smoke:
         settings["recipe.epochs"] = "1"
@@ -140,7 +140,8 @@ def _tracking_uri(given: str | None, store: Path) -> str | None:
     return default_uri(store) if given is None else absolute_uri(given)
 
 
-def _settings(given: list[str]) -> dict[str, str]:
+def read_settings(given: list[str]) -> dict[str, str]:
+    """What --set asks for, by key. Raises ValueError for what is no KEY=VALUE, and a key given twice."""
     settings: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")
@@ -162,7 +163,8 @@ def _check_executor(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name.replace('_', '-')} must be left out with --executor inline, got {value}")
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
+    """An option's number of things, at least one."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")

@@ -9,7 +9,7 @@ import sys
 import jsonschema
 import pytest
 
-from medmamba_variants.axes import AXES, DIRECTION_SETS, DIRECTIONS, SUGAR
+from medmamba_variants.axes import AXES, SUGAR
 from medmamba_variants.config import (
     PRESETS,
     VariantConfig,
@@ -21,7 +21,6 @@ from medmamba_variants.config import (
     parse_axis,
     preset,
 )
-from medmamba_variants.scan import paths
 
 # What results on disk are named by. A changed line here renames published results: never edit, only add.
 GOLDEN_DEFAULTS = {
@@ -56,11 +55,6 @@ def test_defaults_never_change():
 
 def test_axes_and_fields_are_the_same_set():
     assert set(AXES) == {field.name for field in dataclasses.fields(VariantConfig)}
-
-
-def test_direction_names_are_those_of_the_scan():
-    assert set(DIRECTIONS) == set(paths.DIRECTIONS)
-    assert DIRECTION_SETS == paths.DIRECTION_SETS
 
 
 def test_config_needs_no_torch():

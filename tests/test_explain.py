@@ -327,6 +327,7 @@ def test_from_study_to_file(tmp_path, capsys, monkeypatch):
         (["--out", "small.yaml"], "small.yaml (File exists)"),
         (["--out", "small.yaml/folder"], "--out must be a folder to write to, got "),
         (["--set", "recipe.epoch=3"], "recipe.epoch"),
+        (["--set", "recipe.epochs=3", "--set", "recipe.epochs=4"], "--set must name a key once, got recipe.epochs"),
     ],
 )
 def test_a_wrong_option_is_one_line_before_any_training(tmp_path, capsys, monkeypatch, change, message):

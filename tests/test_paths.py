@@ -8,9 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
 from medmamba_variants.scan.paths import (
-    DIRECTION_SETS,
-    DIRECTIONS,
     custom_path,
     resolve_directions,
     scan_path,
