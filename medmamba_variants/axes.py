@@ -222,4 +222,4 @@ def unknown_name(what: str, name: Any, known: Iterable[str]) -> str:
     """The message for an unknown name: what must hold, what came, and the nearest known name."""
     names = list(known)
     hint = did_you_mean(name, names)
-    return f"{what} must be one of {', '.join(names)}; got '{name}'{hint and f' ({hint})'}"
+    return f"{what} must be one of {', '.join(names)}; got {str(name)!r}{hint and f' ({hint})'}"

@@ -137,7 +137,8 @@ class VariantConfig:
         """The share of channels through ss2d, where the branches can be written that way; otherwise None."""
         ratios = []
         for stage in self.stages_of_branches():
-            ratio = sum(share for share, operator in stage if operator == "ss2d")
+            # Rounded shares may add up to a little more: six sixths make 1.000002.
+            ratio = min(sum(share for share, operator in stage if operator == "ss2d"), 1.0)
             if branches_from_split_ratio(parse_axis("split_ratio", ratio)) != stage:
                 return None
             ratios.append(parse_axis("split_ratio", ratio))
@@ -326,20 +327,40 @@ def _check_widths(variant: VariantConfig) -> None:
                 raise ValueError(
                     f"every branch must get a channel: share {share:g} ({operator}) of dims[{index}]={channels} is none"
                 )
-            if operator == "ss2d" and int(variant.expand * width) == 0:
+            inner = int(variant.expand * width)
+            if operator == "ss2d" and min(width, inner) < 2:
                 raise ValueError(
-                    f"ss2d must have an inner channel: expand={variant.expand:g} of {width} in stage {index} is none"
+                    "ss2d must have at least two channels and two inner ones, since the layer norm of one is constant; "
+                    f"got {width}, and {inner} inner ones with expand={variant.expand:g}, in stage {index}"
                 )
         if variant.fusion == "shuffle" and len(stage) > 1 and channels % variant.shuffle_groups:
             raise ValueError(
                 f"dims must be divisible by shuffle_groups={variant.shuffle_groups}, got dims[{index}]={channels}"
             )
-    counts = {len(stage) for stage in stages}
-    if variant.fusion == "none" and len(counts) > 1:
+    shuffled = {channels for stage, channels in zip(stages, variant.dims) if len(stage) > 1}
+    if variant.fusion == "shuffle" and shuffled == {variant.shuffle_groups}:
+        raise ValueError(
+            f"shuffle_groups must be fewer than the channels, or the shuffle is concat, got {shuffled.pop()} of as many"
+        )
+    if variant.fusion == "none":
+        _check_streams(variant)
+
+
+def _check_streams(variant: VariantConfig) -> None:
+    stages = variant.stages_of_branches()
+    if len(stages) == 1:
+        raise ValueError("fusion none must have stages between which streams stay apart: in a single one it is concat")
+    if len({len(stage) for stage in stages}) > 1:
         raise ValueError(
             "fusion none keeps streams apart from stem to head, so every stage must have the same number of branches; "
             f"got {', '.join(str(len(stage)) for stage in stages)}"
         )
+    for index in range(len(stages) - 1):
+        if variant.downsampling != "patch_merging" and 1 in variant.widths(index):
+            raise ValueError(
+                f"fusion none must have streams of at least two channels for downsampling={variant.downsampling}, "
+                f"since the layer norm of one is constant; got {to_json(variant.widths(index))} in stage {index}"
+            )
 
 
 def _values_text(axis: Axis) -> str:

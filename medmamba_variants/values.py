@@ -45,7 +45,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, str):
-        return f"the string '{value}'"
+        return f"the string {value!r}"
     if value is None:
         return "nothing"
     if isinstance(value, (list, tuple)):
@@ -72,10 +72,17 @@ def _number(label: str, value: Any, low: float | None, high: float | None) -> fl
             hint = f" (write {float(value)!r})"
         raise ValueError(f"{label} must be a number{bounds}, got {shown(value)}{hint}")
     # + 0.0 turns -0.0 into 0.0, which would otherwise hash differently.
-    number = float(value) + 0.0
+    number = _float(value) + 0.0
     if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
         raise ValueError(f"{label} must be a number{bounds}, got {value}")
     return number
+
+
+def _float(value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf
 
 
 def _whole(label: str, value: Any, low: float | None, high: float | None, words: tuple[str | int, ...] = ()) -> int:
@@ -140,7 +147,7 @@ def _parse_directions(axis: Axis, value: Any) -> str | tuple[str, ...]:
             f"{axis.name} must be a set ({', '.join(DIRECTION_SETS)}) or a list of directions, got {shown(value)}"
         )
     for name in value:
-        if name not in DIRECTIONS:
+        if not isinstance(name, str) or name not in DIRECTIONS:
             raise ValueError(unknown_name(axis.name, name, DIRECTIONS))
     if len(set(value)) != len(value):
         raise ValueError(f"{axis.name} must not repeat a direction, got {shown(value)}")

@@ -114,6 +114,15 @@ def test_what_the_base_set_on_a_dead_axis_is_forgotten():
     assert set(dead_axes(from_it)) >= {"d_state", "fusion", "shuffle_groups", "drop_path_rate"}
 
 
+@pytest.mark.parametrize("count", [3, 6, 14])
+def test_equal_shares_of_one_operator_have_a_label(count):
+    """Rounded sixths add up to a little more than one."""
+    variant = VariantConfig.from_dict({"branches": [[1 / count, "ss2d"]] * count, "fusion": "concat"})
+    assert variant.split_ratio is None
+    assert variant.label(VariantConfig()).startswith(f"branches=[[{round(1 / count, 6):g},ss2d],")
+    assert VariantConfig.from_dict(variant.diff()) == variant
+
+
 def test_labels():
     base = PRESETS["nano"]
     step = VariantConfig.from_dict({"split_ratio": [0, 0.5, 1], "fusion": "concat"}, base="nano")
@@ -176,6 +185,12 @@ def test_map_sizes():
         ({"scan_directions": "cross5"}, r"scan_directions must be one of .*got 'cross5' \(did you mean cross4\?\)"),
         ({"scan_directions": ["rows", "rows"]}, "scan_directions must not repeat a direction"),
         ({"scan_directions": []}, "scan_directions must be a set .*got"),
+        ({"scan_directions": [["rows"]]}, "scan_directions must be one of .*got .*rows"),
+        ({"scan_directions": [{}]}, "scan_directions must be one of .*got '{}'"),
+        ({"fusion": "con\ncat"}, r"fusion must be one of .*; got 'con\\ncat'"),
+        ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
+        ({"expand": 10**400}, "expand must be a number from 0.25 to 8, got 10000"),
+        ({"expand": -(10**400)}, "expand must be a number from 0.25 to 8, got -10000"),
         ({"split_ratio": 0, "d_state": 8}, "d_state must be left out .*branches .*hold no ss2d; got d_state=8"),
         ({"split_ratio": 1, "fusion": "concat"}, "fusion must be left out .*single branch; got fusion=concat"),
         ({"fusion": "concat", "shuffle_groups": 4}, "shuffle_groups must be left out .*fusion is not shuffle"),
@@ -191,12 +206,41 @@ def test_map_sizes():
             {"fusion": "none", "split_ratio": [0.5, 0.5, 0.5, 1]},
             "fusion none .*same number of branches; got 2, 2, 2, 1",
         ),
+        # Two choices that make one network, and choices under which a layer norm of one channel hides its input.
+        (
+            {"depths": [2], "dims": [32], "fusion": "none"},
+            "fusion none must have stages .*a single one it is concat",
+        ),
+        (
+            {"depths": [1, 1], "dims": [16, 32], "split_ratio": [0.5, 1], "shuffle_groups": 16},
+            "shuffle_groups must be fewer than the channels, or the shuffle is concat, got 16 of as many",
+        ),
+        (
+            {"dims": [2, 4, 8, 16]},
+            r"ss2d must have at least two channels .*got 1, and 2 inner ones with expand=2, in stage 0",
+        ),
+        ({"dims": [12, 24, 48, 96], "expand": 0.25}, "ss2d must have .*got 6, and 1 inner ones with expand=0.25, in s"),
+        (
+            {"dims": [8, 16, 32, 64], "split_ratio": 0.875, "fusion": "none", "downsampling": "strided_conv"},
+            r"fusion none must have streams of at least two .*downsampling=strided_conv.*got \[1, 7\] in stage 0",
+        ),
     ],
 )
 def test_bad_variants_get_one_line(mapping, message):
     with pytest.raises(ValueError, match=message) as caught:
         VariantConfig.from_dict(mapping)
     assert "\n" not in str(caught.value)
+
+
+def test_next_to_what_is_refused():
+    """A single channel is enough for a convolution and for patch merging; a shuffle may be idle in some stages."""
+    for step in (
+        {"dims": [8, 16, 32, 64], "split_ratio": 0.875, "fusion": "none"},
+        {"dims": [8, 16, 32, 64], "split_ratio": 0.875, "fusion": "concat", "downsampling": "max_pool"},
+        {"dims": [16, 32, 64, 128], "shuffle_groups": 16},
+        {"dims": [4, 8, 16, 32], "expand": 1},
+    ):
+        assert VariantConfig.from_dict(step).diff()
 
 
 def test_constructor_checks_too():
