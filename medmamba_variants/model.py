@@ -24,14 +24,16 @@ def build_model(
 ) -> MedMambaVariant:
     """The network of a variant for images with `in_channels` channels, freshly initialised on the default device.
 
-    With a seed the weights depend on it alone; without, they follow torch's global generator.
+    With a seed the weights depend on it alone, on every device; without, they follow torch's global generator.
     Raises ValueError where the variant cannot read that many channels.
     """
     if seed is None:
         return MedMambaVariant(config, num_classes, in_channels)
-    with torch.random.fork_rng(devices=[]):
+    # Each kind of device draws numbers of its own: seeded weights are drawn on the CPU, wherever they are to go.
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return MedMambaVariant(config, num_classes, in_channels)
+        model = MedMambaVariant(config, num_classes, in_channels)
+    return model.to(torch.get_default_device())
 
 
 class MedMambaVariant(nn.Module):

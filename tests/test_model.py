@@ -336,6 +336,21 @@ def test_seed_alone_decides_the_weights():
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
 
+def test_seeded_weights_are_drawn_on_the_cpu_wherever_they_go(monkeypatch):
+    """Devices draw differently, so that a seed alone would not decide."""
+    drawn, draw = set(), torch.nn.init.kaiming_normal_
+
+    def watched(weight, **options):
+        drawn.add(weight.device.type)
+        return draw(weight, **options)
+
+    monkeypatch.setattr(torch.nn.init, "kaiming_normal_", watched)
+    with torch.device("meta"):
+        model = build_model(SMALL, num_classes=2, seed=5)
+    assert drawn == {"cpu"}
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
 def test_initial_values_are_the_published_ones():
     mixer = build_model(SMALL, num_classes=2, seed=0).stages[3][0].branches[1].mixer
     step = F.softplus(mixer.dt_projs_bias)
