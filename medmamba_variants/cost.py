@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,16 +77,12 @@ def count_cost(
 
 
 def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_channels: int = 3) -> Cost:
-    """As `count_cost`, of a built model on whatever device it is."""
+    """As `count_cost`, of a built model on whatever device and in whatever precision it is."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    device = next(model.parameters()).device
-    images = torch.zeros(1, in_channels, height, width, device=device)
-    training = model.training
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.eval()(images)
-    finally:
-        model.train(training)
+    some = next(model.parameters())
+    images = torch.zeros(1, in_channels, height, width, device=some.device, dtype=some.dtype)
+    with _left_as_found(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(images)
     root = type(model).__name__
     counted = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
 
@@ -117,16 +114,16 @@ def measure_latency(
     """Median time and peak memory of a batch through a model on a device: inference, or forward and backward.
 
     Two steps warm up, `repeats` are timed, one more is watched for memory. Gradients are cleared after each step.
-    Moves the model to the device and leaves it there, in the mode it was.
+    Moves the model to the device and leaves it there, its modes, its batch norms' statistics and torch's global
+    generators being what they were. Images have the model's precision.
     """
     if batch_size < 1 or repeats < 1:
         raise ValueError(f"batch_size and repeats must be at least 1, got batch_size={batch_size}, repeats={repeats}")
     device = torch.device(device)
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     model.to(device)
-    images = torch.randn(batch_size, in_channels, height, width, generator=torch.Generator().manual_seed(0)).to(device)
-    training = model.training
-    model.train(backward)
+    images = torch.randn(batch_size, in_channels, height, width, generator=torch.Generator().manual_seed(0))
+    images = images.to(device, next(model.parameters()).dtype)
 
     def step() -> None:
         if not backward:
@@ -137,13 +134,13 @@ def measure_latency(
         for parameter in model.parameters():
             parameter.grad = None
 
-    try:
+    # Drop path draws from the global generator of its device.
+    with _left_as_found(model), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model.train(backward)
         for _ in range(2):
             step()
         seconds = statistics.median(_seconds(step, device) for _ in range(repeats))
         peak_bytes = _cuda_peak(step, device) if device.type == "cuda" else _cpu_peak(step)
-    finally:
-        model.train(training)
     return Measurement(
         seconds=seconds,
         images_per_second=batch_size / seconds,
@@ -152,6 +149,20 @@ def measure_latency(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         threads=torch.get_num_threads(),
     )
+
+
+@contextmanager
+def _left_as_found(model: nn.Module) -> Iterator[None]:
+    """Gives every module its mode back, and every buffer its value: in training batch norms follow what they see."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for buffer, value in buffers:
+            buffer.copy_(value)
 
 
 def _seconds(step: Callable[[], None], device: torch.device) -> float:

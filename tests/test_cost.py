@@ -111,6 +111,27 @@ def test_backward_needs_more_memory_than_inference():
     assert training > 1.5 * inference
 
 
+def test_counting_and_measuring_leave_a_model_as_they_found_it():
+    model = build_model(PRESETS["nano"], num_classes=2, in_channels=1).train()
+    model.stages[0].eval()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    generator = torch.get_rng_state()
+    count_model(model, image_size=28, in_channels=1)
+    for backward in (False, True):
+        measure_latency(model, image_size=28, in_channels=1, batch_size=2, backward=backward, repeats=1)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_any_precision_are_counted_and_measured(dtype):
+    model = build_model(PRESETS["nano"], num_classes=2).to(dtype)
+    assert count_model(model, image_size=28) == count_cost(PRESETS["nano"], image_size=28, num_classes=2)
+    assert measure_latency(model, image_size=28, repeats=1).seconds > 0
+
+
 def test_nonsense_measurements_are_refused():
     model = build_model(PRESETS["nano"], num_classes=2)
     with pytest.raises(ValueError, match="batch_size and repeats must be at least 1, got batch_size=0, repeats=10"):
