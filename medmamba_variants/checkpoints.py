@@ -33,12 +33,20 @@ def load_public_state_dict(model: MedMambaVariant, state_dict: Mapping[str, Tens
     """Copies a published MedMamba state dict into a model built by `build_model`, every tensor or none.
 
     Reads the names of the public repository's `VSSM`, also behind `module.` (saved from DataParallel); the counters of
-    thop are ignored, nothing else is. Raises ValueError, one line, where the model is no published architecture or a
-    key is missing, unexpected or of the wrong shape.
+    thop are ignored, nothing else is. Raises ValueError, one line, where the model is no published architecture or
+    without memory (on the meta device), or a key is missing, unexpected, there twice, of the wrong shape or no dense
+    tensor of real numbers.
     """
     _check_architecture(model.config)
-    given = {_without_wrapper(name): value for name, value in state_dict.items() if not _is_counter(name)}
     own = model.state_dict()
+    if any(value.is_meta for value in own.values()):
+        raise ValueError("the model must have memory to copy a state dict into, got one on the meta device")
+    kept = {name: value for name, value in state_dict.items() if not _is_counter(name)}
+    if twice := [name for name in kept if f"module.{name}" in kept]:
+        raise ValueError(
+            f"the state dict must hold every parameter once, with module. or without; twice there is {_some(twice)}"
+        )
+    given = {_without_wrapper(name): value for name, value in kept.items()}
     names = {public_name(name): name for name in own}
     if missing := [name for name in names if name not in given]:
         raise ValueError(f"the state dict must hold every published parameter, missing {_some(missing)}")
@@ -50,6 +58,9 @@ def load_public_state_dict(model: MedMambaVariant, state_dict: Mapping[str, Tens
             raise ValueError(f"{public} must be a tensor, got {type(value).__name__}")
         if value.shape != own[name].shape:
             raise ValueError(f"{public} must have shape {tuple(own[name].shape)}, got {tuple(value.shape)}")
+        if value.layout is not torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            kind = "meta" if value.is_meta else value.layout
+            raise ValueError(f"{public} must be a dense tensor of real numbers, got {value.dtype}, {kind}")
     with torch.no_grad():
         for public, name in names.items():
             own[name].copy_(given[public])

@@ -81,6 +81,10 @@ def test_a_published_checkpoint_may_pad_and_drop_differently():
         ({"head.scale": torch.zeros(1)}, "must hold published parameters only, unexpected head.scale$"),
         ({"head.bias": torch.zeros(6)}, r"head.bias must have shape \(5,\), got \(6,\)"),
         ({"head.bias": 3.0}, "head.bias must be a tensor, got float"),
+        ({"head.bias": torch.zeros(5).to_sparse()}, "head.bias must be a dense tensor of real numbers, got .*sparse"),
+        ({"head.bias": torch.zeros(5, device="meta")}, "head.bias must be a dense tensor .*got torch.float32, meta"),
+        ({"head.bias": torch.zeros(5, dtype=torch.complex64)}, "head.bias must be .*of real numbers, got .*complex64"),
+        ({"module.head.bias": torch.zeros(5)}, "must hold every parameter once, .*twice there is head.bias$"),
         ({"layers.0.extra_total_ops": torch.zeros(1)}, "unexpected layers.0.extra_total_ops"),
     ],
 )
@@ -92,6 +96,13 @@ def test_bad_state_dicts_are_refused_whole(change, message):
         load_public_state_dict(model, state)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_without_memory_is_refused():
+    with torch.device("meta"):
+        model = build_model(SMALL, num_classes=5)
+    with pytest.raises(ValueError, match="the model must have memory to copy a state dict into"):
+        load_public_state_dict(model, published_state_dict())
 
 
 def test_many_missing_keys_stay_one_line():
