@@ -85,7 +85,8 @@ class SS2D(nn.Module):
         y = ss2d_scan(
             tokens,
             low_rank,
-            -torch.exp(self.A_logs.float()).view(K, self.d_inner, N),
+            # In the state's precision: float32 for half precision, but float64 stays.
+            -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32))).view(K, self.d_inner, N),
             B,
             C,
             self.Ds.view(K, self.d_inner),

@@ -35,6 +35,19 @@ def test_the_gate_has_a_second_derivative():
     assert torch.autograd.gradgradcheck(gated, (y, z))
 
 
+def test_double_precision_is_double_throughout():
+    module = layer(2).double()
+    x = torch.randn(1, 2, 3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        module.dt_projs_bias.zero_()  # long steps, so that the rates of decay matter
+
+    def output(a_logs):
+        return torch.func.functional_call(module, {"A_logs": a_logs}, (x,)) / module.out_proj.weight.norm()
+
+    a_logs = torch.randn_like(module.A_logs).requires_grad_()
+    assert torch.autograd.gradcheck(output, a_logs, eps=1e-7, atol=1e-6, rtol=1e-4)
+
+
 def test_a_second_derivative_through_the_scan_is_refused_in_words():
     module = layer()
     x = torch.randn(2, 4, 4, 8, requires_grad=True)
