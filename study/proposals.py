@@ -18,6 +18,9 @@ from study.cells import Cell
 from study.definition import Range, Study
 from study.ledger import Record
 
+# Values in steps are kept to this many digits after the point.
+STEP_DIGITS = 12
+
 
 @dataclass
 class Proposal:
@@ -68,7 +71,12 @@ def variant_of(study: Study, params: Mapping[str, Any]) -> VariantConfig:
     """
     choices = {}
     for name, param in params.items():
-        choices[name] = param if isinstance(study.axes[name], Range) else json.loads(param)
+        values = study.axes[name]
+        if not isinstance(values, Range):
+            choices[name] = json.loads(param)
+        else:
+            # .1 + 2 · .1 misses .3 by its last bit, and would be another variant than a file's .3.
+            choices[name] = round(param, STEP_DIGITS) if values.step else param
     fields: dict[str, Any] = {name: getattr(study.base, name) for name in AXES}
     fields |= {name: parse_axis(name, value) for name, value in choices.items()}
     if "split_ratio" in fields:

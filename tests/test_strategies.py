@@ -535,6 +535,13 @@ def test_every_value_of_a_range_can_be_proposed(store):
     assert len(variants) == 7
 
 
+def test_a_step_proposes_the_variant_that_a_file_names(store):
+    axes = {"drop_path_rate": {"low": 0.1, "high": 0.9, "step": 0.1}}
+    made = store(search("random", axes=axes, trials=9, seeds=[0], datasets=["a"]))
+    named = {VariantConfig.from_dict({"drop_path_rate": tenths / 10}, base="nano") for tenths in range(1, 10)}
+    assert {cell.variant for cell in made.run()} == named
+
+
 @pytest.mark.parametrize(("name", "random_until"), [("nsga2", 4), ("tpe", 10)])
 def test_samplers_learn_from_what_they_are_told(tmp_path, name, random_until):
     found = {}
