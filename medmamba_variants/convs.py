@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
 
@@ -12,6 +13,19 @@ def convolution(channels_in: int, channels_out: int, kernel_size: int, stride: i
     layer = nn.Conv2d(channels_in, channels_out, kernel_size, stride=stride, padding=padding)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm that trains on a single pixel, too: one value a channel is normalised as in evaluation.
+
+    Torch refuses it, since one value has no variance; so an epoch would fail whose last batch is one image where the
+    last stage's map is one pixel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == self.num_features:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
 
 
 class ConvBranch(nn.Module):
@@ -25,12 +39,12 @@ class ConvBranch(nn.Module):
         # upstream: drop path belongs to the scan branch alone.
         del config, drop_path
         self.layers = nn.Sequential(
-            nn.BatchNorm2d(channels),
+            BatchNorm(channels),
             convolution(channels, channels, 3, 1, 1),
-            nn.BatchNorm2d(channels),
+            BatchNorm(channels),
             nn.ReLU(),
             convolution(channels, channels, 3, 1, 1),
-            nn.BatchNorm2d(channels),
+            BatchNorm(channels),
             nn.ReLU(),
             convolution(channels, channels, 1, 1, 0),
             nn.ReLU(),

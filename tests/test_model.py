@@ -378,6 +378,23 @@ def test_small_presets_are_small(preset):
     assert model(images(channels=1, height=size, width=size + 4)).shape == (2, 2)
 
 
+def test_one_image_trains_where_the_last_map_is_one_pixel():
+    """As the last batch of an epoch may be: what has no variance is normalised as in evaluation."""
+    config = VariantConfig.from_dict({"drop_path_rate": 0}, base="micro")
+    model = build_model(config, num_classes=2, seed=0).train()
+    model(images(batch=4, height=32, width=48)).sum().backward()
+    x = images(batch=1, height=32, width=28)
+    assert config.map_sizes(32, 28)[-1] == (1, 1)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.zero_grad()
+    model(x).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    changed = {name.split(".")[1] for name, value in model.state_dict().items() if not torch.equal(value, state[name])}
+    assert changed == {"0", "1", "2"}
+    branch, y = model.stages[3][0].branches[0], torch.randn(1, 1, 1, 128)
+    assert torch.equal(branch.train()(y), branch.eval()(y))
+
+
 def test_batch_of_zero_and_channels_last_input():
     model = build_model(PRESETS["nano"], num_classes=2, in_channels=3, seed=0).eval()
     x = images(height=28, width=36)
