@@ -5,16 +5,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 
 import numpy
 import pytest
 import torch
 from test_scan import NAMES, PATHS, loop, make, relative
-from torch.nn.functional import softplus
 
 from medmamba_variants.scan import backends, ss2d_scan, use_backend
-from medmamba_variants.scan.paths import custom_path, scan_path, window_path
+from medmamba_variants.scan.paths import scan_path
 
 ROOT = Path(__file__).resolve().parent.parent
 REGISTERS = ROOT / "benchmarks" / "triton_registers.py"
@@ -202,88 +200,6 @@ def test_blocks_fit_their_tile():
                     assert block * sizes.padded_states <= tile * warps
                     assert sizes.blocks(block) * block >= channels > (sizes.blocks(block) - 1) * block
                     assert warps & (warps - 1) == 0
-
-
-# mamba-ssm, which a machine without a GPU cannot have: its place is taken by the recurrence in its layout.
-
-
-def selective_scan_fn(u, delta, A, B, C, D, delta_bias, delta_softplus):
-    assert delta_softplus and u.is_contiguous() and delta.is_contiguous() and B.is_contiguous() and C.is_contiguous()
-    groups = B.shape[1]
-    delta = softplus(delta + delta_bias[:, None])
-    B, C = (tensor.repeat_interleave(u.shape[1] // groups, dim=1) for tensor in (B, C))
-    h, outputs = u.new_zeros(*u.shape[:2], A.shape[1]), []
-    for t in range(u.shape[2]):
-        step = delta[:, :, t, None]
-        h = torch.exp(step * A) * h + step * B[..., t] * u[:, :, t, None]
-        outputs.append((h * C[..., t]).sum(2) + D * u[:, :, t])
-    return torch.stack(outputs, 2)
-
-
-@pytest.fixture
-def package(fresh):
-    """A module in the place of mamba-ssm's."""
-    forget(fresh, "medmamba_variants.scan.mamba_ssm")
-    for name in ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.selective_scan_interface"):
-        fresh.setitem(sys.modules, name, package := ModuleType(name))
-    package.selective_scan_fn, package.selective_scan_cuda = selective_scan_fn, object()
-    return package
-
-
-@pytest.fixture
-def mamba_ssm(fresh, package):
-    """The mamba_ssm backend on the CPU, with another's recurrence."""
-    module = backends.load_backend("mamba_ssm")
-    fresh.setattr(module, "supports", lambda x: True)
-    fresh.setattr(torch.cuda, "stream", lambda stream: torch.enable_grad())
-    yield module
-    del sys.modules["medmamba_variants.scan.mamba_ssm"]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        scan_path("eight", 3, 4),
-        custom_path([[0, 5, 2], [-1, 3, -1, -1, 1, 0, 2, 5, -1], [6, 5, 0, 2], [-1, -1, 1]], 8),
-    ],
-    ids=["eight", "pauses"],
-)
-def test_mamba_ssm_equals_the_loop(mamba_ssm, path):
-    inputs = make(path)
-    with use_backend("mamba_ssm"):
-        y = ss2d_scan(*inputs, path)
-        dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-        gradients = torch.autograd.grad(y, inputs, dy)
-    expected = loop(inputs, path)
-    assert relative(y, expected) < 1e-12
-    for name, gradient, truth in zip(NAMES, gradients, torch.autograd.grad(expected, inputs, dy)):
-        assert relative(gradient, truth) < 1e-12, name
-
-
-def test_mamba_ssm_refuses_marks(mamba_ssm):
-    path = window_path(("rows",), 2, 3, (1, 3))
-    with use_backend("mamba_ssm"), pytest.raises(ValueError, match="mamba_ssm needs a path without marks"):
-        ss2d_scan(*make(path), path)
-
-
-def test_missing_mamba_ssm_says_how_to_install_it(fresh):
-    forget(fresh, "medmamba_variants.scan.mamba_ssm")
-    fresh.setitem(sys.modules, "mamba_ssm", None)
-    message = r"'mamba_ssm' .*\(MAMBA_KEEP_CUDA_BUILD=TRUE pip install .*'mamba-ssm>=2\.2\.4'\)"
-    with pytest.raises(ImportError, match=message) as caught, use_backend("mamba_ssm"):
-        raise AssertionError("not reached")
-    assert "\n" not in str(caught.value)
-
-
-def test_mamba_ssm_without_its_kernels_is_missing(package):
-    # What its setup makes by default: everything but the scan, which then fails at its first call.
-    package.selective_scan_cuda = None
-    with pytest.raises(ImportError, match=r"built without .*\(MAMBA_KEEP_CUDA_BUILD=TRUE"), use_backend("mamba_ssm"):
-        raise AssertionError("not reached")
-
-
-def test_mamba_ssm_is_never_chosen_by_itself():
-    assert not any("mamba_ssm" in names for names in backends.PREFERRED.values())
 
 
 # On a GPU
