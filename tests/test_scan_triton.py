@@ -10,6 +10,8 @@ import numpy
 import pytest
 import torch
 from test_scan import NAMES, PATHS, loop, make, relative
+from test_scan_factored import make_projected, true_scan
+from test_scan_factored import scan as scan_projected
 
 from medmamba_variants.scan import backends, ss2d_scan, use_backend
 from medmamba_variants.scan.paths import scan_path
@@ -126,6 +128,21 @@ def test_without_a_device_the_error_says_what_to_install(fresh):
         ss2d_scan(*make(path, dtype=torch.float32), path)
 
 
+def test_without_a_compiler_for_its_launcher_triton_is_not_used(monkeypatch):
+    from medmamba_variants.scan import triton as backend
+
+    class Driver:
+        @property
+        def active(self):
+            raise RuntimeError("Failed to find C compiler.")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(triton.runtime, "driver", Driver())
+    with pytest.warns(RuntimeWarning, match=r"scans use torch operations, .*Failed to find C compiler\..*a C compiler"):
+        monkeypatch.setattr(backend, "UNAVAILABLE", backend._why_unavailable())
+    assert not backend.supports(torch.empty(0))
+
+
 def test_scanning_on_the_cpu_does_not_import_triton():
     code = (
         "import sys, torch\n"
@@ -163,10 +180,40 @@ def test_blocks_are_measured_once(monkeypatch, sizes):
     for _ in range(2):
         assert backend._block("forward", x, sizes, sizes.forward_tile, measured.append) == 16
     assert measured == [32, 16, 8]
+    # Known already: a stream that is being captured gets it, too.
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert backend._block("forward", x, sizes, sizes.forward_tile, measured.append) == 16
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     # Another dtype, another direction of the pass: measured for themselves.
     backend._block("backward", x, sizes, sizes.backward_tile, measured.append)
     backend._block("forward", x.bfloat16(), sizes, sizes.forward_tile, measured.append)
     assert len(measured) == 9
+
+
+def test_a_measurement_does_not_wait_for_python(monkeypatch):
+    from medmamba_variants.scan import triton as backend
+
+    seen = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            seen.append("event")
+
+        def synchronize(self):
+            seen.append("wait")
+
+        def elapsed_time(self, end):
+            return float(len(seen))
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: seen.append("sleep"))
+    least = backend._milliseconds(lambda: seen.append("run"))
+    # The device is busy while what is measured is handed to it.
+    assert seen == ["run"] + ["sleep", "event", "run", "event", "wait"] * backend.REPETITIONS
+    assert least == 6.0
 
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 8), (2, 16), (1000, 32)])
@@ -189,7 +236,7 @@ def test_nothing_is_measured_where_bits_must_repeat(monkeypatch, sizes, batch, e
 def test_blocks_fit_their_tile():
     from medmamba_variants.scan.triton_sizes import Sizes
 
-    for states in (1, 2, 5, 16, 17, 64, 200):
+    for states in (1, 2, 5, 16, 17, 64, 200, 1024):
         for channels in (1, 7, 96, 768):
             sizes = Sizes(2, 49, channels, states, 4, 49, True, True, False, False)
             for tile in (sizes.forward_tile, sizes.backward_tile):
@@ -197,9 +244,11 @@ def test_blocks_fit_their_tile():
                 assert candidates == sorted(set(candidates), reverse=True) and candidates
                 for block in candidates:
                     warps = sizes.options(block, tile)["num_warps"]
-                    assert block * sizes.padded_states <= tile * warps
+                    assert block * sizes.padded_states <= tile * warps or warps == 8
                     assert sizes.blocks(block) * block >= channels > (sizes.blocks(block) - 1) * block
                     assert warps & (warps - 1) == 0
+                    # A multiprocessor's registers, handed out in units of 8 a thread.
+                    assert warps * 32 * 256 <= 65536
 
 
 # On a GPU
@@ -252,6 +301,22 @@ def test_gpu_rounds_16_bits_once(dtype):
     assert y.dtype == dtype and relative(y.cpu(), expected) < step
     for what, gradient, truth in zip(NAMES, gradients, torch.autograd.grad(expected, exact, dy)):
         assert gradient.dtype == dtype and relative(gradient.cpu(), truth) < step, what
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_gpu_takes_a_product_of_low_rank():
+    path = PATHS["pauses"]()
+    exact = make_projected(path, channels=33, d_state=8, rank=3)
+    leaves = [tensor.detach().to("cuda", torch.float32).requires_grad_() for tensor in exact]
+    with use_backend("triton"):
+        y = scan_projected(leaves, path)
+        dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(9))
+        gradients = torch.autograd.grad(y, leaves, dy.cuda())
+    expected = true_scan(exact, path)
+    assert relative(y.cpu(), expected) < 2e-6
+    for gradient, truth in zip(gradients, torch.autograd.grad(expected, exact, dy.double())):
+        assert relative(gradient.cpu(), truth) < 5e-6
 
 
 @pytest.mark.gpu
