@@ -133,9 +133,9 @@ def compile_kernel(launch: Launch) -> Any:
     )
     signature, aligned, fixed = {}, [], {}
     for index, name in enumerate(kernel.arg_names):
-        if name in constants or integers.get(name) == 1:
+        if kernel.params[index].is_constexpr or integers.get(name) == 1:
             signature[name] = "constexpr"
-            fixed[name] = constants.get(name, 1)
+            fixed[name] = (constants | integers)[name]
         elif name in integers:
             signature[name] = "i32"
             aligned += [index] if integers[name] % 16 == 0 else []

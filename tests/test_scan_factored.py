@@ -9,6 +9,7 @@ from medmamba_variants.scan import op, ss2d_scan, use_backend
 from medmamba_variants.scan.backends import row_stride
 from medmamba_variants.scan.dispatch import scan_macs
 from medmamba_variants.scan.paths import scan_path
+from medmamba_variants.scan.products import product, product_in_order
 
 
 def make_projected(path, batch=2, channels=3, d_state=2, rank=2, dtype=torch.float64):
@@ -62,6 +63,14 @@ def test_float32_keeps_its_digits(backend):
     exact = make_projected(path, batch=3, channels=21, d_state=16, rank=3)
     leaves = [tensor.detach().float().requires_grad_() for tensor in exact]
     assert_same(leaves, scan(leaves, path), true_scan(exact, path), exact, 2e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_the_product_comes_in_order(rank):
+    (_, delta, *_), weight = arguments_of(make_projected(scan_path("cross4", 3, 4), channels=5, rank=rank))
+    with torch.no_grad():
+        made = product_in_order(delta, weight)
+        assert made.is_contiguous() and torch.equal(made, product(delta, weight))
 
 
 def test_parts_of_a_projection_are_read_where_they_lie_and_the_product_is_not_kept():

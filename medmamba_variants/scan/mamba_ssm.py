@@ -3,7 +3,7 @@
 Used only when asked for by name. The kernels know no marks, so paths on which a state starts anew are refused.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,45 +32,77 @@ def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
     return (0,)
 
 
-def scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-) -> Tensor:
-    """y (batch, length, channels) as in `reference.scan`, with autograd; ValueError on a path with marks."""
-    if bool(resets[:, 1:].any()):
-        raise ValueError("mamba_ssm needs a path without marks, got one on which a state starts anew")
-    batch, length, channels = x.shape
-    K, steps = table.shape
-    order, paused = table.long().clamp(min=0), table < 0
+@dataclass
+class _Context:
+    """Stands in for autograd's: what mamba-ssm's function notes in its forward pass for its backward pass."""
 
-    def laid_out(values: Tensor, fill: float) -> Tensor:
-        """Values (batch, length, K, size) as (batch, K, size, steps) in the order of each direction."""
-        rows = order.t().unsqueeze(2).expand(batch, steps, K, values.shape[3])
-        gathered = values.gather(1, rows).masked_fill(paused.t().unsqueeze(2), fill)
+    saved_tensors: tuple[Tensor | None, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        self.saved_tensors = tensors
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """Between tensors in spatial order and mamba-ssm's, which are in the order of each direction."""
+
+    length: int
+    order: Tensor  # (K, steps), some position for a pause
+    paused: Tensor  # (K, steps)
+    target: Tensor  # (K, steps), pauses beyond the last position
+
+    @staticmethod
+    def of(length: int, table: Tensor) -> "_Orders":
+        positions, paused = table.long(), table < 0
+        return _Orders(length, positions.clamp(min=0), paused, positions.masked_fill(paused, length))
+
+    def lay_out(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        """Values (batch, length, K, size) as (batch, K, size, steps)."""
+        rows = self._index(self.order, values.shape[0], values.shape[3])
+        gathered = values.gather(1, rows).masked_fill(self.paused.t().unsqueeze(2), fill)
         return gathered.permute(0, 2, 3, 1).contiguous()
 
-    y = selective_scan_interface.selective_scan_fn(
-        laid_out(x.unsqueeze(2).expand(batch, length, K, channels), 0.0).flatten(1, 2),
-        laid_out(delta, NO_STEP).flatten(1, 2),
+    def put_back(self, values: Tensor) -> Tensor:
+        """Values (batch, K, size, steps) as (batch, length, K, size)."""
+        batch, K, size, _ = values.shape
+        result = values.new_zeros(batch, self.length + 1, K, size)
+        # A direction visits a position at most once.
+        result.scatter_(1, self._index(self.target, batch, size), values.permute(0, 3, 1, 2))
+        return result[:, : self.length].contiguous()
+
+    def merge(self, values: Tensor) -> Tensor:
+        """Values (batch, K, size, steps) summed over directions: (batch, length, size)."""
+        result = values.new_zeros(values.shape[0], self.length + 1, values.shape[2])
+        result.index_add_(1, self.target.flatten(), values.permute(0, 1, 3, 2).flatten(1, 2))
+        return result[:, : self.length].contiguous()
+
+    def _index(self, positions: Tensor, batch: int, size: int) -> Tensor:
+        return positions.t().unsqueeze(2).expand(batch, -1, -1, size)
+
+
+def _scan(
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, orders: _Orders
+) -> tuple[Tensor, _Context]:
+    """mamba-ssm's scan of every direction, (batch, K · channels, steps), and what its backward pass needs."""
+    context = _Context()
+    ys: Tensor = selective_scan_interface.SelectiveScanFn.forward(
+        context,
+        orders.lay_out(_of_directions(x, A)).flatten(1, 2),
+        orders.lay_out(delta, NO_STEP).flatten(1, 2),
         A.flatten(0, 1),
-        laid_out(B, 0.0),
-        laid_out(C, 0.0),
+        orders.lay_out(B),
+        orders.lay_out(C),
         D.flatten(),
-        delta_bias=delta_bias.flatten(),
-        delta_softplus=True,
+        None,
+        delta_bias.flatten(),
+        True,
     )
-    # Pauses go to a position beyond the last.
-    target = table.long().masked_fill(paused, length).flatten()
-    merged = x.new_zeros(batch, length + 1, channels)
-    rows = y.unflatten(1, (K, channels)).permute(0, 1, 3, 2).flatten(1, 2)
-    return merged.index_add(1, target, rows)[:, :length].contiguous()
+    return ys, context
+
+
+def _of_directions(x: Tensor, A: Tensor) -> Tensor:
+    """(batch, length, channels) as (batch, length, K, channels), without a copy."""
+    return x.unsqueeze(2).expand(-1, -1, A.shape[0], -1)
 
 
 def forward(
@@ -85,9 +117,14 @@ def forward(
     resets: Tensor,
     need_backward: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The scan as a backend; it keeps nothing for the backward pass."""
-    y = scan(x, delta, A, B, C, D, delta_bias, table, resets) if x.numel() else torch.empty_like(x)
-    return y, x.new_empty(0)
+    """The scan as a backend; it keeps nothing for the backward pass. ValueError on a path with marks."""
+    if bool(resets[:, 1:].any()):
+        raise ValueError("mamba_ssm needs a path without marks, got one on which a state starts anew")
+    if x.numel() == 0:
+        return torch.empty_like(x), x.new_empty(0)
+    orders = _Orders.of(x.shape[1], table)
+    ys, _ = _scan(x, delta, A, B, C, D, delta_bias, orders)
+    return orders.merge(ys.unflatten(1, A.shape[:2])), x.new_empty(0)
 
 
 def backward(
@@ -103,20 +140,25 @@ def backward(
     resets: Tensor,
     checkpoints: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Gradients of x, delta, A, B, C, D and delta_bias: the scan once more, differentiated by autograd."""
-    inputs = (x, delta, A, B, C, D, delta_bias)
+    """Gradients of x, delta, A, B, C, D and delta_bias, after the scan once more.
+
+    Not by autograd: inside an operator it is switched off for this thread, and from another thread it would wait
+    for the device's worker, which may be the one that waits here.
+    """
     if x.numel() == 0:
-        return tuple(torch.zeros_like(tensor) for tensor in inputs)
-    stream = torch.cuda.current_stream(x.device) if x.is_cuda else None
-
-    def gradients() -> tuple[Tensor, ...]:
-        # Device and stream belong to a thread, too.
-        with torch.enable_grad(), torch.cuda.stream(stream):
-            leaves = [tensor.detach().requires_grad_() for tensor in inputs]
-            x, delta, A, B, C, D, delta_bias = leaves
-            y = scan(x, delta, A, B, C, D, delta_bias, table, resets)
-            return torch.autograd.grad(y, leaves, dy, allow_unused=True, materialize_grads=True)
-
-    # Inside an operator this thread's autograd is switched off, and modes may watch it: another thread is free.
-    with ThreadPoolExecutor(max_workers=1) as other_thread:
-        return tuple(gradient.contiguous() for gradient in other_thread.submit(gradients).result())
+        return tuple(torch.zeros_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias))
+    orders = _Orders.of(x.shape[1], table)
+    _, context = _scan(x, delta, A, B, C, D, delta_bias, orders)
+    du, ddelta, dA, dB, dC, dD, _, dbias, *_ = selective_scan_interface.SelectiveScanFn.backward(
+        context, orders.lay_out(_of_directions(dy, A)).flatten(1, 2)
+    )
+    K_channels = A.shape[:2]
+    return (
+        orders.merge(du.unflatten(1, K_channels)),
+        orders.put_back(ddelta.unflatten(1, K_channels)),
+        dA.view_as(A),
+        orders.put_back(dB),
+        orders.put_back(dC),
+        dD.view_as(D),
+        dbias.view_as(delta_bias),
+    )

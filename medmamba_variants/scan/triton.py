@@ -8,6 +8,7 @@ y and dx of several directions, and dB and dC of several channel blocks, are add
 and added up in order, and blocks are not measured: the same inputs then give the same bits on the same device.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ try:
     from medmamba_variants.scan.triton_forward import forward_kernel
 except ImportError as error:
     raise ImportError(f"{error} (pip install 'triton>=3.6')") from error
-from medmamba_variants.scan.products import product, product_gradients
+from medmamba_variants.scan.products import product_gradients, product_in_order
 from medmamba_variants.scan.triton_sizes import GROUP, Sizes, chunk_length
 
 PROJECTED = True
@@ -33,11 +34,29 @@ MINIMUM_CAPABILITY = (8, 0)
 # With fewer programs than this a multiprocessor, a smaller block is the better guess.
 PROGRAMS_PER_PROCESSOR = 4
 REPETITIONS = 5
+# Clock cycles, about half a millisecond.
+HEAD_START = 1_000_000
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
-UNAVAILABLE: str | None = None
-if not INTERPRETED and not torch.cuda.is_available():
-    UNAVAILABLE = "torch finds no CUDA device (where there is one, install a CUDA build of torch, which brings Triton)"
+
+
+def _why_unavailable() -> str | None:
+    """Why nothing can be scanned here, or None. Warns where there is a GPU and Triton cannot reach it."""
+    if INTERPRETED:
+        return None
+    if not torch.cuda.is_available():
+        return "torch finds no CUDA device (where there is one, install a CUDA build of torch, which brings Triton)"
+    try:
+        # Compiled when first used, in C against Python's headers, which images with a GPU may lack.
+        _ = triton.runtime.driver.active.utils
+    except Exception as error:  # of a compiler, a linker or a loader
+        why = f"Triton cannot reach the GPU, {error!r} (it needs a C compiler and Python's headers)"
+        warnings.warn(f"scans use torch operations, many times as slow: {why}", RuntimeWarning, stacklevel=2)
+        return why
+    return None
+
+
+UNAVAILABLE = _why_unavailable()
 
 # A path's table → whether the path pauses, and whether it has marks.
 _facts: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -130,7 +149,7 @@ def _laid_out(delta: Tensor, B: Tensor, C: Tensor, delta_weight: Tensor | None) 
         common = torch.promote_types(delta.dtype, delta_weight.dtype)
         # Made again in the backward pass, where autocast is off.
         with torch.autocast(delta.device.type, enabled=False):
-            delta = product(delta.to(common), delta_weight.to(common))
+            delta = product_in_order(delta.to(common), delta_weight.to(common))
     return delta.contiguous(), B.contiguous(), C.contiguous()
 
 
@@ -197,15 +216,16 @@ def _block(kind: str, x: Tensor, sizes: Sizes, tile: int, run: Callable[[int], o
     candidates = sizes.candidates(tile)
     if len(candidates) == 1:
         return candidates[0]
+    # The batch by its power of two: an epoch's last batch is smaller and not worth a measurement.
+    batch = sizes.batch.bit_length()
+    key = (kind, x.device, x.dtype, batch, *sizes.integers(1), sizes.pauses, sizes.resets)
+    if key in _measured and not sizes.deterministic:
+        return _measured[key]
     if INTERPRETED or sizes.deterministic or torch.cuda.is_current_stream_capturing():
         processors = 1 if INTERPRETED else torch.cuda.get_device_properties(x.device).multi_processor_count
         enough = (b for b in candidates if sizes.programs(b) >= PROGRAMS_PER_PROCESSOR * processors)
         return next(enough, candidates[-1])
-    # The batch by its power of two: an epoch's last batch is smaller and not worth a measurement.
-    batch = sizes.batch.bit_length()
-    key = (kind, x.device, x.dtype, batch, *sizes.integers(1), sizes.pauses, sizes.resets)
-    if key not in _measured:
-        _measured[key] = min(candidates, key=lambda block: _milliseconds(lambda: run(block)))
+    _measured[key] = min(candidates, key=lambda block: _milliseconds(lambda: run(block)))
     return _measured[key]
 
 
@@ -215,6 +235,8 @@ def _milliseconds(run: Callable[[], object]) -> float:
     times = []
     for _ in range(REPETITIONS):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        # While the device waits, Python gets ahead: else small scans would all take the time of their launch.
+        torch.cuda._sleep(HEAD_START)
         start.record()
         run()
         end.record()

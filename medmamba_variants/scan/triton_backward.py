@@ -56,7 +56,7 @@ def backward_kernel(
     ddelta_bias,
     length,
     channels,
-    states,
+    states: tl.constexpr,  # d_state itself: rows are read in wide pieces where it is known to be even enough
     directions,
     steps,
     blocks,  # of channels

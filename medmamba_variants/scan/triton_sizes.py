@@ -13,6 +13,8 @@ GROUP = 4
 TILE = 512
 # Left to itself the assembler spills a few registers to memory to make room for more programs.
 REGISTERS = 255
+# With as many registers a multiprocessor holds no more than these.
+MAXIMUM_WARPS = 8
 MAXIMUM_BLOCK, MINIMUM_BLOCK = 64, 4
 # Blocks of channels that are measured against each other: the largest and its halves.
 CANDIDATES = 3
@@ -111,7 +113,7 @@ class Sizes:
 
     def options(self, block: int, tile: int) -> dict[str, int]:
         """Triton's options for a launch."""
-        options = {"num_warps": max(1, block * self.padded_states // tile)}
+        options = {"num_warps": min(max(1, block * self.padded_states // tile), MAXIMUM_WARPS)}
         # An option of Nvidia's assembler.
         return options if torch.version.hip else options | {"maxnreg": REGISTERS}
 
