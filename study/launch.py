@@ -149,7 +149,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
 def _tracking_uri(given: str | None, store: Path) -> str | None:
     if given == "none":
         return None
-    from study.tracking import absolute_uri, default_uri
+    from study.database import absolute_uri, default_uri
 
     if given is not None:
         return absolute_uri(given)
