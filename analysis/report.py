@@ -5,7 +5,6 @@ beside it.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from analysis import claim_sections, evidence_sections
 from analysis.canvas import DRAWN_VARIANTS, marks
 from analysis.evidence import Evidence, load_evidence
 from analysis.folders import ledger_folder
+from analysis.manifests import parsed_manifests
 from analysis.metrics import METRICS
 from analysis.page import whole_page
 from analysis.parts import Part
@@ -108,7 +108,7 @@ def default_folder(store: Path | str, evidence: Evidence) -> Path:
     ledger = ledger_folder(store)
     home = ledger.parent if ledger.name == "ledger" else ledger
     name = re.sub(r"[^\w.-]+", "_", evidence.name).strip(".") or "study"
-    names = [json.loads(path.read_text(encoding="utf-8")).get("name") for path in (ledger / "studies").glob("*.json")]
+    names = [manifest.get("name") for manifest in parsed_manifests(ledger).values()]
     return home / "reports" / (name if names.count(evidence.name) < 2 else f"{name}-{evidence.manifest['study_hash']}")
 
 
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         report = write_report(options.store, options.study, options.out)
-    except ValueError as problem:
+    except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
     for warning in report.warnings:

@@ -7,7 +7,6 @@ no outputs, are left as they are. A study that the store does not hold is passed
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from analysis.folders import ledger_folder
+from analysis.manifests import parsed_manifests
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 def stored_studies(store: Path) -> dict[str, list[str]]:
     """The hashes of a store's studies by their names. Raises ValueError where there is no ledger."""
     found: dict[str, list[str]] = {}
-    for path in sorted((ledger_folder(store) / "studies").glob("*.json")):
-        found.setdefault(str(json.loads(path.read_text(encoding="utf-8")).get("name")), []).append(path.stem)
+    for study_hash, manifest in parsed_manifests(ledger_folder(store)).items():
+        found.setdefault(str(manifest.get("name")), []).append(study_hash)
     return found
 
 

@@ -15,10 +15,11 @@ from analysis.across import METRICS_SUMMARISED, summary
 from analysis.records import load_ledger, load_manifest
 from analysis.verdicts import Verdict, decide_all
 from medmamba_variants.config import VariantConfig
+from study.database import absolute_uri, default_uri
 from study.definition import Study
 from study.ledger import Ledger
 from study.progress import describe_failure
-from study.tracking import VariantSummary, absolute_uri, default_uri
+from study.tracking import VariantSummary
 from study.wording import columns, counted, interval, quantity, share
 
 HEADINGS = {"macro_f1": "macro-F1", "macro_auc_ovr": "macro-AUC"}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmamba_variants.hints import did_you_mean
-from study.launch import DEFAULT_STORE, Parser, read_settings, whole
+from study.launch import DEFAULT_STORE, Parser, read_settings, ready_streams, whole
 
 if TYPE_CHECKING:
     from medmamba_variants.config import VariantConfig
@@ -28,9 +28,14 @@ SPLITS = ("test", "val")
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0, or 2 for errors of the user's making, which are one line on standard error."""
+    ready_streams()
     options = parser().parse_args(arguments)
     try:
-        print("\n".join(_run(options)))
+        lines = _run(options)
+        # Late: --help is instant.
+        from study.progress import say
+
+        say("\n".join(lines))
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

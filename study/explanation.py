@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from study.attribution import deletion_and_insertion, look, receptive_fields
 from study.cells import Cell
 from study.data.protocol import Split
 from study.data.sources import load_dataset
-from study.ledger import Ledger
+from study.ledger import Ledger, whole_file
 from study.train import Normalise, on_device, run_cell
 
 # Receptive fields are means over images, and settle early.
@@ -179,8 +178,5 @@ def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
     """Writes arrays, and `about` as JSON text in an array of that name, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps(about, ensure_ascii=False)), **arrays)
-    temporary.replace(path)

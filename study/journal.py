@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from pathlib import Path
 
@@ -35,3 +36,18 @@ def cut_torn_line(journal: Path) -> None:
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         os.truncate(journal, whole)
+
+
+def check_lines(journal: Path) -> None:
+    """Raises ValueError, naming file and line, where a line but a torn last one is no entry: Optuna names neither."""
+    *lines, _ = journal.read_bytes().split(b"\n") if journal.exists() else [b""]
+    for number, line in enumerate(lines, start=1):
+        try:
+            known = "op_code" in json.loads(line)
+        except (ValueError, TypeError):
+            known = False
+        if not known:
+            raise ValueError(
+                f"{journal}: line {number} must be an entry of Optuna's journal, got {line[:60]!r}; without the file "
+                "the search proposes the same again and keeps its finished cells"
+            )

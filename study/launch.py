@@ -24,6 +24,7 @@ The same command again runs only what is missing or failed. Exit status: 0 all c
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status of a launch; errors of the user's making are one line on standard error."""
+    ready_streams()
     given = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(given)
     for name, value in SETTINGS.items():
@@ -42,6 +43,19 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ready_streams() -> None:
+    """Puts a sink where the caller has closed a stream, and marks where the terminal's encoding lacks a character.
+
+    Else a file of the store would get the number of a closed stream, and the first "─" would end a launch.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace" if name == "stderr" else "replace")
 
 
 class Parser(argparse.ArgumentParser):
@@ -135,9 +149,16 @@ def _launch(options: argparse.Namespace, command: str) -> int:
 def _tracking_uri(given: str | None, store: Path) -> str | None:
     if given == "none":
         return None
-    from study.tracking import absolute_uri, default_uri
+    from study.database import absolute_uri, default_uri
 
-    return default_uri(store) if given is None else absolute_uri(given)
+    if given is not None:
+        return absolute_uri(given)
+    if not {"?", "%"}.isdisjoint(str(store)):
+        raise ValueError(
+            f"--store must be a path without ? and %, which mean something else in the address of MLflow's database "
+            f"(or go with --tracking-uri none), got {store}"
+        )
+    return default_uri(store)
 
 
 def read_settings(given: list[str]) -> dict[str, str]:

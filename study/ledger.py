@@ -9,6 +9,7 @@ JSON knows no NaN and no infinity: such a number is written as null, and whoever
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -16,7 +17,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Ledger:
             # One write under O_APPEND: lines of two drivers never mix, and a kill leaves at most one torn line.
             if os.write(file, line) != len(line):
                 os.ftruncate(file, before)
-                raise OSError(f"{self.records_path}: the disk must hold the whole record, got a short write")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
         return written
 
@@ -108,7 +109,8 @@ class Ledger:
         """The file that keeps what a study asked, written whole or not at all; the same hash is overwritten."""
         text = json.dumps(plain_json(dict(manifest), "manifest"), ensure_ascii=False, allow_nan=False, indent=1)
         path = self.studies_folder / f"{study_hash}.json"
-        _write_whole(path, text.encode() + b"\n")
+        with whole_file(path) as file:
+            file.write(text.encode() + b"\n")
         return path
 
     def manifests(self) -> dict[str, Record]:
@@ -120,14 +122,8 @@ class Ledger:
         for name, array in arrays.items():
             if not isinstance(array, np.ndarray) or array.dtype.hasobject:
                 raise ValueError(f"probabilities.{name} must be a plain array, got {type(array).__name__} of objects")
-        path = self.probabilities_folder / f"{cell_id}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{cell_id}.{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
+        with whole_file(self.probabilities_folder / f"{cell_id}.npz") as file:
             np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     def _refresh(self) -> Record | None:
         """Reads the lines that are new since the last call; a whole record without its newline is handed back."""
@@ -220,18 +216,32 @@ def _locked(path: Path) -> Iterator[int]:
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         os.close(file)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` when the block ends, on disk, and is gone when it fails.
+
+    Raises OSError that names the path, where the disk is full say.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _shorten(line: bytes) -> str:

@@ -187,7 +187,7 @@ class _Reader:
                     f"{self.text.place((*path, 'step'))} must be {kind} above 0, got {shown(step)}{hint(step)}"
                 )
             steps = (high - low) / step
-            if not math.isclose(steps, round(steps), abs_tol=1e-9) or round(steps) < 1:
+            if math.isinf(steps) or not math.isclose(steps, round(steps), abs_tol=1e-9) or round(steps) < 1:
                 raise ValueError(
                     f"{self.text.place((*path, 'step'))} must lead from {low} to {high} in whole steps, got {step}"
                 )
@@ -204,6 +204,8 @@ class _Reader:
         named: dict[str, VariantConfig] = {}
         for name, values in self.values["variants"].items():
             path: Keys = ("variants", name)
+            if not name.strip() or not name.isprintable():
+                raise ValueError(f"{place} must have names of one line as keys, got {name!r}")
             if not isinstance(values, dict):
                 raise ValueError(f"{self.text.place(path)} must be a mapping of axes to values, got {shown(values)}")
             for axis in values:

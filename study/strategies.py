@@ -23,7 +23,7 @@ from medmamba_variants.values import to_json
 from study.cells import Cell, DataRef
 from study.definition import Range, Study
 from study.grid import Grid
-from study.journal import JournalLock, cut_torn_line
+from study.journal import JournalLock, check_lines, cut_torn_line
 from study.ledger import Ledger, Record
 from study.proposals import Proposal, variant_of
 
@@ -313,6 +313,7 @@ def count_finished(study: Study, refs: Mapping[str, DataRef], ledger: Ledger, st
     journal = _journal(study, store)
     if not journal.exists():
         return 0
+    check_lines(journal)
     storage = JournalStorage(JournalFileBackend(str(journal)))
     try:
         trials = storage.get_all_trials(storage.get_study_id_from_name(_study_name(study, refs)), deepcopy=False)
@@ -391,4 +392,5 @@ def _open_storage(journal: Path) -> optuna.storages.JournalStorage:
         cut_torn_line(journal)
     finally:
         lock.release()
+    check_lines(journal)
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]

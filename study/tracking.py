@@ -7,20 +7,20 @@ warning, and the next launch of the study logs what is missing.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
 import os
 import queue
 import shutil
+import sqlite3
 import sys
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medmamba_variants.config import VariantConfig
+from study.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
 from study.views import VIEW_TAG, VIEWS
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-DATABASE = "mlflow.db"
 # More faults in a row than this, and the server is taken to be down.
 FAULTS_BEFORE_GIVING_UP = 3
 # MLflow refuses larger batches.
@@ -53,20 +53,6 @@ SETTINGS = {
 }
 
 
-def default_uri(store: Path) -> str:
-    """The database of a store, as MLflow names it."""
-    return f"sqlite:///{store.absolute() / DATABASE}"
-
-
-def absolute_uri(uri: str) -> str:
-    """The URI with a relative path of an SQLite database made absolute; other URIs as they are."""
-    prefix = "sqlite:///"
-    path = uri.removeprefix(prefix)
-    if not uri.startswith(prefix) or path.startswith("/") or path == ":memory:":
-        return uri
-    return prefix + str(Path(path).absolute())
-
-
 def serve(store: Path, host: str, port: int) -> None:
     """MLflow's pages of a store's database, until interrupted.
 
@@ -76,7 +62,10 @@ def serve(store: Path, host: str, port: int) -> None:
     os.environ.update({**SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
     # MLflow's imports tell its users of things that only its makers can change.
     warnings.simplefilter("ignore")
-    uri, artifacts = default_uri(store), (store.absolute() / "artifacts").as_uri()
+    uri, artifacts = default_uri(store), artifacts_uri(store)
+    # A store that is for reading alone is shown as it is.
+    with suppress(sqlite3.OperationalError):
+        follow_store(store)
     try:
         import uvicorn
         from mlflow.server.handlers import initialize_backend_stores
@@ -291,9 +280,11 @@ def _open(uri: str, store: Path, study: StudyTags) -> _View:
 
     del mlflow
     logging.getLogger("alembic").setLevel(logging.ERROR)
-    with _alone(uri) as database:
+    with alone(uri) as database:
         if database is not None and not database.exists():
             _make_database(database, store)
+        if uri == default_uri(store):
+            follow_store(store)
         client = MlflowClient(tracking_uri=uri)
         experiment_id = _experiment(client, uri, store, study.name)
         for name, view in VIEWS.items():
@@ -309,26 +300,9 @@ def _experiment(client: MlflowClient, uri: str, store: Path, name: str) -> str:
         return str(found.experiment_id)
     # A server keeps artifacts where it wants to; without one they would land in the current folder.
     local = uri.partition("://")[0] not in ("http", "https", "databricks")
-    location = (store / "artifacts" / name).as_uri() if local else None
+    location = (store / ARTIFACTS / name).as_uri() if local else None
     # Without the tag the page asks what kind of experiment this is.
     return str(client.create_experiment(name, location, tags={"mlflow.experimentKind": "custom_model_development"}))
-
-
-@contextmanager
-def _alone(uri: str) -> Iterator[Path | None]:
-    """Keeps other drivers out while an SQLite database, whose path it gives, is made.
-
-    Its migrations do not bear two at a time.
-    """
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix) or ":memory:" in uri or "?" in uri:
-        yield None
-        return
-    database = Path(uri.removeprefix(prefix))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f".{database.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield database
 
 
 def _make_database(path: Path, store: Path) -> None:
@@ -340,7 +314,7 @@ def _make_database(path: Path, store: Path) -> None:
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
         made = Path(folder) / path.name
-        SqlAlchemyStore(f"sqlite:///{made}", (store / "artifacts").as_uri()).engine.dispose()
+        SqlAlchemyStore(f"sqlite:///{made}", artifacts_uri(store)).engine.dispose()
         made.replace(path)
 
 

@@ -10,7 +10,8 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
-from study.tracking import DATABASE, serve
+from study.database import DATABASE
+from study.tracking import serve
 from study.views import VIEW_TAG
 
 HOST = "127.0.0.1"

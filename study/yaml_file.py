@@ -106,8 +106,9 @@ def _read(path: Path) -> str:
 def _parse_mapping(text: str, file: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, _StrictLoader)
-        # Finds an alias that stands inside its own anchor: every later walk through the values would never end.
-        json.dumps(values, default=str, skipkeys=True)
+        # Finds an alias that stands inside its own anchor: every later walk through the values would never end; and
+        # text that no file can hold, half of a surrogate pair.
+        json.dumps(values, default=str, skipkeys=True, ensure_ascii=False).encode()
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: must be YAML, got {_one_line(error)}") from None
     except RecursionError:
@@ -147,7 +148,7 @@ def _put(values: dict[str, Any], dotted: str, option: str, value: Any) -> list[K
 def _key_in(node: Any, name: str, option: str) -> Any:
     if isinstance(node, dict):
         return name
-    if isinstance(node, list) and name.isdigit() and int(name) < len(node):
+    if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
         return int(name)
     kind = f"a list of {len(node)}" if isinstance(node, list) else _type_name(node)
     raise ValueError(f"{option} must lead to a key of the study, got {name!r} inside {kind}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,45 @@ def test_groups_come_from_a_table(photos):
     assert refusal(photos) == f"{table}: must have the columns image and group, got image, patient"
     table.write_text("image,group\ntrain/calm/0.png,7\n")
     assert refusal(photos) == f"{table}: must name the group of every image, got none for train/calm/1.png"
+
+
+def test_a_table_of_groups_as_spreadsheets_write_it(photos):
+    table = photos / "photos" / "groups.csv"
+    rows = [path.relative_to(photos / "photos").as_posix() for path in sorted((photos / "photos").rglob("*.png"))]
+    text = "group,image\r\n" + "".join(f"{number},{row}\r\n" for number, row in enumerate(rows))
+    table.write_text(text, encoding="utf-8-sig", newline="")
+    assert load(photos).splits["train"].groups is not None
+    # A row that ends early names no image.
+    table.write_text(text + "7\n", encoding="utf-8")
+    assert load(photos).splits["train"].groups is not None
+    table.write_text(text + f"99,{rows[0]}\n", encoding="utf-8")
+    assert refusal(photos) == f"{table}: must name one group an image, got 0 and 99 for {rows[0]}"
+    table.write_text(text + "é,x\n", encoding="latin-1")
+    assert refusal(photos).startswith(f"{table}: must be a table of text in UTF-8, got 'utf-8' codec can't decode")
+    table.write_text(text + '"' + "x" * 200_000, encoding="utf-8")
+    assert refusal(photos).startswith(f"{table}: must be a table of text in UTF-8, got field larger")
+
+
+def test_images_that_would_be_left_out_are_named(photos):
+    train = photos / "photos" / "train"
+    other = train / "calm" / "7.bmp"
+    Image.new("L", (WIDTH, HEIGHT)).save(other)
+    assert refusal(photos) == f"{other}: must be an image of the kind .png, .jpg, .jpeg, got .bmp"
+    other.unlink()
+    (train / "calm" / "Thumbs.db").write_bytes(b"no image")
+    (train / "calm" / ".hidden").mkdir()
+    load(photos)
+    inner = train / "calm" / "patient"
+    inner.mkdir()
+    Image.new("L", (WIDTH, HEIGHT)).save(inner / "8.png")
+    assert refusal(photos) == f"{inner}: must be an image, which lie in the folder of their class itself, got a folder"
+
+
+def test_a_class_named_in_another_encoding_is_named(photos):
+    for split in ("train", "val", "test"):
+        folder = os.fsencode(photos / "photos" / split)
+        os.rename(folder + b"/ill", folder + b"/sch\xf6n")
+    assert refusal(photos) == (f"{photos / 'photos' / 'train'}: must hold folders named in UTF-8, got 'sch\\udcf6n'")
 
 
 def test_another_size_is_named_with_both_paths(photos):

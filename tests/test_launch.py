@@ -1,5 +1,6 @@
 """A launch from the command line to the closing table: what it prints, writes and refuses, and what a kill costs."""
 
+import io
 import json
 import os
 import re
@@ -402,6 +403,8 @@ def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
         (["study.yaml", "--data-root", "nowhere", "--datasets", "busi"], "nowhere"),
         (["study.yaml", "--executor", "inline", "--workers", "2"], "--workers must be left out with --executor inline"),
         (["study.yaml", "--workers", "0"], "must be at least 1, got 0"),
+        (["study.yaml", "--store", "why?"], "--store must be a path without ? and %"),
+        (["study.yaml", "--store", "a%41"], "--store must be a path without ? and %"),
         (["study.yaml", "--executor", "dask"], "invalid choice"),
         (["study.yaml", "--dry-run", "--smoke"], "not allowed with"),
         ([], "required: FILE"),
@@ -429,6 +432,18 @@ def test_bad_input_is_one_line_and_nothing_runs(folder, capsys, arguments, messa
     assert message in captured.err
     assert captured.out == ""
     assert not (folder / "mlruns").exists()
+
+
+def test_a_launch_goes_to_its_end_whatever_becomes_of_its_output(folder, monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    for streams in (dict.fromkeys(("stdin", "stdout", "stderr")), {"stdout": narrow}):
+        with monkeypatch.context() as patch:
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            assert launch("--seeds", "0") == 0
+    narrow.seek(0)
+    assert "making the verdicts ?" in narrow.read()
+    assert [record["status"] for record in stored(folder)] == ["done", "done"]
 
 
 def test_a_second_launch_of_the_same_study_is_refused(folder, capsys, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -90,6 +91,29 @@ def test_probabilities_must_be_plain_arrays(ledger):
     with pytest.raises(ValueError, match=r"probabilities\.ids must be a plain array, got ndarray of objects"):
         ledger.append(record(), {"ids": np.array([None, "a"], dtype=object)})
     assert not ledger.records_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("probabilities/b2.npz", (record("b2"), {"noise": np.random.default_rng(0).random(9999)})),
+        ("records.jsonl", (record("b2", note="x" * 9999), None)),
+    ],
+)
+def test_a_full_disk_is_named_and_leaves_nothing_behind(ledger, name, entry):
+    ledger.append(record("a1"), PROBABILITIES)
+    before = {path: path.read_bytes() for path in ledger.folder.rglob("*") if path.is_file()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(OSError) as caught:
+            ledger.append(*entry)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(ledger.folder / name) in str(caught.value)
+    assert {path: path.read_bytes() for path in ledger.folder.rglob("*") if path.is_file()} == before
+    ledger.append(record("b2"), PROBABILITIES)
+    assert list(Ledger(ledger.folder).finished()) == ["a1", "b2"]
 
 
 def test_a_torn_last_line_is_ignored_at_every_byte_and_never_harms_the_next_append(ledger):

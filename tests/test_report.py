@@ -511,6 +511,10 @@ def test_studies_of_one_name_have_folders_of_their_own(store, report, tmp_path):
     (tmp_path / "ledger" / "studies" / f"{'f' * 16}.json").write_text(json.dumps(twin))
     home = default_folder(tmp_path, evidence)
     assert home == tmp_path / "reports" / f"split_ratio-{evidence.manifest['study_hash']}"
+    torn = tmp_path / "ledger" / "studies" / f"{'e' * 16}.json"
+    torn.write_text("{")
+    with pytest.raises(ValueError, match=f"{torn}: must be a study's manifest"):
+        default_folder(tmp_path, evidence)
 
 
 def test_bad_input_is_one_line(store, tmp_path, capsys):
@@ -523,6 +527,10 @@ def test_bad_input_is_one_line(store, tmp_path, capsys):
         assert main(["split_ratio", "--store", str(folder)]) == 2
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1
+    (tmp_path / "taken").write_text("")
+    assert main(["split_ratio", "--store", str(store), "--out", str(tmp_path / "taken")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and str(tmp_path / "taken") in error
     with pytest.raises(SystemExit) as left:
         main([])
     assert left.value.code == 2

@@ -407,6 +407,8 @@ RANGES = {
     "scale, got 0.1",
     "split_ratio: {low: 0, high: 1, step: .3}": "axes.split_ratio.step must lead from 0 to 1 in whole steps, got 0.3",
     "split_ratio: {low: 0, high: 1, step: 2}": "axes.split_ratio.step must lead from 0 to 1 in whole steps, got 2",
+    "split_ratio: {low: 0, high: 1, step: 1.0e-320}": "axes.split_ratio.step must lead from 0 to 1 in whole steps, "
+    "got 1e-320",
     "split_ratio: {low: 0, high: 1, step: 0}": "axes.split_ratio.step must be a number above 0, got 0",
     "d_state: {low: 2, high: 8, step: 1.5}": "axes.d_state.step must be a whole number above 0, got 1.5",
     "d_state: {low: 2.0, high: 8}": "axes.d_state.low must be a whole number from 1 to 256, got 2.0 (write 2)",
@@ -431,6 +433,8 @@ NAMED = {
     "got 3",
     "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no ss2d; got d_state=2",
     "{3: {}}": "variants must have texts as keys, got 3",
+    "{' ': {}}": "variants must have names of one line as keys, got ' '",
+    '{"a\\nb": {}}': "variants must have names of one line as keys, got 'a\\nb'",
     "{a: {}, a: {}}": "a must stand once in its mapping, got it on lines 10 and 10",
 }
 
@@ -457,6 +461,8 @@ def test_no_file_no_mapping_no_text(write, tmp_path):
     assert message("inside/y.yaml").endswith("got nothing there; did you mean inside/z.yaml?")
     Path("y.yaml").write_bytes(b"\xff\xfe\xfa")
     assert message("y.yaml") == "y.yaml: must be a readable study file, got bytes that are not UTF-8"
+    Path("y.yaml").write_text('question: "\\ud800"')
+    assert message("y.yaml").startswith("y.yaml: 'utf-8' codec can't encode character '\\ud800'")
     for text, came in (("", "nothing"), ("- a\n", "a list"), ("7", "7")):
         Path("y.yaml").write_text(text)
         assert message("y.yaml") == f"y.yaml: must be a mapping of keys such as question and axes, got {came}"
@@ -500,6 +506,7 @@ OPTIONS = [
         "--set strategy.name must be given, got nothing (what to run next: all of the grid, or proposals by Optuna)",
     ),
     ({"settings": {"seeds.5": "3"}}, "--set seeds.5 must lead to a key of the study, got '5' inside a list of 2"),
+    ({"settings": {"seeds.²": "3"}}, "--set seeds.² must lead to a key of the study, got '²' inside a list of 2"),
     ({"settings": {"base.x": "3"}}, "--set base.x must lead to a key of the study, got 'x' inside a text"),
     ({"settings": {"recipe..x": "3"}}, "--set recipe..x must name a key such as recipe.epochs, got 'recipe..x'"),
     (

@@ -428,6 +428,20 @@ def test_a_journal_cut_anywhere_is_taken_up(tmp_path, name):
         assert sum("reason" in trial.user_attrs for trial in made.trials()) <= 1
 
 
+@pytest.mark.parametrize("line", [b'{"op_code": 4, "gar', b"\0\0", b"", b"[]", b"7"])
+def test_a_garbled_line_of_a_journal_is_named(store, line):
+    made = store(search("tpe", trials=2))
+    made.run()
+    journal = made.folder / "optuna" / "x.journal"
+    lines = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([*lines[:3], line, *lines[3:], b""]))
+    for read in (made.strategy, lambda: count_finished(made.study, made.refs, made.ledger, made.folder)):
+        with pytest.raises(ValueError, match=f"{journal}: line 4 must be an entry of Optuna's journal"):
+            read()
+    journal.unlink()
+    assert made.run() == []
+
+
 def test_a_finished_trial_whose_records_are_gone_runs_its_cells_again(store):
     made = store(search("tpe", trials=2))
     first = made.run()

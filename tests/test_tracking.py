@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking import StudyTags, Tracker, VariantSummary, _View, absolute_uri, default_uri
+from study.database import absolute_uri, default_uri
+from study.tracking import StudyTags, Tracker, VariantSummary, _View
 
 STUDY = StudyTags("split_ratio", "0123456789abcdef", "Does the share matter?")
 EPOCHS = 3
@@ -172,6 +173,22 @@ def test_another_study_of_the_store_is_left_alone(store):
     assert {run.data.tags["study_hash"] for run in parents} == {STUDY.study_hash, other.study_hash}
     assert len({run.info.experiment_id for run in parents}) == 1
     assert len(find_runs(store, "cell")) == 2
+
+
+def test_a_store_that_has_moved_keeps_its_files_in_one_place(store, tmp_path):
+    file = tmp_path / "a.npz"
+    file.write_bytes(b"PK")
+    track(store, [("log", (make_record(seed=0), "plain", [file]))])
+    moved = store.with_name(f"{store.name} moved")
+    store.rename(moved)
+    assert track(moved, [("log", (make_record(seed=1), "plain", [moved / "a.npz"]))]) == []
+    assert not store.exists()
+    client = make_client(moved)
+    experiment = client.get_experiment_by_name("split_ratio")
+    cells = client.search_runs([experiment.experiment_id], "tags.kind = 'cell'")
+    assert len(cells) == 2
+    for run in cells:
+        assert {found.path for found in client.list_artifacts(run.info.run_id)} == {"a.npz", "record.json"}
 
 
 def test_runs_that_a_kill_left_open_are_closed_and_their_cells_logged_anew(store):

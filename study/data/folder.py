@@ -52,6 +52,11 @@ class ImageFolder:
         classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
         if not classes:
             raise ValueError(f"{folder / 'train'}: must hold a folder a class, got none")
+        for title in classes:
+            try:
+                title.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"{folder / 'train'}: must hold folders named in UTF-8, got {title!a}") from None
         files = {split: _files(folder / split, classes) for split in SPLITS}
         modes = {_mode(path) for paths in files.values() for path, _ in paths}
         colour = not modes.isdisjoint(COLOUR_MODES)
@@ -91,13 +96,25 @@ def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
             raise ValueError(f"{path}: must lie in the folder of its class, got it beside the classes")
     for label, title in enumerate(classes):
         inside = sorted((folder / title).iterdir()) if (folder / title).is_dir() else []
-        images = [path for path in inside if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+        images = [path for path in inside if _is_image(path)]
         if not images and folder.name == "train":
             raise ValueError(f"{folder / title}: must hold images ({', '.join(ENDINGS)}), got none")
         found += [(path, label) for path in images]
     if not found:
         raise ValueError(f"{folder}: must hold at least one image ({', '.join(ENDINGS)}), got an empty split")
     return found
+
+
+def _is_image(path: Path) -> bool:
+    """Whether an entry of a class's folder is one of its images. Raises ValueError where images would be left out."""
+    ending = path.suffix.lower()
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        raise ValueError(f"{path}: must be an image, which lie in the folder of their class itself, got a folder")
+    if ending not in ENDINGS and ending in Image.registered_extensions():
+        raise ValueError(f"{path}: must be an image of the kind {', '.join(ENDINGS)}, got {ending}")
+    return ending in ENDINGS
 
 
 def _mode(path: Path) -> str:
@@ -133,12 +150,20 @@ def _groups(folder: Path, images: list[Path]) -> dict[Path, int] | None:
     path = folder / GROUPS_FILE
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"image", "group"} <= set(reader.fieldnames or ()):
-            found = ", ".join(reader.fieldnames or ()) or "none"
-            raise ValueError(f"{path}: must have the columns image and group, got {found}")
-        named = {folder / row["image"]: row["group"] for row in reader}
+    try:
+        # Spreadsheets begin their files with a byte-order mark.
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: must be a table of text in UTF-8, got {error}") from None
+    if not {"image", "group"} <= set(columns):
+        raise ValueError(f"{path}: must have the columns image and group, got {', '.join(columns) or 'none'}")
+    named: dict[Path, str] = {}
+    for row in rows:
+        image, group = folder / (row["image"] or ""), row["group"]
+        if named.setdefault(image, group) != group:
+            raise ValueError(f"{path}: must name one group an image, got {named[image]} and {group} for {row['image']}")
     for image in images:
         if not named.get(image):
             raise ValueError(f"{path}: must name the group of every image, got none for {image.relative_to(folder)}")

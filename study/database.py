@@ -1,0 +1,66 @@
+"""Where a store's MLflow database lies, one maker at a time, and its artifacts' places when the store has moved."""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "artifacts"
+PREFIX = "sqlite:///"
+
+
+def default_uri(store: Path) -> str:
+    """The database of a store, as MLflow names it."""
+    return f"{PREFIX}{store.absolute() / DATABASE}"
+
+
+def absolute_uri(uri: str) -> str:
+    """The URI with a relative path of an SQLite database made absolute; other URIs as they are."""
+    path = uri.removeprefix(PREFIX)
+    if not uri.startswith(PREFIX) or path.startswith("/") or path == ":memory:":
+        return uri
+    return PREFIX + str(Path(path).absolute())
+
+
+def artifacts_uri(store: Path) -> str:
+    """The folder of a store's artifacts, as MLflow names it."""
+    return (store.absolute() / ARTIFACTS).as_uri()
+
+
+@contextmanager
+def alone(uri: str) -> Iterator[Path | None]:
+    """Keeps other drivers out while an SQLite database, whose path it gives, is made.
+
+    Its migrations do not bear two at a time.
+    """
+    if not uri.startswith(PREFIX) or ":memory:" in uri or "?" in uri:
+        yield None
+        return
+    database = Path(uri.removeprefix(PREFIX))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield database
+
+
+def follow_store(store: Path) -> None:
+    """Leads a store's database to the artifacts where they now lie.
+
+    MLflow keeps whole paths: in a store that was moved or copied it would find no file, and write to the old place.
+    """
+    here = artifacts_uri(store)
+    with closing(sqlite3.connect(store.absolute() / DATABASE)) as database, database:
+        for number, place in database.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall():
+            there, _, name = place.rpartition("/")
+            if there == here or not (there.startswith("file:") and there.endswith(f"/{ARTIFACTS}")):
+                continue
+            moved = (f"{here}/{name}", number)
+            database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", moved)
+            database.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ?",
+                (here, len(there) + 1, number),
+            )
