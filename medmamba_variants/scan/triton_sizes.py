@@ -93,7 +93,8 @@ class Sizes:
     @property
     def backward_tile(self) -> int:
         """States of a program's tile for each warp of the backward kernel."""
-        plain = not (self.pauses or self.resets or self.wide)
+        # On sm_100 a full tile spills where the last block of channels is not full.
+        plain = not (self.pauses or self.resets or self.wide or self.channels % (TILE // self.padded_states))
         return TILE if plain and self.states == 16 else TILE // 2
 
     def candidates(self, tile: int) -> list[int]:
