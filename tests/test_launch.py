@@ -441,6 +441,8 @@ def test_a_launch_goes_to_its_end_whatever_becomes_of_its_output(folder, monkeyp
             for name, stream in streams.items():
                 patch.setattr(sys, name, stream)
             assert launch("--seeds", "0") == 0
+            for name in [name for name, stream in streams.items() if stream is None]:
+                getattr(sys, name).close()
     narrow.seek(0)
     assert "making the verdicts ?" in narrow.read()
     assert [record["status"] for record in stored(folder)] == ["done", "done"]
@@ -590,10 +592,13 @@ def test_a_killed_driver_of_ray_goes_on_where_it_was_and_its_workers_end(folder)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_launch_cleanly(folder, number):
     process = start(folder, "--executor", "inline", "--set", "recipe.epochs=2000")
-    for _ in range(1200):
+    for _ in range(4000):
         if "cells done" in (folder / "out.txt").read_text():
             break
         time.sleep(0.05)
+    else:
+        process.kill()
+        raise AssertionError("nothing has begun after 200 seconds")
     time.sleep(0.5)
     process.send_signal(number)
     assert process.wait(60) == 130
