@@ -1,6 +1,6 @@
 """What the Triton kernels take on a GPU, without one: registers, spills, shared memory and instructions.
 
-    python benchmarks/triton_registers.py                         # every launch the scan may choose; half an hour
+    python benchmarks/triton_registers.py                         # every launch the scan may choose; 5 to 30 minutes
     python benchmarks/triton_registers.py --quick                 # d_state 16, the largest blocks; a minute
 
 Compiles both kernels for sm_80, sm_90 and sm_100 with the assembler that comes with Triton, and reads the machine code.
