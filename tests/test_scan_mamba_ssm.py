@@ -94,9 +94,15 @@ def test_mamba_ssm_equals_the_loop(mamba_ssm, path):
 
 def test_mamba_ssm_waits_for_no_other_thread(mamba_ssm, monkeypatch):
     """Autograd's worker for a device, which waited for a thread that had its own gradient to wait for, hung a GPU."""
-    threads, lay_out = [], mamba_ssm.selective_scan_interface.selective_scan_fn
-    monkeypatch.setitem(globals(), "selective_scan_fn", lambda *a, **k: threads.append(get_ident()) or lay_out(*a, **k))
-    monkeypatch.setattr(mamba_ssm.selective_scan_interface, "selective_scan_fn", selective_scan_fn)
+    threads, recurrence = [], selective_scan_fn
+
+    def watched(*arguments, **options):
+        threads.append(get_ident())
+        return recurrence(*arguments, **options)
+
+    # Under both of its names: as mamba-ssm's function, and as what the halves of its autograd function call.
+    monkeypatch.setitem(globals(), "selective_scan_fn", watched)
+    monkeypatch.setattr(mamba_ssm.selective_scan_interface, "selective_scan_fn", watched)
     path = scan_path("cross4", 2, 3)
     inputs = make(path)
     with use_backend("mamba_ssm"):

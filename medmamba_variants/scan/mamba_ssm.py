@@ -152,10 +152,9 @@ def backward(
     du, ddelta, dA, dB, dC, dD, _, dbias, *_ = selective_scan_interface.SelectiveScanFn.backward(
         context, orders.lay_out(_of_directions(dy, A)).flatten(1, 2)
     )
-    K_channels = A.shape[:2]
     return (
-        orders.merge(du.unflatten(1, K_channels)),
-        orders.put_back(ddelta.unflatten(1, K_channels)),
+        orders.merge(du.unflatten(1, A.shape[:2])),
+        orders.put_back(ddelta.unflatten(1, A.shape[:2])),
         dA.view_as(A),
         orders.put_back(dB),
         orders.put_back(dC),
