@@ -3,8 +3,9 @@
     python benchmarks/scan_cpu.py            # a few minutes; two threads, a quiet machine
     python benchmarks/scan_cpu.py --seconds 1 --shapes "64x32x7x7x8"
 
-All backends take turns in one process and the minimum counts, so ratios hold on a machine that is not quite quiet. The
-error is the largest relative error of y and the seven gradients against the loop in float64, on two items of the batch.
+All backends take turns in one process: times are medians, ratios medians of the ratios turn by turn, which hold on a
+machine that is not quite quiet. The error is the largest relative error of y and the seven gradients against the loop
+in float64, on two items of the batch.
 Memory is what one forward + backward adds to the process at its peak, measured in a process of its own.
 Writes benchmarks/results/scan_cpu.json and .svg.
 """
@@ -13,9 +14,10 @@ import argparse
 import json
 import math
 import re
+import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 from machine import RESULTS, PeakMemory, describe_commit, describe_machine
 from torch import Tensor
+from turns import take_turns, typical_ratio
 
 from medmamba_variants.scan import ss2d_scan, use_backend
 from medmamba_variants.scan.paths import ScanPath, scan_path
@@ -93,35 +96,22 @@ def measure_error(backend: str, inputs: list[Tensor], dy: Tensor, path: ScanPath
     return max(float((one - truth).norm() / truth.norm()) for one, truth in pairs)
 
 
-def measure_times(backends: list[str], shape: Shape, seconds: float) -> dict[str, dict[str, float]]:
-    """Milliseconds of the fastest forward, and forward + backward, of each backend; the backends take turns."""
+def measure_times(backends: list[str], shape: Shape, seconds: float) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each forward, and of each forward + backward, of each backend, turn by turn."""
     inputs, dy, path = make_inputs(shape)
 
-    def forward() -> None:
-        with torch.no_grad():
+    def forward(backend: str) -> None:
+        with use_backend(backend), torch.no_grad():
             ss2d_scan(*inputs, path)
 
-    def both() -> None:
-        torch.autograd.grad(ss2d_scan(*inputs, path), inputs, dy)
-
-    functions = {"forward": forward, "both": both}
-    best = {backend: dict.fromkeys(functions, math.inf) for backend in backends}
-    spent = dict.fromkeys(backends, 0.0)
-    for backend in backends:
+    def both(backend: str) -> None:
         with use_backend(backend):
-            # Not counted: the first call may compile. The loop has nothing to warm up.
-            for function in functions.values() if backend != "reference" else ():
-                function()
-    while unfinished := [backend for backend in backends if spent[backend] < seconds]:
-        for backend in unfinished:
-            with use_backend(backend):
-                for name, function in functions.items():
-                    start = time.perf_counter()
-                    function()
-                    elapsed = time.perf_counter() - start
-                    best[backend][name] = min(best[backend][name], 1e3 * elapsed)
-                    spent[backend] += elapsed
-    return best
+            torch.autograd.grad(ss2d_scan(*inputs, path), inputs, dy)
+
+    return {
+        kind: take_turns({backend: partial(function, backend) for backend in backends}, seconds)
+        for kind, function in (("forward", forward), ("both", both))
+    }
 
 
 def print_memory(backend: str, shape: Shape) -> None:
@@ -189,7 +179,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=SHAPES, help="batch x channels x height x width x d_state")
     parser.add_argument("--backends", nargs="+", default=BACKENDS, choices=BACKENDS)
-    parser.add_argument("--seconds", type=float, default=6.0, help="time for each backend and shape")
+    parser.add_argument("--seconds", type=float, default=6.0, help="time of each peer, for each shape and direction")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory", choices=BACKENDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -204,11 +194,12 @@ def main() -> None:
         times = measure_times(backends, shape, options.seconds)
         for backend in backends:
             row: dict[str, Any] = {"shape": text, "backend": backend}
-            row |= {"forward_ms": times[backend]["forward"], "both_ms": times[backend]["both"]}
-            for peer in ("portable", "reference"):
-                for kind in ("forward", "both"):
-                    known = times[peer][kind] / times[backend][kind] if peer in times else None
-                    row[f"{kind}_speedup_over_{peer}"] = known
+            for kind, taken in times.items():
+                row[f"{kind}_ms"] = 1e3 * statistics.median(taken[backend])
+                row[f"{kind}_turns"] = len(taken[backend])
+                for peer in ("portable", "reference"):
+                    ratio = typical_ratio(taken[peer], taken[backend]) if peer in taken else None
+                    row[f"{kind}_speedup_over_{peer}"] = ratio
             row["memory_bytes"] = measure_memory(backend, text, options.threads)
             row["error"] = measure_error(backend, *make_inputs(shape))
             # A fast wrong answer is no result.

@@ -5,24 +5,26 @@
 
 A step is forward, loss and backward. "none" is the same network whose scans return their input and leave out the
 product that yields their step sizes; "stored" scans in the way of mamba-ssm's selective_scan_ref, on which the public
-model falls back without CUDA. The others take turns in one process and the minimum counts; "stored" gets a single step.
-Memory is what a step adds to a process of its own.
+model falls back without CUDA. The others take turns in one process: times are medians, ratios medians of the ratios
+turn by turn; "stored" gets a single step. Memory is what a step adds to a process of its own.
 Writes benchmarks/results/step_cpu.json.
 """
 
 import argparse
 import json
-import math
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from machine import RESULTS, PeakMemory, describe_commit, describe_machine
 from torch import Tensor
+from turns import take_turns, typical_ratio
 
 from medmamba_variants import ss2d
 from medmamba_variants.config import PRESETS
@@ -106,27 +108,19 @@ def make_step(preset: str, pixels: int, batch: int = BATCH) -> Callable[[], None
     return step
 
 
-def seconds_of(step: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
-def measure_times(preset: str, pixels: int, seconds: float, stored: bool) -> dict[str, float]:
+def measure_times(preset: str, pixels: int, seconds: float, stored: bool) -> dict[str, list[float]]:
     step = make_step(preset, pixels)
-    best = dict.fromkeys(BACKENDS, math.inf)
-    for backend in BACKENDS:
+
+    def scan_with(backend: str) -> None:
         with scanning_with(backend):
             step()
-    end = time.perf_counter() + seconds * len(BACKENDS)
-    while time.perf_counter() < end:
-        for backend in BACKENDS:
-            with scanning_with(backend):
-                best[backend] = min(best[backend], seconds_of(step))
+
+    taken = take_turns({backend: partial(scan_with, backend) for backend in BACKENDS}, seconds)
     if stored:
-        with scanning_with("stored"):
-            best["stored"] = seconds_of(step)
-    return best
+        start = time.perf_counter()
+        scan_with("stored")
+        taken["stored"] = [time.perf_counter() - start]
+    return taken
 
 
 def measure_memory(backend: str, preset: str, pixels: int, threads: int) -> int | None:
@@ -148,7 +142,7 @@ def print_memory(backend: str, preset: str, pixels: int) -> None:
 def format_table(rows: list[dict[str, Any]]) -> str:
     lines = ["{:<22}{:<11}{:>10}{:>10}{:>11}".format("network", "scan", "step ms", "× cpu", "memory MB")]
     for row in rows:
-        ratio, memory = row["milliseconds"] / row["cpu_milliseconds"], row["memory_bytes"]
+        ratio, memory = row["ratio_to_cpu"], row["memory_bytes"]
         shown = "–" if memory is None else f"{memory / 1e6:.0f}"
         lines.append(f"{row['network']:<22}{row['scan']:<11}{row['milliseconds']:>10.1f}{ratio:>10.2f}{shown:>11}")
     return "\n".join(lines)
@@ -156,7 +150,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=15.0, help="time for each backend and network")
+    parser.add_argument("--seconds", type=float, default=15.0, help="time of each peer and network")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-stored", action="store_true", help="leave out the stored steps")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
@@ -169,15 +163,18 @@ def main() -> None:
     rows = []
     for preset, pixels, affordable in NETWORKS:
         times = measure_times(preset, pixels, options.seconds, affordable and not options.no_stored)
-        for backend, best in times.items():
+        for backend, taken in times.items():
+            # A single step stands beside every turn of cpu.
+            beside = taken if len(taken) > 1 else taken * len(times["cpu"])
             memory = None if backend == "stored" else measure_memory(backend, preset, pixels, options.threads)
             rows.append(
                 {
                     "network": f"{preset} {pixels}×{pixels}",
                     "batch": BATCH,
                     "scan": backend,
-                    "milliseconds": 1e3 * best,
-                    "cpu_milliseconds": 1e3 * times["cpu"],
+                    "milliseconds": 1e3 * statistics.median(taken),
+                    "turns": len(taken),
+                    "ratio_to_cpu": typical_ratio(beside, times["cpu"]),
                     "memory_bytes": memory,
                 }
             )

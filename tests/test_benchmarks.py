@@ -50,3 +50,27 @@ def test_the_stored_scan_is_the_operator(monkeypatch):
     x, delta, *others = inputs
     factored = x, delta[..., :2], *others, path, torch.randn(*others[0].shape[:2], 2)
     torch.testing.assert_close(stored_scan(*factored), ss2d_scan(*factored), rtol=1e-5, atol=1e-5)
+
+
+def test_functions_take_turns_with_the_first(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import turns
+
+    now, calls = [0.0], []
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
+
+    def lasting(name, seconds):
+        def call():
+            calls.append(name)
+            now[0] += seconds * (1 + calls.count("first"))  # a machine that slows down
+
+        return call
+
+    functions = {"first": lasting("first", 1), "slow": lasting("slow", 8), "quick": lasting("quick", 2)}
+    taken = turns.take_turns(functions, 40)
+    assert calls[:9] == ["first", "slow", "quick"] * 3
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"first": 5, "slow": 2, "quick": 5}
+    assert turns.typical_ratio(taken["quick"], taken["first"]) == 2
+    assert turns.typical_ratio(taken["slow"], taken["first"]) == 8
+    assert turns.typical_ratio(taken["slow"], taken["quick"]) == 4
+    assert [len(seconds) for seconds in turns.take_turns({"first": functions["first"]}, 1).values()] == [1]
