@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> list[str]:
     from analysis.explanations import describe, load_explanations
     from study.cells import Cell
     from study.explanation import Options, compared, explain_cell, write
-    from study.ledger import Ledger
+    from study.ledger import open_ledger
     from study.plan import read_inputs
     from study.space import load_study
 
@@ -108,7 +108,7 @@ def _run(options: argparse.Namespace) -> list[str]:
     if len(study.datasets) != 1:
         raise ValueError(f"--dataset must name one data set, got {options.dataset!r}")
     store = options.store.absolute()
-    ledger = Ledger(store / "ledger")
+    ledger = open_ledger(store)
     label, variant = find_variant(study, options.variant, ledger)
     cell = Cell(variant, study.recipe, read_inputs(study).refs[study.datasets[0]], options.seed)
     chosen = Options(

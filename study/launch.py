@@ -29,20 +29,33 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(given)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
     # A signal that the caller has silenced stays so: nohup must go on working.
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _interrupt) for number in heard}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         return _launch(options, f"python -m study.launch {shlex.join(given)}")
-    except (ValueError, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        # A library that a signal interrupts while it is imported may make another error of it.
+        if came or isinstance(error, KeyboardInterrupt):
+            print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
+            return 130
+        if not isinstance(error, ValueError | OSError):
+            raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
-        return 130
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        # A KeyboardInterrupt that leaves the exec of a text, as dataclasses are made, marks the interpreter to end as
+        # SIGINT would end it, caught or not, in place of our status; the next such exec takes the mark away.
+        exec("")
 
 
 def ready_streams() -> None:
@@ -197,10 +210,6 @@ def _share(text: str) -> float:
     if not 0 <= number <= 64:
         raise argparse.ArgumentTypeError(f"must be between 0 and 64, got {text}")
     return number
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

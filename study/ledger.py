@@ -113,10 +113,6 @@ class Ledger:
             file.write(text.encode() + b"\n")
         return path
 
-    def manifests(self) -> dict[str, Record]:
-        """Every study's manifest, by study hash."""
-        return {path.stem: json.loads(path.read_text()) for path in sorted(self.studies_folder.glob("*.json"))}
-
     def _write_probabilities(self, cell_id: str, probabilities: Mapping[str, np.ndarray]) -> None:
         arrays: dict[str, Any] = dict(probabilities)
         for name, array in arrays.items():
@@ -149,6 +145,20 @@ class Ledger:
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
+
+
+def open_ledger(store: Path) -> Ledger:
+    """The ledger of a store, every record in it whole.
+
+    Raises ValueError, one line naming file and line, for a record that breaks the schema: whoever reads it later, after
+    hours of training, would stumble over it.
+    """
+    from analysis.records import read_records
+
+    ledger = Ledger(store / "ledger")
+    if ledger.records():
+        read_records(ledger.folder)
+    return ledger
 
 
 def plain_json(value: Any, where: str) -> Any:

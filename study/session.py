@@ -27,7 +27,7 @@ from study.closing import (
 )
 from study.definition import Study
 from study.executors import Asked, cores, ray_is_installed, run_inline, run_ray
-from study.ledger import Ledger
+from study.ledger import Ledger, open_ledger
 from study.plan import Costs, describe, read_inputs, unreachable
 from study.progress import Progress, Status, say, shown
 from study.strategies import Search, Strategy, make_strategy
@@ -77,7 +77,7 @@ def dry_run(study: Study, options: Options) -> None:
     inputs = read_inputs(study)
     costs = Costs(study, inputs)
     costs.check()
-    ledger = Ledger(options.store / "ledger")
+    ledger = open_ledger(options.store)
     plan = study.plan(ledger, inputs.refs)
     executor = choose_executor(options, plan.cells - (plan.done or 0))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
@@ -98,7 +98,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     inputs = read_inputs(study)
     costs = Costs(study, inputs)
     costs.check()
-    ledger = Ledger(options.store / "ledger")
+    ledger = open_ledger(options.store)
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
     with _only_driver(ledger, study, shared):
         strategy = make_strategy(study, inputs.refs, ledger, options.store, costs.macs)
@@ -110,14 +110,16 @@ def launch(study: Study, options: Options, command: str) -> int:
         if problem is not None:
             say(f"note: {problem}; verdicts will be exploratory")
         try:
-            with shown(driver.status, study.name) as progress:
-                driver.begin(progress)
-                _run(strategy, driver, options)
-                driver.check()
-            ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+            try:
+                with shown(driver.status, study.name) as progress:
+                    driver.begin(progress)
+                    _run(strategy, driver, options)
+                    driver.check()
+            finally:
+                # A search knows only now what its cells are.
+                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
             return driver.close()
         except KeyboardInterrupt:
-            ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
             # A second interrupt only ends the wait for the tracker.
             with suppress(KeyboardInterrupt):
                 driver.abandon()

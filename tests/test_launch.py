@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 import study.closing
+import study.explain
 import study.session
+from analysis.manifests import load_manifest
 from analysis.power import detectable_difference, pilot_spread
 from analysis.records import load_ledger, read_records
 from study.launch import main
@@ -42,6 +44,7 @@ SEARCH = (
     + "strategy: {name: random, trials: 2, objectives: [macro_f1, macs]}\n"
     + "seeds: [0]\ndatasets: [phantom_ct]\nrecipe: {epochs: 1, batch_size: 50}\n"
 )
+ROOT = Path(__file__).resolve().parent.parent
 CELLS = 4
 CONTRAST = (
     "{name: all scan, baseline: {split_ratio: 0.5}, against: {split_ratio: 1}, metric: macro_auc_ovr, margin: 0.01}"
@@ -125,7 +128,7 @@ def test_a_study_runs_to_its_table_and_the_same_command_runs_nothing_more(folder
     for record in records:
         assert (folder / "mlruns" / "ledger" / record["probabilities"]).is_file()
         assert record["study_hash"] and record["contrasts_hash"]
-    (manifest,) = Ledger(folder / "mlruns" / "ledger").manifests().values()
+    manifest = load_manifest(folder / "mlruns", "study")
     assert sorted(manifest["cell_ids"]) == sorted(record["cell_id"] for record in records)
 
     before = lines_of(folder)
@@ -434,6 +437,22 @@ def test_bad_input_is_one_line_and_nothing_runs(folder, capsys, arguments, messa
     assert not (folder / "mlruns").exists()
 
 
+def test_a_record_that_lacks_a_field_stops_before_anything_runs(folder, capsys, monkeypatch):
+    assert launch("--seeds", "0", *EXPLORATORY) == 0
+    path = folder / "mlruns" / "ledger" / "records.jsonl"
+    whole, *others = path.read_text().splitlines()
+    record = json.loads(whole)
+    del record["variant"]
+    path.write_text("\n".join([json.dumps(record), *others, ""]))
+    monkeypatch.setattr(study.session, "run_here", None)
+    explain = ["study.yaml", "--variant", "baseline", "--dataset", "phantom_ct", "--seed", "0"]
+    for run in (launch, lambda: launch("--dry-run"), lambda: study.explain.main(explain)):
+        capsys.readouterr()
+        assert run() == 2
+        problem = capsys.readouterr().err
+        assert problem == f"error: {path}: line 1: record.variant must be dict, got no such key\n"
+
+
 def test_a_launch_goes_to_its_end_whatever_becomes_of_its_output(folder, monkeypatch):
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     for streams in (dict.fromkeys(("stdin", "stdout", "stderr")), {"stdout": narrow}):
@@ -605,6 +624,30 @@ def test_a_signal_ends_a_launch_cleanly(folder, number):
     text = (folder / "out.txt").read_text()
     assert "Traceback" not in text
     assert "the same command goes on from there: python -m study.launch study.yaml" in text
+
+
+@pytest.mark.parametrize(
+    "interrupted",
+    [
+        "exec('raise KeyboardInterrupt')",
+        "signal.raise_signal(signal.SIGINT)",
+        "signal.raise_signal(signal.SIGTERM)",
+        "swallow(signal.SIGINT)",
+    ],
+)
+def test_a_signal_amid_an_import_ends_a_launch_cleanly(folder, interrupted):
+    (folder / "interrupted.py").write_text(
+        "import signal, sys, study.launch as launch\n"
+        "def swallow(number):\n"
+        "    try: signal.raise_signal(number)\n"
+        "    except KeyboardInterrupt: raise ImportError('half a module') from None\n"
+        f"launch._launch = lambda *_: {interrupted}\n"
+        "sys.exit(launch.main(['study.yaml']))"
+    )
+    command = [sys.executable, "-m", "interrupted"]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (run.returncode, run.stdout) == (130, "")
+    assert run.stderr == "interrupted; finished cells are kept, and the same command goes on from there\n"
 
 
 @pytest.mark.slow
