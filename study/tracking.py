@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from medmamba_variants.config import VariantConfig
 from study.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
-from study.views import VIEW_TAG, VIEWS
+from study.views import view_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -287,8 +287,8 @@ def _open(uri: str, store: Path, study: StudyTags) -> _View:
             follow_store(store)
         client = MlflowClient(tracking_uri=uri)
         experiment_id = _experiment(client, uri, store, study.name)
-        for name, view in VIEWS.items():
-            client.set_experiment_tag(experiment_id, VIEW_TAG + name, json.dumps(view))
+        for name, view in view_tags(study.study_hash).items():
+            client.set_experiment_tag(experiment_id, name, view)
     return _View(client, study, experiment_id)
 
 

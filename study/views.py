@@ -6,6 +6,7 @@ experiment, in the form in which MLflow keeps a view that one person shares with
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 VIEW_TAG = "mlflow.sharedViewState."
@@ -32,3 +33,13 @@ VIEWS: dict[str, dict[str, Any]] = {
         ],
     },
 }
+
+
+def view_tags(study_hash: str) -> dict[str, str]:
+    """The experiment's tags that hold the views, of the runs of one study: another question may bear the same name."""
+    return {
+        VIEW_TAG + name: json.dumps(
+            view | {"searchFilter": f"{view['searchFilter']} and tags.study_hash = '{study_hash}'"}
+        )
+        for name, view in VIEWS.items()
+    }

@@ -175,6 +175,18 @@ def test_another_study_of_the_store_is_left_alone(store):
     assert len(find_runs(store, "cell")) == 2
 
 
+def test_views_show_the_study_launched_last_under_a_name(store):
+    for study_hash in ("0" * 16, STUDY.study_hash):
+        study = StudyTags(STUDY.name, study_hash, STUDY.question)
+        assert track(store, [("log", (make_record(), "a")), ("summarise", ([make_summary()],))], study=study) == []
+    client = make_client(store)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    for name, kind in (("cells", "cell"), ("variants", "summary")):
+        chosen = json.loads(experiment.tags[f"mlflow.sharedViewState.{name}"])["searchFilter"]
+        (run,) = client.search_runs([experiment.experiment_id], chosen)
+        assert (run.data.tags["kind"], run.data.tags["study_hash"]) == (kind, STUDY.study_hash)
+
+
 def test_a_store_that_has_moved_keeps_its_files_in_one_place(store, tmp_path):
     file = tmp_path / "a.npz"
     file.write_bytes(b"PK")
