@@ -105,8 +105,8 @@ def for_tracking(table: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) 
     variants = {record["variant_id"]: record["variant"] for record in records.values()}
     numbers = {name: name for name in ("n_datasets", "n_seeds", "n_cells", "n_excluded", "params", "macs")}
     for name in METRICS_SUMMARISED:
-        # The part first: MLflow's columns are narrow.
-        numbers |= {f"mean.{name}": name, f"low.{name}": f"{name}_low", f"high.{name}": f"{name}_high"}
+        # The part first, "avg" before "high": MLflow's columns are narrow, and in alphabetical order.
+        numbers |= {f"avg.{name}": name, f"low.{name}": f"{name}_low", f"high.{name}": f"{name}_high"}
     return [
         VariantSummary(
             variant_id=row["variant_id"],

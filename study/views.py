@@ -23,12 +23,12 @@ VIEWS: dict[str, dict[str, Any]] = {
     },
     "variants": {
         "searchFilter": "tags.kind = 'summary'",
-        "orderByKey": "metrics.`mean.macro_auc_ovr`",
+        "orderByKey": "metrics.`avg.macro_auc_ovr`",
         "orderByAsc": False,
         "selectedColumns": [
             "params.`variant`",
             "tags.`interval_over`",
-            *(f"metrics.`{part}.{name}`" for name in ("macro_f1", "macro_auc_ovr") for part in ("mean", "low", "high")),
+            *(f"metrics.`{part}.{name}`" for name in ("macro_f1", "macro_auc_ovr") for part in ("avg", "low", "high")),
             *(f"metrics.`{name}`" for name in ("n_cells", "params", "macs")),
         ],
     },

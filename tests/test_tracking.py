@@ -77,7 +77,7 @@ def make_record(seed=0, status="done", finished="2026-11-01T10:01:00+00:00"):
 
 
 def make_summary(mean=0.5):
-    numbers = {"mean.macro_f1": mean, "low.macro_f1": None, "n_cells": 2.0}
+    numbers = {"avg.macro_f1": mean, "low.macro_f1": None, "n_cells": 2.0}
     return VariantSummary("0123456789ab", "half", {"d_state": 8}, numbers, "seeds")
 
 
@@ -140,7 +140,7 @@ def test_a_study_is_a_parent_with_a_run_for_each_cell_and_variant(store, tmp_pat
 
     (summary,) = find_runs(store, "summary")
     assert summary.info.run_name == "summary · half"
-    assert summary.data.metrics == {"mean.macro_f1": 0.5, "n_cells": 2.0}
+    assert summary.data.metrics == {"avg.macro_f1": 0.5, "n_cells": 2.0}
     assert summary.data.tags["interval_over"] == "seeds"
 
 
@@ -162,7 +162,7 @@ def test_a_resumed_study_keeps_its_parent_and_logs_nothing_twice(store):
         ("half · ct · seed 1", "FINISHED"),
     ]
     (summary,) = find_runs(store, "summary")
-    assert summary.data.metrics["mean.macro_f1"] == 0.6
+    assert summary.data.metrics["avg.macro_f1"] == 0.6
 
 
 def test_another_study_of_the_store_is_left_alone(store):
