@@ -583,6 +583,14 @@ def test_an_outlook_follows_the_split_and_the_sign(store):
         outlook(apart, standings(apart, "brier", ids), None, rng(0), draws=5)
 
 
+def test_the_variants_drawn_are_the_best_whichever_way_the_metric_points(store):
+    evidence = load_evidence(store, "split_ratio")
+    alone = replace(evidence, baseline=None, manifest={**evidence.manifest, "contrasts": []})
+    for metric, best in (("brier", min), ("macro_f1", max)):
+        means = evidence.done().groupby("variant_id")[f"validation.{metric}"].mean().to_dict()
+        assert replace(alone, metrics=(metric,)).chosen(1) == [best(means, key=means.__getitem__)]
+
+
 def test_the_dearest_variant_as_baseline_is_said_once(store):
     evidence = load_evidence(store, "split_ratio")
     for ids in ([evidence.baseline], list(evidence.variants)):
