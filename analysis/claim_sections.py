@@ -21,9 +21,10 @@ RANKED_VARIANTS = 12
 SIGNS = {"superior": "▲", "inferior": "▼", "equivalent": "=", "inconclusive": "?"}
 KEY = (
     "▲ superior and ▼ inferior: a difference shows after correction, and the mean points its way. = equivalent: the "
-    "difference lies within the declared margin. ? inconclusive: neither could be shown, which does not mean that "
-    "there is no difference. What decides is the p value after correction; the mixed model beside it decides nothing. "
-    "An exploratory verdict is no claim, whatever it says."
+    "difference lies within the declared margin, by two one-sided tests; so does the interval in its sentence, whose "
+    "level is 1 − 2α, while one of 95 % may reach beyond. ? inconclusive: neither could be shown, which does not mean "
+    "that there is no difference. What decides is the p value after correction; the mixed model beside it decides "
+    "nothing. An exploratory verdict is no claim, whatever it says."
 )
 NOT_DECLARED = "This study declared no contrasts, so it makes no claims: everything on this page is exploratory."
 SEARCHED = (
@@ -165,7 +166,7 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
     blocks: list[str] = [
         paragraph(
             "Against minus baseline on test, paired by seed and image: a point for each data set, at its right how "
-            "many seeds × test images it rests on. The diamond is the mean over data sets. Grey: the declared margin, "
+            "many seeds × test images it rests on. Diamonds are over all data sets. Grey: the declared margin, "
             "inside which a difference does not matter."
         )
     ]

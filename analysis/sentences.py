@@ -85,10 +85,13 @@ def _where(verdict: Verdict) -> str:
 def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
     """The estimate and interval of the test that decided, and what the estimate is where it is no mean.
 
-    Where equivalence is claimed, t tests of the mean have decided; else, in general, the signed-rank test has.
+    Where equivalence is claimed, one-sided t tests of the mean have decided; else, in general, the signed-rank test
+    has.
     """
     location = verdict.location
-    if location is None or not location.interval.is_defined or verdict.outcome == "equivalent":
+    if verdict.outcome == "equivalent":
+        return verdict.estimate, verdict.equivalence_interval, ""
+    if location is None or not location.interval.is_defined:
         return verdict.estimate, verdict.interval, ""
     return location.estimate, location.interval, "median of pairwise averages"
 
