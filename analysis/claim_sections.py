@@ -11,6 +11,7 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.page import Html, definitions, element, folded, note, paragraph, strong
 from analysis.parts import Part, make_part
 from analysis.ranks import critical_difference
+from analysis.sentences import pieces
 from analysis.standings import Standings, mean_costs
 from analysis.verdict_table import difference_table, stands_out, verdict_table
 from analysis.verdicts import Verdict
@@ -209,8 +210,7 @@ def ranks(evidence: Evidence) -> Part:
 def _verdict_item(verdict: Verdict) -> Html:
     outcome = strong(verdict.outcome) if stands_out(verdict) else verdict.outcome
     # The claim leads, its numbers follow in smaller print, and what remains is a click away.
-    claim, _, numbers = verdict.sentence.partition(": ")
-    numbers, _, rest = numbers.partition(". ")
+    claim, numbers, rest = pieces(verdict)
     more = [folded("Cost, probability of a false claim, and what to know", paragraph(rest))] if rest else []
     tag = [element("span", {"class": "tag"}, "exploratory")] if verdict.exploratory else []
     return element(
@@ -218,8 +218,8 @@ def _verdict_item(verdict: Verdict) -> Html:
         {},
         element("span", {"class": "sign", "aria-hidden": "true"}, SIGNS[verdict.outcome]),
         element("span", {"class": "outcome"}, verdict.contrast.name, ": ", outcome, *tag),
-        element("span", {"class": "claim"}, f"{claim.removesuffix('.')}. "),
-        element("span", {"class": "numbers"}, f"{numbers.removesuffix('.')}." if numbers else ""),
+        element("span", {"class": "claim"}, f"{claim}. "),
+        element("span", {"class": "numbers"}, f"{numbers}."),
         *more,
     )
 

@@ -13,10 +13,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from ledger_fixture import Design, write_ledger
 from matplotlib.image import imread
 
+from analysis import claim_sections
 from analysis.canvas import Drawing, new_figure, render, style
 from analysis.evidence import load_evidence
 from analysis.fronts import outlook, sentences
@@ -25,6 +27,7 @@ from analysis.records import load_ledger
 from analysis.report import default_folder, main, write_report
 from analysis.standings import standings
 from analysis.study_tables import SHOWN_METRICS, variant_standings
+from analysis.tables import Table, to_latex
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = [
@@ -313,6 +316,13 @@ def test_figures_and_tables_are_files_too(report, page):
         assert all(line.endswith(r"\\") for line in body)
 
 
+def test_a_row_that_starts_with_a_bracket_is_no_option_of_the_line_above():
+    names = ("plain", "[0.5, conv]", "*best*")
+    table = Table("t", "Title", "Caption", ["variant", "n"], [[name, "1"] for name in names], pd.DataFrame())
+    body = to_latex(table).split("\\midrule\n")[1].splitlines()[:3]
+    assert body == [r"plain & 1 \\", r"{}[0.5, conv] & 1 \\", r"{}*best* & 1 \\"]
+
+
 def test_a_label_in_a_figure_is_printed_as_it_stands():
     with style():
         figure, (axes,) = new_figure(2.0)
@@ -431,6 +441,19 @@ def test_odd_predictors_have_defined_answers(odd_report):
     assert not re.search(r"\b(nan|None|inf)\b", " ".join(page.sections.values()))
     for name in ("baseline", "twin", "constant"):
         assert name in page.tables["variants"][1]
+
+
+def test_names_with_colons_and_stops_leave_a_claim_whole(odd, odd_report):
+    evidence = load_evidence(odd, "odd")
+    for verdict in odd_report.verdicts:
+        named = replace(verdict, contrast=replace(verdict.contrast, against_label="scan: none. At all"))
+        nothing = replace(named, level="", estimate=math.nan, per_dataset=())
+        for shown, numbers in ((named, r"[+−]0\.\d{4} "), (nothing, "no seed of any data set")):
+            html = claim_sections.verdict_section(evidence, [shown], None).html
+            claim = re.search('<span class="claim">(.*?)</span>', html)[1]
+            assert "scan: none. At all" in claim and claim.endswith(("remains open. ", "±0.02. ", "compared. "))
+            assert re.search(f'<span class="numbers">{numbers}', html)
+            assert re.sub(r"\. $", ": ", claim) in shown.sentence
 
 
 def test_cells_with_one_answer_are_counted(odd_report, page):
