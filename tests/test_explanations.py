@@ -243,6 +243,11 @@ def test_degenerate_features_have_defined_answers():
     assert silhouette(np.array([[0.0], [1.0], [5.0]]), np.array([0, 0, 1])) == pytest.approx((4 / 5 + 3 / 4) / 3)
     found = separation(np.ones((7, 2)), np.array([0, 0, 0, 0, 1, 1, 1]))
     assert found.majority == pytest.approx(4 / 7)
+    # Few images have few neighbours; those of a single patient have none.
+    few, labels = np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([0, 0, 1, 1])
+    assert (separation(few, labels).neighbours, separation(few, labels, groups=[1, 1, 1, 2]).neighbours) == (3, 1)
+    alone = separation(few, labels, groups=np.zeros(4))
+    assert alone.neighbours == 0 and math.isnan(alone.knn_accuracy) and alone.silhouette > 0.9
     with pytest.raises(ValueError, match="finite"):
         silhouette(np.array([[np.nan], [1.0]]), np.array([0, 1]))
     with pytest.raises(ValueError, match="one row a label"):
