@@ -179,9 +179,9 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
 def ranks(evidence: Evidence) -> Part:
     """Critical-difference diagrams of the study's metrics."""
     ids = evidence.chosen(RANKED_VARIANTS)
-    cells = evidence.done()
-    cells = cells[cells["variant_id"].isin(ids)]
-    n_datasets = cells["dataset"].nunique()
+    # Unfinished cells, too: the data sets that they leave without a result are counted.
+    cells = evidence.table[evidence.table["variant_id"].isin(ids)]
+    n_datasets = cells.loc[cells["status"] == "done", "dataset"].nunique()
     blocks: list[str] = []
     drawings = []
     if n_datasets < 2 or len(ids) < 3:

@@ -443,6 +443,15 @@ def test_odd_predictors_have_defined_answers(odd_report):
         assert name in page.tables["variants"][1]
 
 
+def test_data_sets_without_any_result_are_counted_as_left_out_of_ranks(store):
+    evidence = load_evidence(store, "split_ratio")
+    gone = evidence.table.assign(status=evidence.table["status"].where(evidence.table["dataset"] != "zeta", "failed"))
+    pictures = claim_sections.ranks(replace(evidence, table=gone)).pictures
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert "over 5 data sets" in picture.caption and "Left out: 1 data set without a seed" in picture.caption
+
+
 def test_names_with_colons_and_stops_leave_a_claim_whole(odd, odd_report):
     evidence = load_evidence(odd, "odd")
     for verdict in odd_report.verdicts:
