@@ -138,8 +138,8 @@ def cost(
                 "A bubble's area is the number of parameters; the hatched one is the baseline. Filled bubbles, joined "
                 "by the dashed line, are the Pareto front of the means: no other variant has both fewer MACs and a "
                 "better mean. Whiskers, and brackets in the table, show how well each mean is placed among the others: "
-                "what a data set adds to all variants alike is taken out first. They are no tests: verdicts say what "
-                "differs."
+                "of several data sets, what one adds to all variants alike is taken out first. They are no tests: "
+                "verdicts say what differs."
             )
         )
     tables = [study_tables.variant_standings(evidence, places, split)]
