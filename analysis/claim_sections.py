@@ -11,6 +11,7 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.page import Html, definitions, element, folded, note, paragraph, strong
 from analysis.parts import Part, make_part
 from analysis.ranks import critical_difference
+from analysis.sentences import pieces
 from analysis.standings import Standings, mean_costs
 from analysis.verdict_table import difference_table, stands_out, verdict_table
 from analysis.verdicts import Verdict
@@ -21,9 +22,10 @@ RANKED_VARIANTS = 12
 SIGNS = {"superior": "▲", "inferior": "▼", "equivalent": "=", "inconclusive": "?"}
 KEY = (
     "▲ superior and ▼ inferior: a difference shows after correction, and the mean points its way. = equivalent: the "
-    "difference lies within the declared margin. ? inconclusive: neither could be shown, which does not mean that "
-    "there is no difference. What decides is the p value after correction; the mixed model beside it decides nothing. "
-    "An exploratory verdict is no claim, whatever it says."
+    "difference lies within the declared margin, by two one-sided tests; so does the interval in its sentence, whose "
+    "level is 1 − 2α, while one of 95 % may reach beyond. ? inconclusive: neither could be shown, which does not mean "
+    "that there is no difference. What decides is the p value after correction; the mixed model beside it decides "
+    "nothing. An exploratory verdict is no claim, whatever it says."
 )
 NOT_DECLARED = "This study declared no contrasts, so it makes no claims: everything on this page is exploratory."
 SEARCHED = (
@@ -136,8 +138,8 @@ def cost(
                 "A bubble's area is the number of parameters; the hatched one is the baseline. Filled bubbles, joined "
                 "by the dashed line, are the Pareto front of the means: no other variant has both fewer MACs and a "
                 "better mean. Whiskers, and brackets in the table, show how well each mean is placed among the others: "
-                "what a data set adds to all variants alike is taken out first. They are no tests: verdicts say what "
-                "differs."
+                "of several data sets, what one adds to all variants alike is taken out first. They are no tests: "
+                "verdicts say what differs."
             )
         )
     tables = [study_tables.variant_standings(evidence, places, split)]
@@ -165,7 +167,7 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
     blocks: list[str] = [
         paragraph(
             "Against minus baseline on test, paired by seed and image: a point for each data set, at its right how "
-            "many seeds × test images it rests on. The diamond is the mean over data sets. Grey: the declared margin, "
+            "many seeds × test images it rests on. Diamonds are over all data sets. Grey: the declared margin, "
             "inside which a difference does not matter."
         )
     ]
@@ -177,9 +179,9 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
 def ranks(evidence: Evidence) -> Part:
     """Critical-difference diagrams of the study's metrics."""
     ids = evidence.chosen(RANKED_VARIANTS)
-    cells = evidence.done()
-    cells = cells[cells["variant_id"].isin(ids)]
-    n_datasets = cells["dataset"].nunique()
+    # Unfinished cells, too: the data sets that they leave without a result are counted.
+    cells = evidence.table[evidence.table["variant_id"].isin(ids)]
+    n_datasets = cells.loc[cells["status"] == "done", "dataset"].nunique()
     blocks: list[str] = []
     drawings = []
     if n_datasets < 2 or len(ids) < 3:
@@ -208,8 +210,7 @@ def ranks(evidence: Evidence) -> Part:
 def _verdict_item(verdict: Verdict) -> Html:
     outcome = strong(verdict.outcome) if stands_out(verdict) else verdict.outcome
     # The claim leads, its numbers follow in smaller print, and what remains is a click away.
-    claim, _, numbers = verdict.sentence.partition(": ")
-    numbers, _, rest = numbers.partition(". ")
+    claim, numbers, rest = pieces(verdict)
     more = [folded("Cost, probability of a false claim, and what to know", paragraph(rest))] if rest else []
     tag = [element("span", {"class": "tag"}, "exploratory")] if verdict.exploratory else []
     return element(
@@ -217,8 +218,8 @@ def _verdict_item(verdict: Verdict) -> Html:
         {},
         element("span", {"class": "sign", "aria-hidden": "true"}, SIGNS[verdict.outcome]),
         element("span", {"class": "outcome"}, verdict.contrast.name, ": ", outcome, *tag),
-        element("span", {"class": "claim"}, f"{claim.removesuffix('.')}. "),
-        element("span", {"class": "numbers"}, f"{numbers.removesuffix('.')}." if numbers else ""),
+        element("span", {"class": "claim"}, f"{claim}. "),
+        element("span", {"class": "numbers"}, f"{numbers}."),
         *more,
     )
 

@@ -90,7 +90,8 @@ def iqm(runs: Runs, *, rng: np.random.Generator, draws: int = 10_000, level: flo
     """The interquartile mean of all runs: a quarter of them cut off at each end (Agarwal et al. 2021).
 
     The number cut is rounded down, as scipy's trim_mean does. Interval: bootstrap of data sets and of seeds within
-    them (of seeds alone with one data set). Raises ValueError for no run, or one not finite.
+    them (of seeds alone with one data set), from five of them on for .95. Raises ValueError for no run, or one not
+    finite.
     """
     values, n_seeds = _padded(_checked(runs, "runs"))
     parts = []
@@ -112,7 +113,7 @@ def performance_profile(
     """Share of runs above each threshold, every data set weighing the same (Dolan & Moré 2002; Agarwal et al. 2021).
 
     Columns: threshold, share, low, high. Intervals hold point by point, not for the whole curve: bootstrap of data sets
-    and of seeds within them; `attrs` has level, over and n.
+    and of seeds within them, NaN with fewer than five for .95; `attrs` has level, over and n.
     """
     taus = np.asarray(thresholds, dtype=np.float64)
     if taus.ndim != 1 or not np.isfinite(taus).all():

@@ -1,5 +1,6 @@
 """How well a network's features separate the classes: numbers in the space of the features, and a picture of it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ class Separation:
     """Separation of classes among features of test images: numbers of one network on fixed images, no uncertainty.
 
     silhouette: −1 … 1, the mean over images; NaN with one class. knn_accuracy: of `neighbours` nearest other
-    images, which vote for the class; `majority` is what always naming the commonest class would reach.
+    images, which vote for the class, NaN with 0 of them; `majority` is what always naming the commonest class would
+    reach.
     """
 
     silhouette: float
@@ -28,12 +30,15 @@ def separation(
 ) -> Separation:
     """Silhouette and nearest-neighbour accuracy of features (n, channels), in Euclidean distance as they stand.
 
-    Images of one group (a patient) are no neighbours of each other: they would vouch for one another.
+    Images of one group (a patient) are no neighbours of each other: they would vouch for one another. Where an image
+    has fewer others than `neighbours`, all images have as few.
     """
     features, labels = _checked(features, labels)
+    largest = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
+    neighbours = min(neighbours, len(labels) - largest)
     return Separation(
         silhouette=silhouette(features, labels),
-        knn_accuracy=knn_accuracy(features, labels, groups=groups, neighbours=neighbours),
+        knn_accuracy=knn_accuracy(features, labels, groups=groups, neighbours=neighbours) if neighbours else math.nan,
         majority=float(np.bincount(labels).max() / len(labels)),
         neighbours=neighbours,
         n_images=len(labels),

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.folders import ledger_folder
-from analysis.metrics import METRICS
+from analysis.metrics import LOWER_IS_BETTER, METRICS
 from analysis.records import Record, load_ledger, load_manifest, read_records
 from analysis.records import absent_cells as absent_cells_of
 
@@ -52,13 +52,15 @@ class Evidence:
     def chosen(self, limit: int) -> list[str]:
         """At most `limit` variants to draw, in the study's order.
 
-        First the baseline and what it is compared with, then by the primary metric's mean on validation, never on test.
+        First the baseline and what it is compared with, then by the primary metric's mean on validation, never on test,
+        the best first.
         """
         names = [c[side] for c in self.contrasts for side in ("baseline", "against")]
         if self.baseline is not None:
             names.insert(0, self.baseline)
         means = self.done().groupby("variant_id")[f"validation.{self.metrics[0]}"].mean()
-        names += list(means.sort_values(ascending=False, kind="stable").index)
+        lower = self.metrics[0] in LOWER_IS_BETTER
+        names += list(means.sort_values(ascending=lower, kind="stable").index)
         first = list(dict.fromkeys(name for name in names if name in means.index))[:limit]
         return [variant_id for variant_id in self.variants if variant_id in first]
 

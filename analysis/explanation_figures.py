@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import Stroke, withStroke
 
 from analysis.canvas import COLOURS, GREY, INK, LINES, MARKERS, Drawing, legend_below, new_figure, style
-from analysis.embedding import knn_accuracy, tsne
+from analysis.embedding import separation, tsne
 from analysis.explanations import KINDS, ORDERS, Explanations
 from analysis.saliency import PLACES, Score, mean_interval, places, spread
 from analysis.wording import bounds, counted, listed, share, shortened, signed
@@ -149,7 +149,7 @@ def features(one: Explanations, *, rng: np.random.Generator) -> Drawing:
     labels, classes = one.arrays["labels"], one.about["classes"]
     picture = tsne(one.arrays["features"], rng=rng)
     apart = one.separation()
-    seen = knn_accuracy(picture, labels, groups=one.groups, neighbours=apart.neighbours)
+    seen = separation(picture, labels, groups=one.groups).knn_accuracy
     with style():
         figure, (axes,) = new_figure(3.4)
         for label, name in enumerate(classes):

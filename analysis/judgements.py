@@ -28,6 +28,7 @@ ZEROS: Literal["wilcox", "pratt"] = "pratt"
 class Judgement:
     """What a test says, at the level that it speaks of ("" where nothing could be tested, all numbers NaN then).
 
+    standard_error, df: of the t tests for equivalence, the normal distribution with infinitely many degrees of freedom.
     rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1; NaN for a single one.
     """
 
@@ -35,13 +36,22 @@ class Judgement:
     interval: Interval
     p_value: float
     equivalence_p: float
+    standard_error: float
+    df: float
     rank_effect: float
     test: str
+
+    def equivalence_interval(self, difference: float, alpha: float) -> Interval:
+        """The interval of level 1 − 2α that lies within the margin where both one-sided tests have p ≤ α."""
+        half = float(stats.t.isf(alpha, self.df)) * self.standard_error
+        over, n = self.interval.over, self.interval.n
+        return Interval(difference - half, difference + half, 1 - 2 * alpha, over, n)
 
 
 def untested(over: str, n: int) -> Judgement:
     """The judgement of a design that gives none; `over` and `n` say what there was."""
-    return Judgement("", Interval(math.nan, math.nan, LEVEL, over, n), math.nan, math.nan, math.nan, "")
+    nan = math.nan
+    return Judgement("", Interval(nan, nan, LEVEL, over, n), nan, nan, nan, nan, nan, "")
 
 
 def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judgement:
@@ -57,6 +67,8 @@ def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judg
         interval=mean.interval,
         p_value=ranks.p_value,
         equivalence_p=tost(differences, margin).p_value if margin > 0 else 1.0,
+        standard_error=mean.standard_deviation / math.sqrt(mean.n),
+        df=float(mean.df),
         rank_effect=ranks.effect,
         test=f"signed-rank test over data-set means ({ranks.method}, zeros by Pratt)",
     )
@@ -88,22 +100,25 @@ def on_dataset(
             level=LEVEL,
         )
         df, test = float(pairing.n_seeds - 1), f"two-level bootstrap over {levels.interval.over}"
-        beyond = _beyond(levels.difference, levels.standard_error, margin, df, pairing)
-        return Judgement(THIS_DATA_SET, levels.interval, levels.p_value, beyond, math.nan, test)
+        error = levels.standard_error
+        beyond = _beyond(levels.difference, error, margin, df, pairing)
+        return Judgement(THIS_DATA_SET, levels.interval, levels.p_value, beyond, error, df, math.nan, test)
     against, baseline = pairing.against[0], pairing.baseline[0]
     if metric == "macro_auc_ovr":
         areas = delong(pairing.labels, against, baseline, groups=pairing.groups, level=LEVEL)
         df = math.inf if pairing.groups is None else float(areas.interval.n - 1)
-        beyond = _beyond(areas.difference, math.sqrt(areas.variance), margin, df, pairing)
-        return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, math.nan, "DeLong's test")
+        error = math.sqrt(areas.variance)
+        beyond = _beyond(areas.difference, error, margin, df, pairing)
+        return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, error, df, math.nan, "DeLong's test")
     if rng is None:
         return untested("test images", pairing.n_images)
     drawn = bootstrap_difference(
         metric, pairing.labels, against, baseline, groups=pairing.groups, rng=rng, draws=draws, level=LEVEL
     )
-    beyond = _beyond(drawn.difference, drawn.standard_error, margin, math.inf, pairing)
+    error, df = drawn.standard_error, math.inf
+    beyond = _beyond(drawn.difference, error, margin, df, pairing)
     test = f"paired bootstrap over {drawn.interval.over}"
-    return Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, math.nan, test)
+    return Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, error, df, math.nan, test)
 
 
 def _beyond(difference: float, standard_error: float, margin: float, df: float, pairing: Pairing) -> float:

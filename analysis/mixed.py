@@ -42,7 +42,8 @@ class MixedModel:
     intercept: the reference's mean, at each data set's mean MACs where MACs are in the model. effects: each other
     variant's difference from the reference. macs: gain per doubling of MACs, None where left out, `macs_left_out` says
     why. converged: whether the optimiser found a maximum; notes: what was unusual about the fit (a variance at zero, no
-    convergence), one sentence each. covariance: that of the coefficients (intercept, effects, macs).
+    convergence), one sentence each. covariance: that of the coefficients (intercept, effects, macs). datasets_of: how
+    many data sets each variant finished on.
     """
 
     reference: str
@@ -58,13 +59,18 @@ class MixedModel:
     converged: bool
     notes: tuple[str, ...]
     covariance: tuple[tuple[float, ...], ...]
+    datasets_of: dict[str, int]
     n_datasets: int
     n_seeds: int
     n_cells: int
     n_left_out: int
 
     def difference(self, baseline: str, against: str, *, level: float = 0.95) -> FixedEffect:
-        """The difference against − baseline of two variants of the model."""
+        """The difference against − baseline of two variants of the model.
+
+        t has as degrees of freedom the data sets of the variant that finished on fewer, less 1: the others tell
+        nothing of how this one varies.
+        """
         variants = [self.reference, *(effect.name for effect in self.effects)]
         weights = np.zeros(len(self.covariance))
         for variant, sign in ((baseline, -1.0), (against, 1.0)):
@@ -74,7 +80,8 @@ class MixedModel:
                 weights[variants.index(variant)] += sign
         coefficients = np.array([0.0, *(effect.estimate for effect in self.effects), 0.0][: len(weights)])
         variance = float(weights @ np.array(self.covariance) @ weights)
-        return _effect(f"{against} − {baseline}", float(weights @ coefficients), variance, self.n_datasets, level)
+        n_datasets = min(self.datasets_of[baseline], self.datasets_of[against])
+        return _effect(f"{against} − {baseline}", float(weights @ coefficients), variance, n_datasets, level)
 
 
 class Design(NamedTuple):
@@ -99,7 +106,8 @@ def mixed_model(
 
     metric ~ variant + log2 MACs, with normal random effects of data set, of data set × variant (whether a variant suits
     a data set), and of the seeds within a data set (what paired trainings share). Leaving out data set × variant would
-    shrink the standard errors falsely. t with data sets − 1 degrees of freedom; REML.
+    shrink the standard errors falsely. REML; t with data sets − 1 degrees of freedom, of a variant's effect those data
+    sets that the variant or the reference finished on, whichever are fewer: with 1 there is p = 1 and no interval.
 
     log2 MACs (`cost.macs`) are taken from their data set's mean (over all variants, missing ones too), so that harder
     data sets with larger images do not pose as an effect of cost. They take part only where variants do not determine
@@ -130,14 +138,18 @@ def mixed_model(
         raise ValueError(f"table must have more finished cells than coefficients, got {len(cells)} for {len(names)}")
     fit = fit_variances(design.values, design.fixed, design.datasets, design.variants, design.seeds)
     variances = dict(zip(COMPONENTS, fit.variances))
+    datasets_of = {name: int(cells.loc[cells["variant_id"] == name, "dataset"].nunique()) for name in names}
 
-    def effect(name: str, index: int) -> FixedEffect:
-        return _effect(name, float(fit.coefficients[index]), float(fit.covariance[index, index]), n_datasets, level)
+    def effect(name: str, index: int, n: int = n_datasets) -> FixedEffect:
+        return _effect(name, float(fit.coefficients[index]), float(fit.covariance[index, index]), n, level)
 
     return MixedModel(
         reference=reference,
         intercept=effect("intercept", 0),
-        effects=tuple(effect(name, index) for index, name in enumerate(names[1:], start=1)),
+        effects=tuple(
+            effect(name, index, min(datasets_of[name], datasets_of[reference]))
+            for index, name in enumerate(names[1:], start=1)
+        ),
         macs=effect("log2 MACs", len(names)) if log_macs is not None else None,
         macs_left_out=macs_left_out,
         variance_dataset=variances["data set"] or 0.0,
@@ -148,6 +160,7 @@ def mixed_model(
         converged=fit.converged,
         notes=_notes(fit),
         covariance=tuple(tuple(float(value) for value in row) for row in fit.covariance),
+        datasets_of=datasets_of,
         n_datasets=n_datasets,
         n_seeds=cells["seed"].nunique(),
         n_cells=len(cells),
@@ -212,7 +225,8 @@ def _effect(name: str, estimate: float, variance: float, n_datasets: int, level:
         t = math.copysign(math.inf, estimate) if estimate else 0.0
     half = error * float(stats.t.ppf((1 + level) / 2, df))
     interval = Interval(estimate - half, estimate + half, level, "data sets", n_datasets)
-    return FixedEffect(name, estimate, error, t, df, min(1.0, 2 * float(stats.t.sf(abs(t), df))), interval)
+    p_value = min(1.0, 2 * float(stats.t.sf(abs(t), df))) if df > 0 else 1.0
+    return FixedEffect(name, estimate, error, t, df, p_value, interval)
 
 
 def _notes(fit: Fit) -> tuple[str, ...]:

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from analysis.delong import DeLong, delong
 from analysis.intervals import Interval
 from analysis.mcnemar import McNemar, mcnemar, mcnemar_counts
 from analysis.metrics import checked
 from analysis.randomness import check_generator
+from analysis.redraws import expanded_percentiles
 from analysis.resampling import (
     Metric,
     checked_pair,
@@ -130,7 +132,7 @@ def bootstrap_metric(
     value = float(metric_function(metric)(labels, probabilities))
     values = _resampled(metric, labels, probabilities[None], codes, rng, draws)[:, 0]
     drawn = values[~np.isnan(values)]
-    interval = _percentiles(drawn, level, *_units(codes, labels))
+    interval = _interval(drawn, level, codes, labels)
     return Estimate(value, interval, _standard_error(drawn), draws, draws - len(drawn))
 
 
@@ -149,7 +151,9 @@ def bootstrap_difference(
 
     metric: a name in analysis.metrics.METRICS or a function of (labels, probabilities). labels (images,); a and b
     (images, classes), or (images,) probabilities of class 1. Every resample draws images with replacement, the same
-    for both models; with groups (images,) it draws whole groups, as many as there are.
+    for both models; with groups (images,) it draws whole groups, as many as there are. Of n groups percentiles are
+    expanded (`analysis.redraws.expanded_percentiles`), and p is that of t with n − 1 degrees of freedom: plain ones
+    reject equal models in 11 % of samples of 10 groups, these in 5 %. Fewer than five groups have no interval of 95 %.
 
     p value: two-sided, twice the smaller share of resamples at or beyond zero, the observed data counted in, so that
     p < 1 − level just where the interval leaves zero out. A class that a resample lacks takes no part in it, as in the
@@ -174,9 +178,9 @@ def bootstrap_difference(
         value_a=value_a,
         value_b=value_b,
         difference=value_a - value_b,
-        interval=_percentiles(drawn, level, *_units(codes, labels)),
+        interval=_interval(drawn, level, codes, labels),
         standard_error=_standard_error(drawn),
-        p_value=1.0 if np.array_equal(a, b) and value_a == value_b else _two_sided(drawn),
+        p_value=1.0 if np.array_equal(a, b) and value_a == value_b else _p_value(drawn, codes),
         draws=draws,
         undefined_draws=draws - len(drawn),
     )
@@ -256,7 +260,6 @@ def two_level_bootstrap(
     values = _resampled(metric, labels, np.concatenate([pairs_a, pairs_b]), codes, rng, draws)
     by_seed = values[:, :n_seeds] - values[:, n_seeds:]
     by_seed = by_seed[~np.isnan(by_seed).any(axis=1)]
-    over, n = _units(codes, labels)
     if n_seeds == 1:
         drawn = by_seed[:, 0]
         error = _standard_error(drawn)
@@ -269,13 +272,16 @@ def two_level_bootstrap(
         if isinstance(metric, str):
             # Student's tails with one or two degrees of freedom leave the range of any metric.
             drawn = np.clip(drawn, *((-2.0, 2.0) if metric == "mcc" else (-1.0, 1.0)))
-    if n_seeds > 1:
-        over, n = f"seeds and {over}", n_seeds
+    if n_seeds == 1:
+        interval, p_value = _interval(drawn, level, codes, labels), _p_value(drawn, codes)
+    else:
+        over = f"seeds and {_units(codes, labels)[0]}"
+        interval, p_value = _percentiles(drawn, level, over, n_seeds), _two_sided(drawn)
     return TwoLevel(
         difference=difference,
-        interval=_percentiles(drawn, level, over, n),
+        interval=interval,
         standard_error=error,
-        p_value=1.0 if np.array_equal(pairs_a, pairs_b) and difference == 0 else _two_sided(drawn),
+        p_value=1.0 if np.array_equal(pairs_a, pairs_b) and difference == 0 else p_value,
         draws=draws,
         undefined_draws=draws - len(by_seed),
         seed_differences=tuple(float(value) for value in observed),
@@ -321,6 +327,24 @@ def _percentiles(drawn: np.ndarray, level: float, over: str, n: int) -> Interval
         return Interval(math.nan, math.nan, level, over, n)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, over, n)
+
+
+def _interval(drawn: np.ndarray, level: float, codes: np.ndarray | None, labels: np.ndarray) -> Interval:
+    """The percentiles of draws of images; those of groups are expanded, since there may be few."""
+    over, n = _units(codes, labels)
+    if codes is None or len(drawn) == 0:
+        return _percentiles(drawn, level, over, n)
+    return expanded_percentiles(drawn, level, over, n)
+
+
+def _p_value(drawn: np.ndarray, codes: np.ndarray | None) -> float:
+    """The p value that belongs to `_interval`: a share of draws of groups is one of t, its spread expanded alike."""
+    p_value = _two_sided(drawn)
+    if codes is None or math.isnan(p_value):
+        return p_value
+    groups = int(codes.max()) + 1
+    reach = float(stats.norm.isf(p_value / 2)) * math.sqrt((groups - 1) / groups)
+    return float(2 * stats.t.sf(reach, groups - 1))
 
 
 def _standard_error(drawn: np.ndarray) -> float:

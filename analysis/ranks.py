@@ -227,7 +227,7 @@ def friedman(
         statistic_f, p_value_f = math.inf, math.exp((1 - n) * orders)
     return Friedman(
         chi2=chi2,
-        p_value=float(stats.chi2.sf(chi2, k - 1)),
+        p_value=float(stats.chi2.sf(chi2, k - 1)) if n > 1 else 1.0,
         statistic_f=statistic_f,
         p_value_f=p_value_f,
         df=df,

@@ -46,16 +46,24 @@ def redraw(
 
 
 def percentile_interval(values: np.ndarray, level: float, n_seeds: Sequence[int]) -> Interval:
-    """An interval from bootstrap draws: percentiles, moved outwards as far as few data sets ask for.
+    """An interval from bootstrap draws of data sets and seeds, as `expanded_percentiles` has it."""
+    return expanded_percentiles(values, level, *what_varies(n_seeds))
+
+
+def expanded_percentiles(values: np.ndarray, level: float, over: str, n: int) -> Interval:
+    """An interval from bootstrap draws of n units: percentiles, moved outwards as far as few units ask for.
 
     Plain percentiles of n units are too narrow, by √((n − 1) / n) and by the normal's quantile in the place of t's; the
-    expanded percentile interval (Hesterberg 2015, section 5) mends both. Below some five units that is the range of the
-    draws. Undefined with one cell, where nothing can be drawn anew, and where a draw is undefined.
+    expanded percentile interval (Hesterberg 2015, section 5) mends both. Undefined with one unit, where nothing can be
+    drawn anew, and where a draw is undefined; and with fewer units than can reach the level, five for .95: a draw of
+    one and the same unit is then likelier than the tail, and the range of all draws would hold the truth in 50, 75 and
+    88 % of samples of two, three and four.
     """
-    over, n = what_varies(n_seeds)
     if n < 2 or np.isnan(values).any():
         return Interval(math.nan, math.nan, level, over, n)
     reach = math.sqrt(n / (n - 1)) * float(stats.t.isf((1 - level) / 2, n - 1))
     tail = float(stats.norm.sf(reach))
+    if float(n) ** -n > tail:
+        return Interval(math.nan, math.nan, level, over, n)
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(low), float(high), level, over, n)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.intervals import Interval
+from analysis.redraws import expanded_percentiles
 
 LEVEL = 0.95
 DRAWS = 2000
@@ -198,7 +199,10 @@ def context(field: np.ndarray, position: tuple[int, int], cell: int) -> float:
 def mean_interval(
     values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """A percentile bootstrap interval for the mean of values (n,), one an image, over test images or whole groups."""
+    """A bootstrap interval for the mean of values (n,), one an image, over test images or whole groups.
+
+    Undefined with fewer of them than reach the level, five for .95 (see `analysis.redraws.expanded_percentiles`).
+    """
     over = "test images" if groups is None else "image groups"
     keys = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     n = int(keys.max()) + 1 if len(keys) else 0
@@ -207,8 +211,7 @@ def mean_interval(
     sums, counts = np.bincount(keys, weights=values, minlength=n), np.bincount(keys, minlength=n)
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=draws)
     means = (drawn @ sums) / (drawn @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level, over, n)
+    return expanded_percentiles(means, level, over, n)
 
 
 def _score(

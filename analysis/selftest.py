@@ -198,7 +198,8 @@ def _print_design(design: Design, basis: str) -> None:
     )
     if design.n_datasets > 1:
         reach = smallest_adjusted_p(design.n_datasets, design.family_size, design.correction)
-        level = design.alpha / (design.family_size if design.correction == "holm" else 1)
+        # As a plan has it: that of a contrast whose family has no other difference.
+        level = design.alpha / (1 if design.correction == "none" else design.family_size)
         effect = detectable_effect(design.n_datasets, level) * design.difference_sd
         how = f"80 % power (signed-rank test at {level:.3g})"
         found = f"differences from about {effect:.4f} on would be found with {how}"

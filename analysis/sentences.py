@@ -22,11 +22,16 @@ def corrected(correction: str | None) -> str:
 
 def sentence(verdict: Verdict) -> str:
     """What came of a contrast and how sure it is, in a few sentences for a reviewer."""
+    claim, numbers, rest = pieces(verdict)
+    return f"{claim}: {numbers}. {rest}".strip()
+
+
+def pieces(verdict: Verdict) -> tuple[str, str, str]:
+    """The claim and the numbers behind it, without full stops, and what remains, in whole sentences or empty."""
     if not verdict.level and math.isnan(verdict.estimate):
-        return _joined(
-            [f"{_sides(verdict)} cannot be compared: no seed of any data set has a result of both", _rest(verdict)]
-        )
-    parts = [f"{_claim(verdict)}: {_estimate(verdict)}; {_tests(verdict)}"]
+        claim = f"{_sides(verdict)} cannot be compared"
+        return claim, "no seed of any data set has a result of both", _joined([_rest(verdict)])
+    parts = []
     if not math.isnan(verdict.cost_ratio):
         parts.append(f"{verdict.contrast.against_label} takes {_ratio(verdict.cost_ratio)} the MACs")
     if not math.isnan(verdict.false_claim_probability):
@@ -34,7 +39,8 @@ def sentence(verdict: Verdict) -> str:
             f"Claiming from these test images that the better mean is better would be false with probability "
             f"{percent(verdict.false_claim_probability)} (test images drawn anew; seeds and data sets held fixed)"
         )
-    return _joined([*parts, _rest(verdict)])
+    rest = _joined([*parts, _rest(verdict)])
+    return _claim(verdict), f"{_estimate(verdict)}; {_tests(verdict)}", rest
 
 
 def line(verdict: Verdict) -> str:
@@ -85,10 +91,13 @@ def _where(verdict: Verdict) -> str:
 def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
     """The estimate and interval of the test that decided, and what the estimate is where it is no mean.
 
-    Where equivalence is claimed, t tests of the mean have decided; else, in general, the signed-rank test has.
+    Where equivalence is claimed, one-sided t tests of the mean have decided; else, in general, the signed-rank test
+    has.
     """
     location = verdict.location
-    if location is None or not location.interval.is_defined or verdict.outcome == "equivalent":
+    if verdict.outcome == "equivalent":
+        return verdict.estimate, verdict.equivalence_interval, ""
+    if location is None or not location.interval.is_defined:
         return verdict.estimate, verdict.interval, ""
     return location.estimate, location.interval, "median of pairwise averages"
 

@@ -279,7 +279,8 @@ def _standing_caption(evidence: Evidence, place: Standings, split: str) -> str:
         metric = METRIC_NAMES[place.metric]
         caption += f". Left out, since {metric} is undefined on them (one class in {split}): {listed(undefined)}"
     if place.left_out_variants:
-        caption += f". {counted(len(place.left_out_variants), 'variant')} with gaps have no mean"
+        have = "has" if len(place.left_out_variants) == 1 else "have"
+        caption += f". {counted(len(place.left_out_variants), 'variant')} with gaps {have} no mean"
     return caption + "."
 
 

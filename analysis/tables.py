@@ -78,6 +78,8 @@ def to_latex(table: Table) -> str:
         " & ".join(rf"\textbf{{{latex(c)}}}" if isinstance(c, Strong) else latex(c) for c in row) + r" \\"
         for row in table.rows
     ]
+    # The end of the line above would take a bracket or a star for an option of its own.
+    rows = [f"{{}}{row}" if row.startswith(("[", "*")) else row for row in rows]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",

@@ -41,9 +41,9 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
         f"{means if any(v.location for v in verdicts) else ''}"
         f"Tests: {'; '.join(tests) or 'none'}; within each family {corrected(manifest.get('correction'))}, "
         f"α = {manifest.get('alpha')}: where an adjusted p is above it, an interval without 0 is no claim. "
-        "n: data sets / seeds / test images. MACs: against over baseline. Last column: the probability that claiming "
-        "the better mean from these test images would be false, by images drawn anew alone: seeds and data sets are "
-        "held fixed, so a small one does not make a verdict."
+        "n: data sets / seeds (of the data set that has fewest) / test images. MACs: against over baseline. "
+        "Last column: the probability that claiming the better mean from these test images would be false, by images "
+        "drawn anew alone: seeds and data sets are held fixed, so a small one does not make a verdict."
     )
     headers = [
         "contrast",
@@ -143,6 +143,9 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "adjusted_p": verdict.adjusted_p,
         "equivalence_p": verdict.equivalence_p,
         "adjusted_equivalence_p": verdict.adjusted_equivalence_p,
+        "equivalence_low": verdict.equivalence_interval.low,
+        "equivalence_high": verdict.equivalence_interval.high,
+        "equivalence_interval_level": verdict.equivalence_interval.level,
         "family_size": verdict.family_size,
         "rank_effect": verdict.rank_effect,
         "test": verdict.test,

@@ -63,13 +63,14 @@ class Verdict:
     estimate: against − baseline, the mean over data sets of means over seeds; below zero is better for metrics where
     less is better. level: in general, this data set, these weights, or "" where nothing is paired. p_value: of no
     difference; equivalence_p: of a difference beyond the margin; adjusted_…: within the family of `family_size`
-    contrasts. n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data sets together.
-    cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets,
-    −1 … 1. false_claim_probability: see `analysis.claims`; over test images only. exploratory: for `reasons`. notes:
-    what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in general; it
-    decides nothing. location: in general, the median of the pairwise averages of data-set means with the interval of
-    level 1 − α that the signed-rank test accepts: unlike the mean's, it holds no 0 where that test finds a difference
-    (but for ties, which may leave an end at 0).
+    contrasts. equivalence_interval: of the estimate, of level 1 − 2α; it lies within the margin where equivalence is
+    found, which the interval of 95 % need not. n_seeds: paired seeds of the data set that has fewest. n_images: test
+    images, all data sets together. cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial
+    correlation over data sets, −1 … 1. false_claim_probability: see `analysis.claims`; over test images only.
+    exploratory: for `reasons`. notes: what else a reader must know. mixed: the difference by the mixed model of all
+    cells, for comparison in general; it decides nothing. location: in general, the median of the pairwise averages of
+    data-set means with the interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it holds no 0
+    where that test finds a difference (but for ties, which may leave an end at 0).
     """
 
     contrast: Contrast
@@ -81,6 +82,7 @@ class Verdict:
     adjusted_p: float
     equivalence_p: float
     adjusted_equivalence_p: float
+    equivalence_interval: Interval
     n_datasets: int
     n_seeds: int
     n_images: int
@@ -295,16 +297,18 @@ def _found(
         judged = in_general(differences, contrast.margin)
     else:
         judged = judgements[0] if pairs else untested("data sets", 0)
+    estimate = float(np.mean(differences)) if pairs else math.nan
     return Verdict(
         contrast=contrast,
         outcome="inconclusive",
         level=judged.level,
-        estimate=float(np.mean(differences)) if pairs else math.nan,
+        estimate=estimate,
         interval=judged.interval,
         p_value=judged.p_value,
         adjusted_p=judged.p_value,
         equivalence_p=judged.equivalence_p,
         adjusted_equivalence_p=judged.equivalence_p,
+        equivalence_interval=judged.equivalence_interval(estimate, declaration.alpha),
         n_datasets=len(pairs),
         n_seeds=min((here.n_seeds for here in pairs), default=0),
         n_images=sum(part.n_images for part in per_dataset),

@@ -139,12 +139,12 @@ def test_mappings_meet_on_common_data_sets():
 
 
 def test_iqm_is_scipys_trimmed_mean():
-    uneven = [[0.7, 0.72, 0.75], [0.6, 0.66], [0.9, 0.91, 0.95, 0.1], [0.3]]
+    uneven = [[0.7, 0.72, 0.75], [0.6, 0.66], [0.9, 0.91, 0.95, 0.1], [0.3], [0.5, 0.8]]
     flat = [value for row in uneven for value in row]
     effect = iqm(uneven, rng=rng(), draws=200)
     assert effect.value == pytest.approx(stats.trim_mean(flat, 0.25))
     assert effect.interval.low <= effect.value <= effect.interval.high
-    assert (effect.interval.over, effect.interval.n) == ("data sets and seeds", 4)
+    assert (effect.interval.over, effect.interval.n) == ("data sets and seeds", 5)
     assert iqm([[0.1, 0.2, 0.9, 0.4]], rng=rng(), draws=50).interval.over == "seeds"
     assert iqm([0.1, 0.2, 0.9], rng=rng(), draws=50).interval.over == "data sets"
     assert not iqm([0.4], rng=rng(), draws=50).interval.is_defined
@@ -161,13 +161,23 @@ def test_the_iqm_interval_is_that_of_a_plain_loop():
     assert (interval.low, interval.high) == pytest.approx(np.quantile(values, [tail, 1 - tail]), abs=0.35)
 
 
+@pytest.mark.parametrize("n_datasets", [2, 3, 4, 5])
+def test_a_bootstrap_of_too_few_data_sets_has_no_interval(n_datasets):
+    # The range of all draws, in place of a percentile that none reaches, would hold the truth 75 % of the time with 3.
+    runs = rng(1).normal(0.8, 0.05, (n_datasets, 3))
+    interval = iqm(runs, rng=rng(), draws=2000).interval
+    low = performance_profile(runs, [0.8], rng=rng(), draws=50)["low"]
+    assert (interval.is_defined, interval.n) == (n_datasets == 5, n_datasets)
+    assert low.isna().all() == (n_datasets < 5)
+
+
 def test_profiles_are_shares_of_runs():
     taus = [0.0, 0.65, 0.71, 0.93, 1.0]
-    profile = performance_profile(A, taus, rng=rng(), draws=300)
+    profile = performance_profile([*A, *A], taus, rng=rng(), draws=300)
     flat = np.array(A).ravel()
     assert profile["share"].tolist() == pytest.approx([np.mean(flat > tau) for tau in taus])
     assert (profile["low"] <= profile["share"]).all() and (profile["share"] <= profile["high"]).all()
-    assert profile.attrs == {"level": 0.95, "over": "data sets and seeds", "n": 3}
+    assert profile.attrs == {"level": 0.95, "over": "data sets and seeds", "n": 6}
     # Data sets weigh the same, whatever the number of their seeds.
     uneven = performance_profile([[0.0] * 9, [1.0]], [0.5], rng=rng(), draws=50)
     assert uneven["share"].tolist() == [0.5]
@@ -179,7 +189,7 @@ def test_profiles_are_shares_of_runs():
 def test_draws_come_from_rng_alone(what):
     def low(seed):
         if what == "iqm":
-            return iqm(A, rng=rng(seed), draws=40).interval.low
+            return iqm(A, rng=rng(seed), draws=40, level=0.5).interval.low
         return performance_profile(A, [0.7], rng=rng(seed), draws=40, level=0.5)["low"][0]
 
     np.random.seed(1)

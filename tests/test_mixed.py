@@ -1,6 +1,7 @@
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,21 @@ def test_differences_between_any_two():
 def with_macs(values, doublings):
     table = as_table(values)
     return table.assign(**{"cost.macs": 2.0 ** (20 + doublings.ravel())})
+
+
+def test_a_variant_on_few_data_sets_has_their_degrees_of_freedom():
+    values = simulate((8, 3, 2), (3.0, 1.0, 0.0, 0.6), seed=3)
+    values[2:, 1] = math.nan
+    values[1:, 2] = math.nan
+    model = mixed_model(as_table(values), "macro_f1")
+    few, one = model.effects
+    assert (model.datasets_of, model.intercept.df) == ({"v0": 8, "v1": 2, "v2": 1}, 7)
+    assert (few.df, few.interval.n) == (1, 2)
+    assert few.interval.high - few.estimate == pytest.approx(few.standard_error * stats.t.ppf(0.975, 1))
+    assert model.difference("v0", "v1") == replace(few, name="v1 − v0")
+    # A single data set says nothing of how much data sets differ.
+    for effect in (one, model.difference("v1", "v2")):
+        assert (effect.df, effect.p_value, effect.interval.is_defined, effect.interval.n) == (0, 1.0, False, 1)
 
 
 def test_gain_per_doubling_of_macs_and_differences_at_equal_macs():

@@ -13,10 +13,12 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from ledger_fixture import Design, write_ledger
 from matplotlib.image import imread
 
+from analysis import claim_sections
 from analysis.canvas import Drawing, new_figure, render, style
 from analysis.evidence import load_evidence
 from analysis.fronts import outlook, sentences
@@ -25,6 +27,7 @@ from analysis.records import load_ledger
 from analysis.report import default_folder, main, write_report
 from analysis.standings import standings
 from analysis.study_tables import SHOWN_METRICS, variant_standings
+from analysis.tables import Table, to_latex
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = [
@@ -313,6 +316,13 @@ def test_figures_and_tables_are_files_too(report, page):
         assert all(line.endswith(r"\\") for line in body)
 
 
+def test_a_row_that_starts_with_a_bracket_is_no_option_of_the_line_above():
+    names = ("plain", "[0.5, conv]", "*best*")
+    table = Table("t", "Title", "Caption", ["variant", "n"], [[name, "1"] for name in names], pd.DataFrame())
+    body = to_latex(table).split("\\midrule\n")[1].splitlines()[:3]
+    assert body == [r"plain & 1 \\", r"{}[0.5, conv] & 1 \\", r"{}*best* & 1 \\"]
+
+
 def test_a_label_in_a_figure_is_printed_as_it_stands():
     with style():
         figure, (axes,) = new_figure(2.0)
@@ -431,6 +441,28 @@ def test_odd_predictors_have_defined_answers(odd_report):
     assert not re.search(r"\b(nan|None|inf)\b", " ".join(page.sections.values()))
     for name in ("baseline", "twin", "constant"):
         assert name in page.tables["variants"][1]
+
+
+def test_data_sets_without_any_result_are_counted_as_left_out_of_ranks(store):
+    evidence = load_evidence(store, "split_ratio")
+    gone = evidence.table.assign(status=evidence.table["status"].where(evidence.table["dataset"] != "zeta", "failed"))
+    pictures = claim_sections.ranks(replace(evidence, table=gone)).pictures
+    assert len(pictures) == 2
+    for picture in pictures:
+        assert "over 5 data sets" in picture.caption and "Left out: 1 data set without a seed" in picture.caption
+
+
+def test_names_with_colons_and_stops_leave_a_claim_whole(odd, odd_report):
+    evidence = load_evidence(odd, "odd")
+    for verdict in odd_report.verdicts:
+        named = replace(verdict, contrast=replace(verdict.contrast, against_label="scan: none. At all"))
+        nothing = replace(named, level="", estimate=math.nan, per_dataset=())
+        for shown, numbers in ((named, r"[+−]0\.\d{4} "), (nothing, "no seed of any data set")):
+            html = claim_sections.verdict_section(evidence, [shown], None).html
+            claim = re.search('<span class="claim">(.*?)</span>', html)[1]
+            assert "scan: none. At all" in claim and claim.endswith(("remains open. ", "±0.02. ", "compared. "))
+            assert re.search(f'<span class="numbers">{numbers}', html)
+            assert re.sub(r"\. $", ": ", claim) in shown.sentence
 
 
 def test_cells_with_one_answer_are_counted(odd_report, page):
@@ -581,6 +613,14 @@ def test_an_outlook_follows_the_split_and_the_sign(store):
     ].reset_index(drop=True)
     with pytest.raises(ValueError, match="must share a finished seed"):
         outlook(apart, standings(apart, "brier", ids), None, rng(0), draws=5)
+
+
+def test_the_variants_drawn_are_the_best_whichever_way_the_metric_points(store):
+    evidence = load_evidence(store, "split_ratio")
+    alone = replace(evidence, baseline=None, manifest={**evidence.manifest, "contrasts": []})
+    for metric, best in (("brier", min), ("macro_f1", max)):
+        means = evidence.done().groupby("variant_id")[f"validation.{metric}"].mean().to_dict()
+        assert replace(alone, metrics=(metric,)).chosen(1) == [best(means, key=means.__getitem__)]
 
 
 def test_the_dearest_variant_as_baseline_is_said_once(store):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 from functools import partial
 
@@ -13,9 +14,9 @@ from ledger_fixture import write_ledger
 
 import analysis.selftest
 from analysis.metrics import METRICS
-from analysis.power import detectable_effect
+from analysis.power import Spread, detectable_difference, detectable_effect
 from analysis.records import load_ledger, load_manifest
-from analysis.selftest import Check, goldens, main
+from analysis.selftest import Check, _print_design, goldens, main
 from analysis.simulation import (
     TRUTHS,
     Design,
@@ -181,6 +182,15 @@ def test_a_design_that_can_show_something_says_from_which_size_on(capsys):
     assert "8 data sets × 5 seeds × 2000 test images" in out and "(assumed: no study was named)" in out
     effect = detectable_effect(8) * Design().difference_sd
     assert f"differences from about {effect:.4f} on would be found with 80 % power (signed-rank test at 0.05)" in out
+
+
+@pytest.mark.parametrize("correction", ["holm", "bh", "none"])
+def test_the_size_that_would_be_found_is_at_the_level_of_a_plan(correction, capsys):
+    design = Design(family_size=3, correction=correction)
+    _print_design(design, "made up")
+    spread = Spread(design.difference_sd / math.sqrt(2), 0.0)
+    effect = detectable_difference(spread, 8, 1, family_size=3, correction=correction)
+    assert f"differences from about {effect:.4f} on would be found" in capsys.readouterr().out
 
 
 def test_bad_designs_are_one_line():

@@ -382,6 +382,10 @@ def test_equivalence_over_seeds_has_seeds_minus_1_degrees_of_freedom(tmp_path):
     room = (0.1 - abs(drawn.difference)) / drawn.standard_error
     assert found.equivalence_p == pytest.approx(stats.t.sf(room, 2), rel=1e-9)
     assert 0.001 < found.equivalence_p < 0.5, "a number of degrees of freedom makes a difference here"
+    # Where the level is that of the p found, one end lies on the margin.
+    interval = found.equivalence_interval(drawn.difference, found.equivalence_p)
+    assert max(-interval.low, interval.high) == pytest.approx(0.1)
+    assert (interval.over, interval.n) == ("seeds and test images", 3)
 
 
 def test_delong_of_grouped_images_is_that_of_the_groups(tmp_path):
@@ -605,9 +609,25 @@ def test_a_difference_that_is_found_stands_beside_an_interval_without_zero(alpha
 def test_the_mean_is_stated_where_it_decides_and_where_ranks_can_not():
     equivalent = decide(table_of(AROUND), contrast())
     few = decide(table_of(ABOVE[:5]), contrast())
-    for verdict in (equivalent, few):
-        stated = f"{verdict.estimate + 0.0:+.4f} [{verdict.interval.low:+.4f}".replace("-", "−")
+    for verdict, interval in ((equivalent, equivalent.equivalence_interval), (few, few.interval)):
+        stated = f"{verdict.estimate + 0.0:+.4f} [{interval.low:+.4f}".replace("-", "−")
         assert stated in verdict.sentence and "t over data-set means" in verdict.sentence
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01])
+def test_equivalence_is_stated_with_the_interval_that_lies_within_the_margin(alpha):
+    spread = np.array(WIDE) - np.mean(WIDE)
+    error = 0.008 / stats.t.isf(0.9 * alpha, 7)
+    differences = 0.012 + spread / spread.std(ddof=1) * error * math.sqrt(8)
+    verdict = decide(table_of(differences), contrast(margin=0.02), alpha=alpha)
+    assert verdict.outcome == "equivalent" and verdict.interval.level == 0.95
+    assert (verdict.interval.high > 0.02) == (alpha == 0.05), "the interval of 95 % may reach beyond the margin"
+    expected = tost(differences, 0.02, alpha=alpha).interval
+    found = verdict.equivalence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.high < 0.02 and (found.level, found.over, found.n) == (1 - 2 * alpha, "data sets", 8)
+    said = f"+{verdict.estimate:.4f} [{found.low:+.4f}, {found.high:+.4f}] ({100 - 200 * alpha:g} % interval, t over "
+    assert said in verdict.sentence
 
 
 def test_sentences_carry_their_uncertainty(tmp_path):
