@@ -47,7 +47,7 @@ def ss2d_scan(
     if not (isinstance(path, ScanPath) and x.dim() == A.dim() == 3):
         _refuse(x, delta, A, B, C, D, delta_bias, path, delta_weight)
     batch, length, channels = x.shape
-    K, d_state = path.table.shape[0], A.shape[2]
+    K, d_state = path.directions, A.shape[2]
     if not (
         length == path.length
         and d_state > 0

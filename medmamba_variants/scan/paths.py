@@ -23,8 +23,8 @@ class ScanPath:
 
     `table` (K, steps) int32 holds positions in visiting order, −1 where a direction pauses: no state change, no output.
     `resets` (K, steps) uint8 marks steps before which the state starts anew; only visited steps carry marks.
-    `visited` is the number of entries of the table that are positions.
-    Both arrays are read-only. Two paths are equal when their content is.
+    `visited` is the number of entries of the table that are positions. `directions` is K, and `steps` those of each
+    direction, pauses included. Both arrays are read-only. Two paths are equal when their content is.
     """
 
     length: int
@@ -35,19 +35,14 @@ class ScanPath:
     # table and marks as tensors there.
     number: int = field(default_factory=count().__next__, repr=False)
     tensors: dict[Any, Any] = field(default_factory=dict, repr=False)
+    # Kept, not read off the table: torch.compile guards an array that it has seen, in inference mode so that it fails.
+    directions: int = field(init=False, repr=False)
+    steps: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         NUMBERED[self.number] = self
-
-    @property
-    def directions(self) -> int:
-        """K, the number of directions."""
-        return int(self.table.shape[0])
-
-    @property
-    def steps(self) -> int:
-        """Steps of each direction, pauses included."""
-        return int(self.table.shape[1])
+        for name, size in zip(("directions", "steps"), self.table.shape):
+            object.__setattr__(self, name, size)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScanPath):
