@@ -127,10 +127,10 @@ def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
     return native.issuperset(dtypes)
 
 
-# Constants for torch.compile, guarded by their arguments: imports cannot be traced.
-torch.compiler.assume_constant_result(_choose)
-torch.compiler.assume_constant_result(takes_as_is)
-torch.compiler.assume_constant_result(takes_projected)
+# Constants for torch.compile, guarded by their arguments: imports cannot be traced. This is the mark that
+# torch.compiler.assume_constant_result makes, which imports the whole compiler: longer than a first scan takes.
+for _constant in (_choose, takes_as_is, takes_projected):
+    _constant._dynamo_marked_constant = True  # type: ignore[union-attr]
 
 
 def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:

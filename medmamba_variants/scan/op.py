@@ -137,9 +137,11 @@ def path_tensors(path: ScanPath, device: torch.device) -> tuple[Tensor, Tensor]:
     return tensors
 
 
-@torch.compiler.assume_constant_result
 def _numbered_path_tensors(number: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return path_tensors(NUMBERED[number], device)
+
+
+_numbered_path_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in scan.backends
 
 
 class _Scan(torch.autograd.Function):
