@@ -15,6 +15,9 @@ from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
 
 # Every living path by its number: a traced graph can hold a number as a constant, but no object.
 NUMBERED: "WeakValueDictionary[int, ScanPath]" = WeakValueDictionary()
+# Of maps with more positions only the latest paths are kept: at 10 bytes for each of K·length steps, with the tensors,
+# sequences of ever new lengths would fill the memory.
+LARGE_MAP = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +96,8 @@ def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanP
 
 
 def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
-    return _cached_path(directions, height, width)
+    cached_path = _large_path if height * width > LARGE_MAP else _small_path
+    return cached_path(directions, height, width)
 
 
 # torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph.
@@ -101,11 +105,13 @@ def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -
 _constant_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=512)
-def _cached_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+def _new_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
     names = resolve_directions(directions)
     _check_map(height, width)
     return custom_path(np.stack([_order(name, height, width) for name in names]), height * width)
+
+
+_small_path, _large_path = lru_cache(maxsize=512)(_new_path), lru_cache(maxsize=16)(_new_path)
 
 
 def window_path(directions: str | Sequence[str], height: int, width: int, window: tuple[int, int]) -> ScanPath:
