@@ -1,6 +1,9 @@
 """The scan operator: backends against the loop in values and all gradients, and the operator's manners."""
 
+import multiprocessing
+import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -568,6 +571,25 @@ def test_use_backend_is_over_when_all_threads_have_left():
         assert backends.backend_name("cpu", torch.float32) == "reference"
         other_thread.submit(second.__exit__, None, None, None).result()
     assert backends.backend_name("cpu", torch.float32) == automatic
+
+
+def enter_and_leave():
+    with use_backend("portable"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_use_backend_in_a_child_forked_while_another_thread_enters():
+    child = multiprocessing.get_context("fork").Process(target=enter_and_leave)
+    # Held by this thread, as by one that the child does not have.
+    with backends._turn, warnings.catch_warnings():
+        # Python warns of forks beside threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+    child.join(20)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
 
 
 def test_backends_that_cannot_are_refused(monkeypatch):

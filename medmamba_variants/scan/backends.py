@@ -15,6 +15,7 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
         backward returns its gradient last
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,16 @@ _requests: list[list[str]] = []
 _turn = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
 _chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
+
+
+def _renew() -> None:
+    # Another thread may have held it when the process was forked.
+    global _turn
+    _turn = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 @contextmanager
