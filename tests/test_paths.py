@@ -1,6 +1,7 @@
 """Scan paths: each direction by hand, sets, padding, marks, windows, and what is refused."""
 
 import copy
+import gc
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
 from medmamba_variants.scan.paths import (
+    LARGE_MAP,
+    NUMBERED,
     custom_path,
     resolve_directions,
     scan_path,
@@ -92,6 +95,15 @@ def test_set_equals_its_names(name):
 
 def test_path_is_cached():
     assert scan_path("cross4", 6, 7) is scan_path("cross4", 6, 7)
+
+
+def test_few_large_paths_are_cached():
+    before = {path.number for path in NUMBERED.values()}
+    assert scan_path(("rows",), 1, LARGE_MAP + 1) is scan_path(("rows",), 1, LARGE_MAP + 1)
+    for length in range(LARGE_MAP + 1, LARGE_MAP + 31):
+        scan_path(("rows",), 1, length)
+    gc.collect()
+    assert len([path for path in NUMBERED.values() if path.number not in before]) <= 16
 
 
 def test_a_direction_may_occur_twice():

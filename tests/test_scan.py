@@ -1,6 +1,9 @@
 """The scan operator: backends against the loop in values and all gradients, and the operator's manners."""
 
+import multiprocessing
+import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -263,6 +266,14 @@ def test_selective_scan_groups_are_separate_scans(backend):
         assert torch.equal(y[:, group], alone)
 
 
+def test_selective_scan_takes_b_and_c_without_groups_each_by_itself():
+    u, delta = torch.randn(2, 2, 6, 5, generator=torch.Generator().manual_seed(4))
+    A, B, C = -torch.ones(6, 4), torch.ones(2, 4, 5), torch.arange(40.0).view(2, 4, 5)
+    y = selective_scan(u, delta, A, B, C)
+    assert torch.equal(selective_scan(u, delta, A, B.unsqueeze(1), C), y)
+    assert torch.equal(selective_scan(u, delta, A, B, C.unsqueeze(1)), y)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -279,6 +290,14 @@ def test_selective_scan_refuses(change, message):
     shapes = {"u": (2, 6, 5), "delta": (2, 6, 5), "A": (6, 4), "B": (2, 3, 4, 5), "C": (2, 3, 4, 5)} | change
     with pytest.raises(ValueError, match=message):
         selective_scan(**{name: torch.zeros(shape) for name, shape in shapes.items()})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_selective_scan_refuses_what_is_no_tensor(name):
+    shapes = {"u": (2, 6, 5), "delta": (2, 6, 5), "A": (6, 4), "B": (2, 3, 4, 5), "C": (2, 3, 4, 5)}
+    name = "u" if name == "x" else name
+    with pytest.raises(ValueError, match=rf"^{name} must be a tensor( or None)?, got list$"):
+        selective_scan(**{other: torch.zeros(shape) for other, shape in shapes.items()} | {name: [1.0]})
 
 
 # Gradients and modes
@@ -502,12 +521,25 @@ def test_wrong_shapes_are_refused(change, message):
 def test_other_wrong_arguments_are_refused():
     path = scan_path("cross4", 3, 4)
     inputs = make(path, grad=False)
-    with pytest.raises(ValueError, match=r"floating-point tensors, got torch\.int64"):
+    with pytest.raises(ValueError, match=r"floating-point tensors of 16, 32 or 64 bits, got torch\.int64"):
         ss2d_scan(inputs[0].long(), *inputs[1:], path)
     with pytest.raises(ValueError, match="B must be on x's device cpu, got meta"):
         ss2d_scan(*inputs[:3], inputs[3].to("meta"), *inputs[4:], path)
     with pytest.raises(ValueError, match=r"path must be a ScanPath, as scan\.paths makes them, got ndarray"):
         ss2d_scan(*inputs, path.table)
+    # Of which torch tells no common dtype.
+    with pytest.raises(ValueError, match=r"of 16, 32 or 64 bits, got torch\.float8_e5m2"):
+        ss2d_scan(inputs[0].to(torch.float8_e5m2), *inputs[1:], path)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "delta_weight"])
+def test_what_is_no_tensor_is_refused(name):
+    path = scan_path("cross4", 3, 4)
+    inputs = dict(zip(NAMES, make(path, grad=False)))
+    with pytest.raises(ValueError, match=rf"^{name} must be a tensor( or None)?, got ndarray$"):
+        ss2d_scan(**inputs | {name: inputs.get(name, torch.zeros(4, 3, 2)).numpy()}, path=path)
+    with pytest.raises(ValueError, match=r"^A must be a tensor, got NoneType$"):
+        ss2d_scan(**inputs | {"A": None}, path=path)
 
 
 # Backends
@@ -539,6 +571,25 @@ def test_use_backend_is_over_when_all_threads_have_left():
         assert backends.backend_name("cpu", torch.float32) == "reference"
         other_thread.submit(second.__exit__, None, None, None).result()
     assert backends.backend_name("cpu", torch.float32) == automatic
+
+
+def enter_and_leave():
+    with use_backend("portable"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_use_backend_in_a_child_forked_while_another_thread_enters():
+    child = multiprocessing.get_context("fork").Process(target=enter_and_leave)
+    # Held by this thread, as by one that the child does not have.
+    with backends._turn, warnings.catch_warnings():
+        # Python warns of forks beside threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+    child.join(20)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
 
 
 def test_backends_that_cannot_are_refused(monkeypatch):

@@ -132,6 +132,14 @@ def test_two_paths_through_one_compiled_scan():
         assert torch.equal(compiled(*inputs, path), ss2d_scan(*inputs, path))
 
 
+def test_a_path_from_outside_the_compiled_function_in_inference_mode():
+    torch._dynamo.reset()
+    inputs = make(PATH, grad=False)
+    compiled = torch.compile(lambda *tensors: ss2d_scan(*tensors, PATH), fullgraph=True, backend="eager")
+    with torch.inference_mode():
+        assert torch.equal(compiled(*inputs), ss2d_scan(*inputs, PATH))
+
+
 def test_a_stand_in_is_scanned_after_a_real_scan():
     inputs = make(PATH, grad=False)
     expected = ss2d_scan(*inputs, PATH)

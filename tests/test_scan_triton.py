@@ -146,7 +146,7 @@ def test_without_a_compiler_for_its_launcher_triton_is_not_used(monkeypatch):
     assert not backend.supports(torch.empty(0))
 
 
-def test_scanning_on_the_cpu_does_not_import_triton():
+def test_scanning_on_the_cpu_imports_neither_triton_nor_torch_s_compiler():
     code = (
         "import sys, torch\n"
         "from medmamba_variants.scan import ss2d_scan\n"
@@ -155,6 +155,7 @@ def test_scanning_on_the_cpu_does_not_import_triton():
         "one = torch.ones(1, 2, 1)\n"
         "ss2d_scan(one, one.unsqueeze(2), -one[:, :1], one.unsqueeze(2), one.unsqueeze(2), None, None, path)\n"
         "assert 'medmamba_variants.scan.triton' not in sys.modules\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
     )
     result = run("-c", code)
     assert result.returncode == 0, result.stderr

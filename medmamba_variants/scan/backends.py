@@ -15,6 +15,7 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
         backward returns its gradient last
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,16 @@ _requests: list[list[str]] = []
 _turn = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
 _chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
+
+
+def _renew() -> None:
+    # Another thread may have held it when the process was forked.
+    global _turn
+    _turn = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 @contextmanager
@@ -127,10 +138,10 @@ def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
     return native.issuperset(dtypes)
 
 
-# Constants for torch.compile, guarded by their arguments: imports cannot be traced.
-torch.compiler.assume_constant_result(_choose)
-torch.compiler.assume_constant_result(takes_as_is)
-torch.compiler.assume_constant_result(takes_projected)
+# Constants for torch.compile, guarded by their arguments: imports cannot be traced. This is the mark that
+# torch.compiler.assume_constant_result makes, which imports the whole compiler: longer than a first scan takes.
+for _constant in (_choose, takes_as_is, takes_projected):
+    _constant._dynamo_marked_constant = True  # type: ignore[union-attr]
 
 
 def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:

@@ -42,12 +42,23 @@ def ss2d_scan(
     converted; those of the CPU do not even make them.
 
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
-    ValueError when shapes, dtypes, devices and path do not belong together.
+    ValueError when shapes, dtypes, devices and path do not belong together, or something else is given for a tensor.
     """
-    if not (isinstance(path, ScanPath) and x.dim() == A.dim() == 3):
+    if not (
+        isinstance(path, ScanPath)
+        and isinstance(x, Tensor)
+        and isinstance(delta, Tensor)
+        and isinstance(A, Tensor)
+        and isinstance(B, Tensor)
+        and isinstance(C, Tensor)
+        and (D is None or isinstance(D, Tensor))
+        and (delta_bias is None or isinstance(delta_bias, Tensor))
+        and (delta_weight is None or isinstance(delta_weight, Tensor))
+        and x.dim() == A.dim() == 3
+    ):
         _refuse(x, delta, A, B, C, D, delta_bias, path, delta_weight)
     batch, length, channels = x.shape
-    K, d_state = path.table.shape[0], A.shape[2]
+    K, d_state = path.directions, A.shape[2]
     if not (
         length == path.length
         and d_state > 0
@@ -137,9 +148,11 @@ def path_tensors(path: ScanPath, device: torch.device) -> tuple[Tensor, Tensor]:
     return tensors
 
 
-@torch.compiler.assume_constant_result
 def _numbered_path_tensors(number: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return path_tensors(NUMBERED[number], device)
+
+
+_numbered_path_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in scan.backends
 
 
 class _Scan(torch.autograd.Function):
@@ -216,6 +229,7 @@ def _refuse_transforms(*tensors: Tensor) -> None:
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _state_dtype(*tensors: Tensor | None) -> torch.dtype:
@@ -223,8 +237,8 @@ def _state_dtype(*tensors: Tensor | None) -> torch.dtype:
     for tensor in tensors:
         if tensor is None:
             continue
-        if not tensor.dtype.is_floating_point:
-            raise ValueError(f"ss2d_scan needs floating-point tensors, got {tensor.dtype}")
+        if tensor.dtype not in _DTYPES:
+            raise ValueError(f"ss2d_scan needs floating-point tensors of 16, 32 or 64 bits, got {tensor.dtype}")
         dtype = torch.promote_types(dtype, tensor.dtype)
     return dtype
 
@@ -243,6 +257,12 @@ def _refuse(
     """Raises a ValueError on the first argument that does not fit x, A and the path."""
     if not isinstance(path, ScanPath):
         raise ValueError(f"path must be a ScanPath, as scan.paths makes them, got {type(path).__name__}")
+    for name, needed in (("x", x), ("delta", delta), ("A", A), ("B", B), ("C", C)):
+        if not isinstance(needed, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(needed).__name__}")
+    for name, optional in (("D", D), ("delta_bias", delta_bias), ("delta_weight", delta_weight)):
+        if not (optional is None or isinstance(optional, Tensor)):
+            raise ValueError(f"{name} must be a tensor or None, got {type(optional).__name__}")
     if x.dim() != 3:
         raise ValueError(f"x must be (batch, length, channels), got shape {tuple(x.shape)}")
     batch, length, channels = x.shape

@@ -15,6 +15,9 @@ from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
 
 # Every living path by its number: a traced graph can hold a number as a constant, but no object.
 NUMBERED: "WeakValueDictionary[int, ScanPath]" = WeakValueDictionary()
+# Of maps with more positions only the latest paths are kept: at 10 bytes for each of K·length steps, with the tensors,
+# sequences of ever new lengths would fill the memory.
+LARGE_MAP = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +26,8 @@ class ScanPath:
 
     `table` (K, steps) int32 holds positions in visiting order, −1 where a direction pauses: no state change, no output.
     `resets` (K, steps) uint8 marks steps before which the state starts anew; only visited steps carry marks.
-    `visited` is the number of entries of the table that are positions.
-    Both arrays are read-only. Two paths are equal when their content is.
+    `visited` is the number of entries of the table that are positions. `directions` is K, and `steps` those of each
+    direction, pauses included. Both arrays are read-only. Two paths are equal when their content is.
     """
 
     length: int
@@ -35,19 +38,14 @@ class ScanPath:
     # table and marks as tensors there.
     number: int = field(default_factory=count().__next__, repr=False)
     tensors: dict[Any, Any] = field(default_factory=dict, repr=False)
+    # Kept, not read off the table: torch.compile guards an array that it has seen, in inference mode so that it fails.
+    directions: int = field(init=False, repr=False)
+    steps: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         NUMBERED[self.number] = self
-
-    @property
-    def directions(self) -> int:
-        """K, the number of directions."""
-        return int(self.table.shape[0])
-
-    @property
-    def steps(self) -> int:
-        """Steps of each direction, pauses included."""
-        return int(self.table.shape[1])
+        for name, size in zip(("directions", "steps"), self.table.shape):
+            object.__setattr__(self, name, size)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScanPath):
@@ -98,7 +96,8 @@ def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanP
 
 
 def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
-    return _cached_path(directions, height, width)
+    cached_path = _large_path if height * width > LARGE_MAP else _small_path
+    return cached_path(directions, height, width)
 
 
 # torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph.
@@ -106,11 +105,13 @@ def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -
 _constant_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-@lru_cache(maxsize=512)
-def _cached_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+def _new_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
     names = resolve_directions(directions)
     _check_map(height, width)
     return custom_path(np.stack([_order(name, height, width) for name in names]), height * width)
+
+
+_small_path, _large_path = lru_cache(maxsize=512)(_new_path), lru_cache(maxsize=16)(_new_path)
 
 
 def window_path(directions: str | Sequence[str], height: int, width: int, window: tuple[int, int]) -> ScanPath:

@@ -26,8 +26,13 @@ def selective_scan(
     The groups share neither u nor parameters, so each is a scan of its own with one direction: laid out as directions
     of one scan they would need room for every pair of group and position, of which only one in K exists.
     """
-    if B.dim() == 3 and C.dim() == 3:
-        B, C = B.unsqueeze(1), C.unsqueeze(1)
+    for name, needed in (("u", u), ("delta", delta), ("A", A), ("B", B), ("C", C)):
+        if not isinstance(needed, Tensor):
+            raise ValueError(f"{name} must be a tensor, got {type(needed).__name__}")
+    for name, optional in (("D", D), ("delta_bias", delta_bias)):
+        if not (optional is None or isinstance(optional, Tensor)):
+            raise ValueError(f"{name} must be a tensor or None, got {type(optional).__name__}")
+    B, C = B.unsqueeze(1) if B.dim() == 3 else B, C.unsqueeze(1) if C.dim() == 3 else C
     if u.dim() != 3 or A.dim() != 2 or B.dim() != 4:
         raise ValueError(
             "u must be (batch, K·channels, length), A (K·channels, d_state), B and C (batch, K, d_state, length), "
