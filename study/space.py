@@ -35,18 +35,21 @@ def load_study(
     `settings` as dotted keys with YAML values. Raises ValueError, one line: file and key path (or the option), what
     must hold there, what came.
     """
-    overrides: dict[str, tuple[str, Any]] = {}
+    overrides: list[tuple[str, str, Any]] = []
     for dotted, value in (settings or {}).items():
         option = f"--set {dotted}"
-        overrides[dotted] = (option, parse_scalar(value, option))
+        overrides.append((dotted, option, parse_scalar(value, option)))
     if datasets is not None:
-        overrides["datasets"] = ("--datasets", _split(datasets) if isinstance(datasets, str) else list(datasets))
+        names = _split(datasets) if isinstance(datasets, str) else list(datasets)
+        overrides.append(("datasets", "--datasets", names))
+    if data_root is not None:
+        overrides.append(("source.root", "--data-root", str(data_root)))
     if seeds is not None:
         numbers = [parse_scalar(part, "--seeds") for part in _split(seeds)] if isinstance(seeds, str) else list(seeds)
-        overrides["seeds"] = ("--seeds", numbers)
+        overrides.append(("seeds", "--seeds", numbers))
     text = StudyText(Path(path), overrides)
     check(STUDY, text.values, text)
-    return _Reader(text).study(data_root)
+    return _Reader(text).study()
 
 
 def _split(text: str) -> list[str]:
@@ -62,7 +65,7 @@ class _Reader:
         self.base = PRESETS[self.values["base"]]
         self.base = self.point(self.values.get("variant", {}), ("variant",))
 
-    def study(self, data_root: Path | str | None) -> Study:
+    def study(self) -> Study:
         strategy = self.strategy()
         axes = self.axes(strategy)
         named = self.named(strategy)
@@ -88,7 +91,7 @@ class _Reader:
             strategy=strategy,
             seeds=tuple(self.values["seeds"]),
             datasets=tuple(self.values["datasets"]),
-            source=self.source(data_root),
+            source=self.source(),
             recipe=self.recipe(),
             contrasts=parse_contrasts(declared, self.text, grid, named, self.point),
             alpha=float(self.values.get("alpha", 0.05)),
@@ -265,12 +268,10 @@ class _Reader:
         extra = hint(value) if isinstance(value, bool) and "(" not in rest else ""
         return ValueError(f"{self.text.place(places[name])}{rest}{extra}{suffix}")
 
-    def source(self, data_root: Path | str | None) -> dict[str, Any]:
+    def source(self) -> dict[str, Any]:
         """Where data sets lie, folders absolute because workers change directory."""
         source = dict(self.values.get("source", {}))
         path: Keys = ("source",)
-        if data_root is not None:
-            source["root"] = str(data_root)
         kind = source.get("kind")
         for key, owner in (("size", "medmnist"), ("download", "medmnist"), ("image_size", "folder")):
             if key in source and kind not in (owner, None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +55,14 @@ class StudyText:
     `values` is the mapping to check; `place(keys)` says where a value came from, as messages name it.
     """
 
-    def __init__(self, path: Path, overrides: Mapping[str, tuple[str, Any]]) -> None:
-        """Reads `path`; `overrides` maps dotted keys to (the option that set it, the value). Raises ValueError."""
+    def __init__(self, path: Path, overrides: Sequence[tuple[str, str, Any]]) -> None:
+        """Reads `path`; each of `overrides` is (dotted key, the option that sets it, the value). Raises ValueError."""
+        _refuse_twice(overrides)
         self.path = path
         self.text = _read(path)
         self.values: dict[str, Any] = _parse_mapping(self.text, str(path))
         self._origins: dict[Keys, str] = {}
-        for dotted, (option, value) in overrides.items():
+        for dotted, option, value in overrides:
             *made, keys = _put(self.values, dotted, option, value)
             self._origins |= {parent: f"--set {dotted_path(parent)}" for parent in made}
             self._origins[keys] = option
@@ -120,6 +121,27 @@ def _parse_mapping(text: str, file: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{file}: must be a mapping of keys such as question and axes, got {_type_name(values)}")
     return values
+
+
+def _refuse_twice(overrides: Sequence[tuple[str, str, Any]]) -> None:
+    """Raises ValueError where an option would silently replace what another has set."""
+    for index, (later, option, _) in enumerate(overrides):
+        for earlier, other, value in overrides[:index]:
+            within = later.startswith(f"{earlier}.") and _holds(value, later.removeprefix(f"{earlier}.").split("."))
+            if within or f"{earlier}.".startswith(f"{later}."):
+                key = later if within else earlier
+                raise ValueError(f"{key} must be set once, got it from {other} and from {option}")
+
+
+def _holds(value: Any, names: list[str]) -> bool:
+    for name in names:
+        if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        elif isinstance(value, dict) and name in value:
+            value = value[name]
+        else:
+            return False
+    return True
 
 
 def _put(values: dict[str, Any], dotted: str, option: str, value: Any) -> list[Keys]:

@@ -357,8 +357,8 @@ def test_estimates_use_the_same_variant_then_its_rate_then_a_guess(folder):
 
 
 def test_a_smoke_test_runs_two_cells_of_one_epoch_apart_from_the_store(folder, capsys):
-    for _ in range(2):
-        assert launch("--smoke", "--set", "recipe.warmup_epochs=0") == 0
+    for setting in ("recipe.warmup_epochs=0", "recipe={epochs: 3, warmup_epochs: 0}"):
+        assert launch("--smoke", "--set", setting) == 0
         assert "a smoke test of 2 of them" in capsys.readouterr().out
         records = stored(folder, "mlruns/smoke")
         assert len(records) == 2 and len(lines_of(folder, "mlruns/smoke")) == 2

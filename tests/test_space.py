@@ -514,6 +514,8 @@ OPTIONS = [
         "--set recipe.epochs must be a YAML value, got '[1' "
         "(expected ',' or ']', but got '<stream end>' on line 1, column 3)",
     ),
+    whole_and_part = load_study(write(), settings={"recipe": "{flip: none}", "recipe.epochs": "2"})
+    assert whole_and_part.recipe == Recipe(epochs=2, flip="none")
     (
         {"settings": {"recipe.epoch": "1"}},
         "--set recipe.epoch must be one of "
@@ -551,6 +553,28 @@ def test_the_hash_is_the_content(write):
         ("axes: {split_ratio: [0, 0.5]}", False),
         ("variant: {d_state: 4}", True),
         ("alpha: 0.01", True),
+    (
+        {"settings": {"recipe.epochs": "4", "recipe": "{flip: none}"}},
+        "recipe.epochs must be set once, got it from --set recipe.epochs and from --set recipe",
+    ),
+    (
+        {"settings": {"recipe": "{epochs: 3, flip: none}", "recipe.epochs": "4"}},
+        "recipe.epochs must be set once, got it from --set recipe and from --set recipe.epochs",
+    ),
+    (
+        {"settings": {"seeds": "[1]", "seeds.0": "4"}},
+        "seeds.0 must be set once, got it from --set seeds and from --set seeds.0",
+    ),
+    (
+        {"settings": {"datasets.0": "a"}, "datasets": "b"},
+        "datasets.0 must be set once, got it from --set datasets.0 and from --datasets",
+    ),
+    ({"settings": {"seeds": "[1]"}, "seeds": "2"}, "seeds must be set once, got it from --set seeds and from --seeds"),
+    (
+        {"settings": {"source": "{kind: npz, root: a}"}, "data_root": "b"},
+        "source.root must be set once, got it from --set source and from --data-root",
+    ),
+    ({"data_root": ""}, "--data-root must be a text, got the string ''"),
         ("correction: bh", True),
         ("contrasts: []", True),
         (_block(GRID, "contrasts").replace(".02", ".03").rstrip(), True),
