@@ -28,7 +28,7 @@ from study.closing import (
 from study.definition import Study
 from study.executors import Asked, cores, ray_is_installed, run_inline, run_ray
 from study.ledger import Ledger
-from study.plan import Costs, describe, read_inputs, unreachable
+from study.plan import Costs, Inputs, describe, read_inputs, unreachable
 from study.progress import Progress, Status, say, shown
 from study.strategies import Search, Strategy, make_strategy
 from study.tracking import StudyTags, Tracker
@@ -73,10 +73,7 @@ def dry_run(study: Study, options: Options) -> None:
 
     Raises ValueError, after the plan, for a study whose confirmatory contrasts cannot reach their own α.
     """
-    _check_device(options)
-    inputs = read_inputs(study)
-    costs = Costs(study, inputs)
-    costs.check()
+    inputs, costs = _checked(study, options)
     ledger = Ledger(options.store / "ledger")
     plan = study.plan(ledger, inputs.refs)
     executor = choose_executor(options, plan.cells - (plan.done or 0))
@@ -94,10 +91,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     Returns the exit status: 0, 1 when a cell failed, 130 when interrupted. `command` is what the user typed, told as
     the way to go on. Raises ValueError for what must be mended before anything runs.
     """
-    _check_device(options)
-    inputs = read_inputs(study)
-    costs = Costs(study, inputs)
-    costs.check()
+    inputs, costs = _checked(study, options)
     ledger = Ledger(options.store / "ledger")
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
     with _only_driver(ledger, study, shared):
@@ -129,11 +123,17 @@ def launch(study: Study, options: Options, command: str) -> int:
             raise
 
 
-def _check_device(options: Options) -> None:
+def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:
+    """Data sets and costs of a study that can run. Raises ValueError for what must be mended before anything runs."""
     from study.devices import resolved_device
 
     if options.address is None:  # a cluster's devices are not this machine's
         resolved_device(options.device)
+    study.check_source()
+    inputs = read_inputs(study)
+    costs = Costs(study, inputs)
+    costs.check()
+    return inputs, costs
 
 
 class Driver:

@@ -401,6 +401,7 @@ def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
         (["study.yaml", "--seeds", "1,1"], "--seeds"),
         (["study.yaml", "--datasets", "phantom_cat"], "phantom_cat"),
         (["study.yaml", "--data-root", "nowhere", "--datasets", "busi"], "nowhere"),
+        (["study.yaml", "--data-root", "."], "source.root must be left out where no data set uses it, got "),
         (["study.yaml", "--executor", "inline", "--workers", "2"], "--workers must be left out with --executor inline"),
         (["study.yaml", "--workers", "0"], "must be at least 1, got 0"),
         (["study.yaml", "--store", "why?"], "--store must be a path without ? and %"),

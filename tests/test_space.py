@@ -194,6 +194,33 @@ def test_sources_follow_names_and_root(write, tmp_path):
     }
 
 
+IDLE = [
+    ("phantom_ct", "{root: sets}", "root", "'{root}' (phantom_ct: phantom)"),
+    ("phantom_ct", "{kind: medmnist, size: 64}", "kind", "'medmnist' (phantom_ct: phantom)"),
+    ("phantom_ct,own", "{root: sets, image_size: 28}", "image_size", "28 (phantom_ct: phantom, own: npz)"),
+    ("own,photos", "{root: sets, download: false}", "download", "False (own: npz, photos: folder)"),
+]
+
+
+@pytest.mark.parametrize(("datasets", "source", "key", "found"), IDLE)
+def test_a_source_setting_that_no_data_set_uses_is_refused(write, tmp_path, datasets, source, key, found):
+    (tmp_path / "sets" / "photos").mkdir(parents=True)
+    (tmp_path / "sets" / "own.npz").touch()
+    study = load_study(write(source=f"source: {source}"), datasets=datasets)
+    with pytest.raises(ValueError) as error:
+        study.check_source()
+    rule = f"{tmp_path}/x.yaml: source.{key} must be left out where no data set uses it"
+    assert str(error.value) == f"{rule}, got {found.format(root=tmp_path / 'sets')}"
+
+
+def test_a_source_setting_that_some_data_sets_use_is_taken(write, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "own.npz").touch()
+    study = load_study(write(source="source: {root: ., image_size: 28}"), datasets="phantom_ct,own,photos")
+    study.check_source()
+    assert study.sources()["photos"] == {"kind": "folder", "root": str(tmp_path), "image_size": 28}
+
+
 # Errors: file or option, key path, what must hold, what came
 
 YAML_BOOLEAN = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
@@ -487,6 +514,8 @@ def test_options_replace_what_the_file_says(write, tmp_path):
     assert load_study(write(), settings={"contrasts.0.margin": "0.5"}).contrasts[0].margin == 0.5
     assert load_study(write(SEARCH), settings={"strategy.trials": "20"}).strategy.trials == 20
     assert load_study(write(SEARCH), settings={"recipe.epochs": "2"}).recipe.epochs == 2
+    whole_and_part = load_study(write(), settings={"recipe": "{flip: none}", "recipe.epochs": "2"})
+    assert whole_and_part.recipe == Recipe(epochs=2, flip="none")
 
 
 OPTIONS = [
@@ -514,8 +543,6 @@ OPTIONS = [
         "--set recipe.epochs must be a YAML value, got '[1' "
         "(expected ',' or ']', but got '<stream end>' on line 1, column 3)",
     ),
-    whole_and_part = load_study(write(), settings={"recipe": "{flip: none}", "recipe.epochs": "2"})
-    assert whole_and_part.recipe == Recipe(epochs=2, flip="none")
     (
         {"settings": {"recipe.epoch": "1"}},
         "--set recipe.epoch must be one of "
@@ -526,6 +553,28 @@ OPTIONS = [
     ({"seeds": ""}, "--seeds must list at least one, got []: the study would be empty"),
     ({"datasets": ","}, "--datasets must list at least one, got []: the study would be empty"),
     ({"datasets": "a,b,a"}, "--datasets must not repeat a value, got the string 'a' twice"),
+    (
+        {"settings": {"recipe.epochs": "4", "recipe": "{flip: none}"}},
+        "recipe.epochs must be set once, got it from --set recipe.epochs and from --set recipe",
+    ),
+    (
+        {"settings": {"recipe": "{epochs: 3, flip: none}", "recipe.epochs": "4"}},
+        "recipe.epochs must be set once, got it from --set recipe and from --set recipe.epochs",
+    ),
+    (
+        {"settings": {"seeds": "[1]", "seeds.0": "4"}},
+        "seeds.0 must be set once, got it from --set seeds and from --set seeds.0",
+    ),
+    (
+        {"settings": {"datasets.0": "a"}, "datasets": "b"},
+        "datasets.0 must be set once, got it from --set datasets.0 and from --datasets",
+    ),
+    ({"settings": {"seeds": "[1]"}, "seeds": "2"}, "seeds must be set once, got it from --set seeds and from --seeds"),
+    (
+        {"settings": {"source": "{kind: npz, root: a}"}, "data_root": "b"},
+        "source.root must be set once, got it from --set source and from --data-root",
+    ),
+    ({"data_root": ""}, "--data-root must be a text, got the string ''"),
 ]
 
 
@@ -553,28 +602,6 @@ def test_the_hash_is_the_content(write):
         ("axes: {split_ratio: [0, 0.5]}", False),
         ("variant: {d_state: 4}", True),
         ("alpha: 0.01", True),
-    (
-        {"settings": {"recipe.epochs": "4", "recipe": "{flip: none}"}},
-        "recipe.epochs must be set once, got it from --set recipe.epochs and from --set recipe",
-    ),
-    (
-        {"settings": {"recipe": "{epochs: 3, flip: none}", "recipe.epochs": "4"}},
-        "recipe.epochs must be set once, got it from --set recipe and from --set recipe.epochs",
-    ),
-    (
-        {"settings": {"seeds": "[1]", "seeds.0": "4"}},
-        "seeds.0 must be set once, got it from --set seeds and from --set seeds.0",
-    ),
-    (
-        {"settings": {"datasets.0": "a"}, "datasets": "b"},
-        "datasets.0 must be set once, got it from --set datasets.0 and from --datasets",
-    ),
-    ({"settings": {"seeds": "[1]"}, "seeds": "2"}, "seeds must be set once, got it from --set seeds and from --seeds"),
-    (
-        {"settings": {"source": "{kind: npz, root: a}"}, "data_root": "b"},
-        "source.root must be set once, got it from --set source and from --data-root",
-    ),
-    ({"data_root": ""}, "--data-root must be a text, got the string ''"),
         ("correction: bh", True),
         ("contrasts: []", True),
         (_block(GRID, "contrasts").replace(".02", ".03").rstrip(), True),
