@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 
 from medmamba_variants.axes import AXES, SUGAR
+from medmamba_variants.axis_table import axis_table
 from medmamba_variants.config import (
     PRESETS,
     VariantConfig,
     axis_schema,
-    axis_table,
     branch_widths,
     dead_axes,
     json_schema,

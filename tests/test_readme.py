@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medmamba_variants.config import PRESETS, axis_table
+from medmamba_variants.axis_table import axis_table
+from medmamba_variants.config import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 def test_the_axis_table_is_the_one_the_code_prints():
     block = re.search(r"<!-- axes -->\n(.*?)<!-- /axes -->", README, re.DOTALL)
     assert block
-    assert block.group(1) == axis_table(), "replace it by the output of: python -m medmamba_variants.config"
+    assert block.group(1) == axis_table(), "replace it by the output of: python -m medmamba_variants.axis_table"
 
 
 def test_every_file_it_names_exists():
