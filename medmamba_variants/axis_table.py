@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from medmamba_variants.axes import AXES, SUGAR, Axis
 from medmamba_variants.config import NEEDS, VariantConfig
 from medmamba_variants.scan.directions import DIRECTIONS
@@ -32,4 +34,6 @@ def _values_text(axis: Axis) -> str:
 
 
 if __name__ == "__main__":
+    # A reader that goes away (`| head`) ends the program without a traceback.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     print(axis_table(), end="")

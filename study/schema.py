@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from medmamba_variants.axes import AXES, SUGAR, unknown_name
 from medmamba_variants.config import PRESETS, axis_schema
 from medmamba_variants.values import shown
 from study.cells import Recipe
+from study.progress import say
 from study.yaml_file import Keys, StudyText
 
 STRATEGIES = ("grid", "random", "tpe", "nsga2")
@@ -308,11 +308,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m study.schema", description="The JSON schema of study files.")
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="where to write it (left out: print it)")
     file = parser.parse_args().file
-    text = json.dumps(json_schema(), indent=1) + "\n"
+    text = json.dumps(json_schema(), indent=1)
     if file is None:
-        sys.stdout.write(text)
+        say(text)
     else:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
