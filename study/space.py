@@ -15,8 +15,8 @@ from medmamba_variants.values import parse_axis, shown, to_json
 from study.cells import Recipe
 from study.contrasts import parse_contrasts
 from study.definition import GRID, Plan, Range, StrategyChoice, Study
-from study.schema import STUDY, check, hint, unknown_key
-from study.yaml_file import Keys, StudyText, parse_scalar
+from study.schema import STUDY, check, unknown_key
+from study.yaml_file import Keys, StudyText, hint, parse_scalar
 
 __all__ = ["Plan", "Range", "StrategyChoice", "Study", "load_study"]
 
@@ -282,17 +282,19 @@ class _Reader:
                 f"{self.text.place((*path, 'root'))} must be given where source.kind is {kind}, got nothing"
             )
         if "root" in source:
-            source["root"] = str(Path(source["root"]).expanduser().absolute())
+            root = source["root"]
+            try:
+                source["root"] = str(Path(root).expanduser().absolute())
+            except RuntimeError as error:
+                place = self.text.place((*path, "root"))
+                raise ValueError(f"{place} must be a folder, got {root!r} ({error})") from None
         return source
 
     def recipe(self) -> Recipe:
         values = self.values.get("recipe", {})
-        for key, value in values.items():
-            try:
-                Recipe.from_dict({key: value})
-            except ValueError as error:
-                rest = str(error).removeprefix(f"recipe.{key}")
-                raise ValueError(
-                    self.text.place(("recipe", key)) + rest + (hint(value) if isinstance(value, bool) else "")
-                ) from None
-        return Recipe.from_dict(values)
+        try:
+            return Recipe.from_dict(values)
+        except ValueError as error:
+            key, rest = re.match(r"recipe\.(\w+)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
+            extra = hint(values[key]) if isinstance(values[key], bool) else ""
+            raise ValueError(f"{self.text.place(('recipe', key))}{rest}{extra}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from medmamba_variants.hints import did_you_mean
 Keys = tuple[str | int, ...]
 # Longer ones have no counterpart among floats.
 LONGEST_NUMBER = 300
+BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -84,6 +86,20 @@ def parse_scalar(text: str, option: str) -> Any:
         raise ValueError(f"{option} must be a YAML value, got {text!r} ({_one_line(error)})") from None
     except RecursionError:
         raise ValueError(f"{option} must be a YAML value, got one nested too deeply") from None
+
+
+def hint(value: Any) -> str:
+    """What to write instead, for values that YAML 1.1 does not read as most people expect; else nothing."""
+    if isinstance(value, bool):
+        return BOOLEAN_HINT
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        if math.isfinite(number):
+            return f" (write {_yaml_number(number)})"
+    return ""
 
 
 def dotted_path(keys: Keys, follows: bool = False) -> str:
@@ -179,8 +195,19 @@ def _key_in(node: Any, name: str, option: str) -> Any:
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{error.problem} on line {mark.line + 1}, column {mark.column + 1}"
+        # Where a second document begins, the problem is half of a sentence.
+        problem = f"{error.context}, {error.problem}" if str(error.problem).startswith("but ") else error.problem
+        return f"{problem} on line {mark.line + 1}, column {mark.column + 1}"
     return " ".join(str(error).split())
+
+
+def _yaml_number(number: float) -> str:
+    """The number as YAML 1.1 reads it: with a point and a signed exponent."""
+    if number == 0 or 1e-3 <= abs(number) < 1e6:
+        return str(int(number)) if number.is_integer() else repr(number)
+    mantissa, _, exponent = f"{number:.15e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}"
 
 
 def _type_name(value: Any) -> str:

@@ -238,6 +238,14 @@ BAD = {
     "got 'nam' (did you mean name?)",
     "source: {kin: npz}": "source.kin must be one of kind, root, size, download, image_size; "
     "got 'kin' (did you mean kind?)",
+    "recipe: {epochs: '1'}": "recipe.epochs must be a whole number, got the string '1' (write 1)",
+    "recipe: {epochs: 'nan'}": "recipe.epochs must be a whole number, got the string 'nan'",
+    "recipe: {image_size: 28, max_image_size: 28}": "recipe.max_image_size must be left out where image_size fixes the "
+    "size, got 28 beside 28",
+    "source: {root: ~nobody.of.this.name/data}": "source.root must be a folder, got '~nobody.of.this.name/data' "
+    "(Could not determine home directory.)",
+    "---\nquestion: Twice?": "must be YAML, got expected a single document in the stream, but found another document "
+    "on line 12, column 1",
     "on: 3": f"must have texts as keys, got the boolean true{YAML_BOOLEAN}",
     "recipe: {3: 4}": "recipe must have texts as keys, got 3",
     # missing keys
