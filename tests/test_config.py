@@ -179,7 +179,7 @@ def test_map_sizes():
         ({"split_ratio": 0.5, "branches": [[1, "conv"]]}, "split_ratio and branches set the same axis"),
         ({"split_ratio": 0.001}, r"every branch must get a channel: share 0.001 \(ss2d\) of dims\[0\]=96 is none"),
         ({"branches": [[0.5, "conv"]]}, "branches shares must add up to 1, got 0.5"),
-        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, r"operator must be one of conv, ss2d; got 'ssd' \(did you mean"),
+        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, r"operator must be one of .*; got 'ssd' \(did you mean"),
         ({"branches": "conv"}, "branches must be a list of .*got the string 'conv'"),
         ({"branches": [0.5, "conv"]}, "branches must be a list of .*got 0.5"),
         ({"scan_directions": "cross5"}, r"scan_directions must be one of .*got 'cross5' \(did you mean cross4\?\)"),

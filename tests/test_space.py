@@ -14,6 +14,7 @@ import yaml
 
 from analysis.metrics import METRICS
 from analysis.power import smallest_adjusted_p
+from medmamba_variants.axes import FUSIONS
 from medmamba_variants.config import AXES, PRESETS, SUGAR, VariantConfig
 from study.cells import Cell, DataRef, Recipe
 from study.data.phantoms import PHANTOMS
@@ -49,6 +50,7 @@ datasets: [phantom_ct]
 """
 METRIC_NAMES = ", ".join(METRICS)
 POINT_NAMES = ", ".join([*AXES, *SUGAR])
+FUSION_NAMES = ", ".join(FUSIONS)
 
 
 @pytest.fixture
@@ -272,8 +274,7 @@ BAD = {
     "datasets: [no]": f"datasets[0] must be a text, got the boolean false{YAML_BOOLEAN}",
     "axes: [split_ratio]": "axes must be a mapping, got ['split_ratio']",
     "axes: {fusion: concat}": "axes.fusion must be a list of values, got the string 'concat'",
-    "axes: {fusion: [off]}": "axes.fusion[0] must be one of shuffle, concat, conv1x1, squeeze_excite, attention, none; "
-    f"got the boolean false{YAML_BOOLEAN}",
+    "axes: {fusion: [off]}": f"axes.fusion[0] must be one of {FUSION_NAMES}; got the boolean false{YAML_BOOLEAN}",
     "axes: {expand: [2, 1e0]}": "axes.expand[1] must be a number from 0.25 to 8, got the string '1e0' (write 1.0)",
     "axes: {dims: [[32, 64, x]]}": "axes.dims[0][2] must be a whole number from 2 to 4096, got the string 'x'",
     "variant: 3": "variant must be a mapping, got 3",
@@ -288,8 +289,7 @@ BAD = {
     "correction: bonferroni": "correction must be one of holm, bh, none; got 'bonferroni'",
     "axes: {split_ratio: [0, 2]}": "axes.split_ratio[1] must be a number from 0 to 1, got 2",
     "axes: {d_state: [0]}": "axes.d_state[0] must be a whole number from 1 to 256, got 0",
-    "axes: {fusion: [shufle]}": "axes.fusion[0] must be one of "
-    "shuffle, concat, conv1x1, squeeze_excite, attention, none; got 'shufle' (did you mean shuffle?)",
+    "axes: {fusion: [shufle]}": f"axes.fusion[0] must be one of {FUSION_NAMES}; got 'shufle' (did you mean shuffle?)",
     "variant: {d_state: 999}": "variant.d_state must be a whole number from 1 to 256, got 999",
     # YAML's own surprises
     "recipe: {epochs: 010}": "line 9 must hold a plain decimal number, got 010 (which YAML reads as 8)",
@@ -464,8 +464,7 @@ NAMED = {
     "{a: 3}": "variants.a must be a mapping of axes to values, got 3",
     "{a: {fussion: 3}}": f"variants.a.fussion must be one of {POINT_NAMES}; got 'fussion' (did you mean fusion?)",
     "{a: {}, b: {split_ratio: .5}}": "variants.b must differ from every other variant, got the same as a",
-    "{a: {fusion: 3}}": "variants.a.fusion must be one of shuffle, concat, conv1x1, squeeze_excite, attention, none; "
-    "got 3",
+    "{a: {fusion: 3}}": f"variants.a.fusion must be one of {FUSION_NAMES}; got 3",
     "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no ss2d; got d_state=2",
     "{3: {}}": "variants must have texts as keys, got 3",
     "{' ': {}}": "variants must have names of one line as keys, got ' '",
