@@ -332,9 +332,13 @@ def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
     ends with the process, however it ends.
     """
-    ledger.folder.mkdir(parents=True, exist_ok=True)
-    path = ledger.folder / f".{what}.lock"
-    with path.open("a+") as file:
+    try:
+        ledger.folder.mkdir(parents=True, exist_ok=True)
+        lock = (ledger.folder / f".{what}.lock").open("a+")
+    except OSError as error:
+        store = ledger.folder.parent
+        raise ValueError(f"{store}: the store must be a folder to write to, got {error.strerror}") from None
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

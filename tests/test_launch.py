@@ -406,6 +406,7 @@ def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
         (["study.yaml", "--workers", "0"], "must be at least 1, got 0"),
         (["study.yaml", "--store", "why?"], "--store must be a path without ? and %"),
         (["study.yaml", "--store", "a%41"], "--store must be a path without ? and %"),
+        (["study.yaml", "--store", "study.yaml"], "study.yaml: the store must be a folder to write to, got Not"),
         (["study.yaml", "--executor", "dask"], "invalid choice"),
         (["study.yaml", "--dry-run", "--smoke"], "not allowed with"),
         ([], "required: FILE"),
