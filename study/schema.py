@@ -19,13 +19,14 @@ from medmamba_variants.axes import AXES, SUGAR, unknown_name
 from medmamba_variants.config import PRESETS, axis_schema
 from medmamba_variants.values import shown
 from study.cells import Recipe
+from study.data.sources import SPEC_KEYS
 from study.progress import say
 from study.yaml_file import Keys, StudyText, hint
 
 STRATEGIES = ("grid", "random", "tpe", "nsga2")
 OBJECTIVES = (*METRICS, "macs")
 CORRECTIONS = ("holm", "bh", "none")
-SOURCES = ("npz", "medmnist", "folder")
+SOURCES = tuple(kind for kind in SPEC_KEYS if kind != "phantom")
 LARGEST_SEED = 2**32 - 1
 
 

@@ -14,6 +14,7 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.values import parse_axis, shown, to_json
 from study.cells import Recipe
 from study.contrasts import parse_contrasts
+from study.data.sources import OWN_FOLDER, SPEC_KEYS
 from study.definition import GRID, Plan, Range, StrategyChoice, Study
 from study.schema import STUDY, check, unknown_key
 from study.yaml_file import Keys, StudyText, hint, parse_scalar
@@ -273,11 +274,11 @@ class _Reader:
         source = dict(self.values.get("source", {}))
         path: Keys = ("source",)
         kind = source.get("kind")
-        for key, owner in (("size", "medmnist"), ("download", "medmnist"), ("image_size", "folder")):
-            if key in source and kind not in (owner, None):
+        for key in source:
+            if kind is not None and key not in ("kind", *SPEC_KEYS[kind]):
                 place = self.text.place((*path, key))
                 raise ValueError(f"{place} must be left out where source.kind is {kind}, got {source[key]}")
-        if kind in ("npz", "folder") and "root" not in source:
+        if kind in OWN_FOLDER and "root" not in source:
             raise ValueError(
                 f"{self.text.place((*path, 'root'))} must be given where source.kind is {kind}, got nothing"
             )
