@@ -92,6 +92,8 @@ def launch(study: Study, options: Options, command: str) -> int:
     the way to go on. Raises ValueError for what must be mended before anything runs.
     """
     inputs, costs = _checked(study, options)
+    with _writing(options.store):
+        (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = Ledger(options.store / "ledger")
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
     with _only_driver(ledger, study, shared):
@@ -326,18 +328,23 @@ def _has_gpu() -> bool:
 
 
 @contextmanager
+def _writing(store: Path) -> Iterator[None]:
+    """Tells what the system refuses in the store as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{store}: the store must be a folder to write to, got {error.strerror}") from None
+
+
+@contextmanager
 def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     """Keeps a second launch of the same study out of the store: it would run every cell again.
 
     `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
     ends with the process, however it ends.
     """
-    try:
-        ledger.folder.mkdir(parents=True, exist_ok=True)
+    with _writing(ledger.folder.parent):
         lock = (ledger.folder / f".{what}.lock").open("a+")
-    except OSError as error:
-        store = ledger.folder.parent
-        raise ValueError(f"{store}: the store must be a folder to write to, got {error.strerror}") from None
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
