@@ -25,7 +25,7 @@ from medmamba_variants.axes import (
     unknown_name,
 )
 from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
-from medmamba_variants.values import branches_from_split_ratio, parse_axis, to_json
+from medmamba_variants.values import branches_from_split_ratio, parse_axis, short, to_json
 
 __all__ = [
     "AXES",
@@ -37,7 +37,6 @@ __all__ = [
     "Axis",
     "VariantConfig",
     "axis_schema",
-    "axis_table",
     "branch_widths",
     "dead_axes",
     "find_axis",
@@ -127,9 +126,9 @@ class VariantConfig:
         for name, value in self.diff(base).items():
             ratio = self.split_ratio if name == "branches" else None
             if ratio is not None:
-                parts.append(f"split_ratio={_short(to_json(ratio))}")
+                parts.append(f"split_ratio={short(to_json(ratio))}")
             elif name not in dead:
-                parts.append(f"{name}={_short(value)}")
+                parts.append(f"{name}={short(value)}")
         return " ".join(parts) or "baseline"
 
     @property
@@ -226,16 +225,6 @@ def preset(name: str) -> VariantConfig:
     return PRESETS[name]
 
 
-def axis_table() -> str:
-    """The axes as a Markdown table: name, values with the default first, meaning, source."""
-    lines = ["| axis | default | values | meaning | no effect where | source |", "|---|---|---|---|---|---|"]
-    for axis in (*AXES.values(), *SUGAR.values()):
-        default = _short(to_json(_DEFAULTS[axis.name])) if axis.name in _DEFAULTS else "writes branches"
-        needs = "; ".join(NEEDS[need][0] for need in axis.needs)
-        lines.append(f"| `{axis.name}` | {default} | {_values_text(axis)} | {axis.meaning} | {needs} | {axis.source} |")
-    return "\n".join(lines) + "\n"
-
-
 def axis_schema(name: str) -> dict[str, Any]:
     """The JSON schema of one value of an axis (or of split_ratio)."""
     axis = find_axis(name)
@@ -300,7 +289,7 @@ def _has_late_ss2d(variant: Any) -> bool:
 
 
 def _dead_message(name: str, reason: str, value: Any) -> str:
-    return f"{name} must be left out where it has no effect: {reason}; got {name}={_short(to_json(value))}"
+    return f"{name} must be left out where it has no effect: {reason}; got {name}={short(to_json(value))}"
 
 
 def _check_stages_of(fields: Mapping[str, Any]) -> None:
@@ -363,26 +352,6 @@ def _check_streams(variant: VariantConfig) -> None:
             )
 
 
-def _values_text(axis: Axis) -> str:
-    words = ", ".join(str(choice) for choice in axis.choices)
-    bounds = "" if axis.low is None or axis.high is None else f"{axis.low:g} to {axis.high:g}"
-    if axis.kind == "ints":
-        return f"list, each {bounds}"
-    if axis.kind == "branches":
-        return f"pairs of share and {words}"
-    if axis.kind == "directions":
-        return f"{words}, or a list of {', '.join(DIRECTIONS)}"
-    return ", ".join(text for text in (words, bounds) if text)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return f"[{','.join(_short(item) for item in value)}]"
-    return str(value)
-
-
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(VariantConfig)}
 
 PRESETS: dict[str, VariantConfig] = {
@@ -394,7 +363,3 @@ PRESETS: dict[str, VariantConfig] = {
     # For 64-pixel images on a CPU: maps of 16, 8, 4 and 2.
     "micro": VariantConfig(depths=(1, 1, 2, 1), dims=(32, 64, 128, 256), d_state=8, odd_maps="pad"),
 }
-
-
-if __name__ == "__main__":
-    print(axis_table(), end="")

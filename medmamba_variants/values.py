@@ -55,6 +55,15 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def short(value: Any) -> str:
+    """A plain JSON value as labels and tables write it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{','.join(short(item) for item in value)}]"
+    return str(value)
+
+
 def to_json(value: Any) -> Any:
     """A canonical value as plain JSON: tuples become lists."""
     return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -11,6 +11,7 @@ from typing import Any
 from analysis.hashes import content_hash
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.hints import did_you_mean
+from study.yaml_file import hint
 
 # Raised whenever a change of ours alters the numbers that an unchanged cell produces; old records then no longer count.
 NUMERICS_VERSION = 4
@@ -65,8 +66,8 @@ class Recipe:
         checked = {}
         for key, value in values.items():
             if key not in known:
-                hint = did_you_mean(key, known, otherwise=f"known: {', '.join(known)}")
-                raise ValueError(f"{where}.{key} is not a recipe setting ({hint})")
+                meant = did_you_mean(key, known, otherwise=f"known: {', '.join(known)}")
+                raise ValueError(f"{where}.{key} is not a recipe setting ({meant})")
             checked[key] = _checked(f"{where}.{key}", value, str(known[key].type), known[key].metadata)
         if checked.get("image_size") is not None and checked.get("max_image_size") is not None:
             raise ValueError(
@@ -118,7 +119,7 @@ def _checked(name: str, value: Any, type_name: str, limits: Mapping[str, Any]) -
         return value
     kind = "a whole number" if type_name.startswith("int") else "a number"
     if isinstance(value, str):
-        raise ValueError(f"{name} must be {kind}, got the string {value!r}{_number_hint(value)}")
+        raise ValueError(f"{name} must be {kind}, got the string {value!r}{hint(value)}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{name} must be {kind}, got {value!r}")
     if type_name.startswith("int"):
@@ -130,17 +131,6 @@ def _checked(name: str, value: Any, type_name: str, limits: Mapping[str, Any]) -
     if not limits["low"] <= value <= limits["high"]:
         raise ValueError(f"{name} must be between {limits['low']} and {limits['high']}, got {value!r}")
     return value
-
-
-def _number_hint(text: str) -> str:
-    """A hint for YAML 1.1's reading of `1e-4` as text."""
-    try:
-        number = float(text)
-    except ValueError:
-        return ""
-    mantissa, _, exponent = f"{number:e}".partition("e")
-    digits = mantissa.rstrip("0")
-    return f" (write {digits + '0' if digits.endswith('.') else digits}e{int(exponent):+d})"
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,17 @@ class Study:
             image_size=self.source.get("image_size"),
         )
 
+    def check_source(self) -> None:
+        """Raises ValueError for a setting of the source that would have no effect on any data set."""
+        kinds = self.sources()
+        files = [spec for spec in kinds.values() if spec["kind"] != "phantom"]
+        for key, value in self.source.items():
+            if not any(key in spec for spec in files):
+                found = ", ".join(f"{name}: {spec['kind']}" for name, spec in kinds.items())
+                raise ValueError(
+                    f"{self.path}: source.{key} must be left out where no data set uses it, got {value!r} ({found})"
+                )
+
     def plan(self, ledger: Ledger, refs: Mapping[str, DataRef]) -> Plan:
         """Counts of cells, and of those that the ledger holds as done or failed."""
         if not self.is_grid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import shlex
 import shutil
@@ -123,8 +124,6 @@ def parser() -> argparse.ArgumentParser:
 def _launch(options: argparse.Namespace, command: str) -> int:
     settings = read_settings(options.set)
     _check_executor(options)
-    if options.smoke:
-        settings["recipe.epochs"] = "1"
     from study.space import load_study
 
     study = load_study(
@@ -134,6 +133,8 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         seeds=options.seeds,
         settings=settings,
     )
+    if options.smoke:
+        study = dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, epochs=1))
     from study.session import Options, dry_run, launch
 
     store = options.store.absolute() / ("smoke" if options.smoke else "")

@@ -80,7 +80,7 @@ class Status:
         return max(0, self.total - self.done - self.failed - self.stopped - len(self.running))
 
     def starting(self) -> bool:
-        """Whether there are cells to run and none has begun yet: workers load what they need first."""
+        """Whether there are cells to run and none has begun yet: whoever runs them loads what it needs first."""
         return not self._most_running and self.waiting() != 0
 
     def eta(self, now: float) -> float | None:
@@ -240,7 +240,7 @@ def line(status: Status, now: float) -> str:
         parts.append(f"{len(status.running)} running")
     eta = status.eta(now)
     if status.starting():
-        parts.append("workers are starting")
+        parts.append("starting")
     elif status.waiting() or status.running:
         parts.append("ETA unknown yet" if eta is None else f"ETA {duration(eta)}")
     best = _best_text(status)
@@ -261,7 +261,7 @@ def live_table(status: Status, title: str, now: float) -> Table:
         f"  of {total}",
     )
     clock = f"{duration(now - status.begun)} so far, "
-    clock += "workers are starting" if status.starting() else f"ETA {'…' if eta is None else duration(eta)}"
+    clock += "starting" if status.starting() else f"ETA {'…' if eta is None else duration(eta)}"
     table = Table.grid(padding=(0, 2))
     table.add_row(Text(title, style="bold"), counts)
     table.add_row("", clock)

@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +19,14 @@ from medmamba_variants.axes import AXES, SUGAR, unknown_name
 from medmamba_variants.config import PRESETS, axis_schema
 from medmamba_variants.values import shown
 from study.cells import Recipe
-from study.yaml_file import Keys, StudyText
+from study.data.sources import SPEC_KEYS
+from study.progress import say
+from study.yaml_file import Keys, StudyText, hint
 
 STRATEGIES = ("grid", "random", "tpe", "nsga2")
 OBJECTIVES = (*METRICS, "macs")
 CORRECTIONS = ("holm", "bh", "none")
-SOURCES = ("npz", "medmnist", "folder")
-BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
+SOURCES = tuple(kind for kind in SPEC_KEYS if kind != "phantom")
 LARGEST_SEED = 2**32 - 1
 
 
@@ -144,20 +144,6 @@ def unknown_key(text: StudyText, path: Keys, known: Iterable[str]) -> ValueError
     return ValueError(unknown_name(text.place(path), name, known))
 
 
-def hint(value: Any) -> str:
-    """What to write instead, for values that YAML 1.1 does not read as most people expect; else nothing."""
-    if isinstance(value, bool):
-        return BOOLEAN_HINT
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return ""
-        if math.isfinite(number):
-            return f" (write {_yaml_number(number)})"
-    return ""
-
-
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of a study file: for completion in editors; the checks in Python say more."""
     return {
@@ -224,15 +210,6 @@ def _refuse_repeats(values: list[Any], place: str) -> None:
     for index, value in enumerate(values):
         if not isinstance(value, dict) and value in values[:index]:
             raise ValueError(f"{place} must not repeat a value, got {shown(value)} twice")
-
-
-def _yaml_number(number: float) -> str:
-    """The number as YAML 1.1 reads it: with a point and a signed exponent."""
-    if number == 0 or 1e-3 <= abs(number) < 1e6:
-        return str(int(number)) if number.is_integer() else repr(number)
-    mantissa, _, exponent = f"{number:.15e}".partition("e")
-    mantissa = mantissa.rstrip("0")
-    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}"
 
 
 def _schema(key: Key) -> dict[str, Any]:
@@ -308,11 +285,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m study.schema", description="The JSON schema of study files.")
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="where to write it (left out: print it)")
     file = parser.parse_args().file
-    text = json.dumps(json_schema(), indent=1) + "\n"
+    text = json.dumps(json_schema(), indent=1)
     if file is None:
-        sys.stdout.write(text)
+        say(text)
     else:
-        file.write_text(text, encoding="utf-8")
+        file.write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

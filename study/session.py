@@ -28,7 +28,7 @@ from study.closing import (
 from study.definition import Study
 from study.executors import Asked, cores, ray_is_installed, run_inline, run_ray
 from study.ledger import Ledger, open_ledger
-from study.plan import Costs, describe, read_inputs, unreachable
+from study.plan import Costs, Inputs, describe, read_inputs, unreachable
 from study.progress import Progress, Status, say, shown
 from study.strategies import Search, Strategy, make_strategy
 from study.tracking import StudyTags, Tracker
@@ -73,10 +73,7 @@ def dry_run(study: Study, options: Options) -> None:
 
     Raises ValueError, after the plan, for a study whose confirmatory contrasts cannot reach their own α.
     """
-    _check_device(options)
-    inputs = read_inputs(study)
-    costs = Costs(study, inputs)
-    costs.check()
+    inputs, costs = _checked(study, options)
     ledger = open_ledger(options.store)
     plan = study.plan(ledger, inputs.refs)
     executor = choose_executor(options, plan.cells - (plan.done or 0))
@@ -94,10 +91,9 @@ def launch(study: Study, options: Options, command: str) -> int:
     Returns the exit status: 0, 1 when a cell failed, 130 when interrupted. `command` is what the user typed, told as
     the way to go on. Raises ValueError for what must be mended before anything runs.
     """
-    _check_device(options)
-    inputs = read_inputs(study)
-    costs = Costs(study, inputs)
-    costs.check()
+    inputs, costs = _checked(study, options)
+    with _writing(options.store):
+        (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
     with _only_driver(ledger, study, shared):
@@ -131,11 +127,17 @@ def launch(study: Study, options: Options, command: str) -> int:
             raise
 
 
-def _check_device(options: Options) -> None:
+def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:
+    """Data sets and costs of a study that can run. Raises ValueError for what must be mended before anything runs."""
     from study.devices import resolved_device
 
     if options.address is None:  # a cluster's devices are not this machine's
         resolved_device(options.device)
+    study.check_source()
+    inputs = read_inputs(study)
+    costs = Costs(study, inputs)
+    costs.check()
+    return inputs, costs
 
 
 class Driver:
@@ -328,15 +330,24 @@ def _has_gpu() -> bool:
 
 
 @contextmanager
+def _writing(store: Path) -> Iterator[None]:
+    """Tells what the system refuses in the store as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{store}: the store must be a folder to write to, got {error.strerror}") from None
+
+
+@contextmanager
 def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     """Keeps a second launch of the same study out of the store: it would run every cell again.
 
     `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
     ends with the process, however it ends.
     """
-    ledger.folder.mkdir(parents=True, exist_ok=True)
-    path = ledger.folder / f".{what}.lock"
-    with path.open("a+") as file:
+    with _writing(ledger.folder.parent):
+        lock = (ledger.folder / f".{what}.lock").open("a+")
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,9 +14,10 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.values import parse_axis, shown, to_json
 from study.cells import Recipe
 from study.contrasts import parse_contrasts
+from study.data.sources import OWN_FOLDER, SPEC_KEYS
 from study.definition import GRID, Plan, Range, StrategyChoice, Study
-from study.schema import STUDY, check, hint, unknown_key
-from study.yaml_file import Keys, StudyText, parse_scalar
+from study.schema import STUDY, check, unknown_key
+from study.yaml_file import Keys, StudyText, hint, parse_scalar
 
 __all__ = ["Plan", "Range", "StrategyChoice", "Study", "load_study"]
 
@@ -35,18 +36,21 @@ def load_study(
     `settings` as dotted keys with YAML values. Raises ValueError, one line: file and key path (or the option), what
     must hold there, what came.
     """
-    overrides: dict[str, tuple[str, Any]] = {}
+    overrides: list[tuple[str, str, Any]] = []
     for dotted, value in (settings or {}).items():
         option = f"--set {dotted}"
-        overrides[dotted] = (option, parse_scalar(value, option))
+        overrides.append((dotted, option, parse_scalar(value, option)))
     if datasets is not None:
-        overrides["datasets"] = ("--datasets", _split(datasets) if isinstance(datasets, str) else list(datasets))
+        names = _split(datasets) if isinstance(datasets, str) else list(datasets)
+        overrides.append(("datasets", "--datasets", names))
+    if data_root is not None:
+        overrides.append(("source.root", "--data-root", str(data_root)))
     if seeds is not None:
         numbers = [parse_scalar(part, "--seeds") for part in _split(seeds)] if isinstance(seeds, str) else list(seeds)
-        overrides["seeds"] = ("--seeds", numbers)
+        overrides.append(("seeds", "--seeds", numbers))
     text = StudyText(Path(path), overrides)
     check(STUDY, text.values, text)
-    return _Reader(text).study(data_root)
+    return _Reader(text).study()
 
 
 def _split(text: str) -> list[str]:
@@ -62,7 +66,7 @@ class _Reader:
         self.base = PRESETS[self.values["base"]]
         self.base = self.point(self.values.get("variant", {}), ("variant",))
 
-    def study(self, data_root: Path | str | None) -> Study:
+    def study(self) -> Study:
         strategy = self.strategy()
         axes = self.axes(strategy)
         named = self.named(strategy)
@@ -88,7 +92,7 @@ class _Reader:
             strategy=strategy,
             seeds=tuple(self.values["seeds"]),
             datasets=tuple(self.values["datasets"]),
-            source=self.source(data_root),
+            source=self.source(),
             recipe=self.recipe(),
             contrasts=parse_contrasts(declared, self.text, grid, named, self.point),
             alpha=float(self.values.get("alpha", 0.05)),
@@ -265,33 +269,33 @@ class _Reader:
         extra = hint(value) if isinstance(value, bool) and "(" not in rest else ""
         return ValueError(f"{self.text.place(places[name])}{rest}{extra}{suffix}")
 
-    def source(self, data_root: Path | str | None) -> dict[str, Any]:
+    def source(self) -> dict[str, Any]:
         """Where data sets lie, folders absolute because workers change directory."""
         source = dict(self.values.get("source", {}))
         path: Keys = ("source",)
-        if data_root is not None:
-            source["root"] = str(data_root)
         kind = source.get("kind")
-        for key, owner in (("size", "medmnist"), ("download", "medmnist"), ("image_size", "folder")):
-            if key in source and kind not in (owner, None):
+        for key in source:
+            if kind is not None and key not in ("kind", *SPEC_KEYS[kind]):
                 place = self.text.place((*path, key))
                 raise ValueError(f"{place} must be left out where source.kind is {kind}, got {source[key]}")
-        if kind in ("npz", "folder") and "root" not in source:
+        if kind in OWN_FOLDER and "root" not in source:
             raise ValueError(
                 f"{self.text.place((*path, 'root'))} must be given where source.kind is {kind}, got nothing"
             )
         if "root" in source:
-            source["root"] = str(Path(source["root"]).expanduser().absolute())
+            root = source["root"]
+            try:
+                source["root"] = str(Path(root).expanduser().absolute())
+            except RuntimeError as error:
+                place = self.text.place((*path, "root"))
+                raise ValueError(f"{place} must be a folder, got {root!r} ({error})") from None
         return source
 
     def recipe(self) -> Recipe:
         values = self.values.get("recipe", {})
-        for key, value in values.items():
-            try:
-                Recipe.from_dict({key: value})
-            except ValueError as error:
-                rest = str(error).removeprefix(f"recipe.{key}")
-                raise ValueError(
-                    self.text.place(("recipe", key)) + rest + (hint(value) if isinstance(value, bool) else "")
-                ) from None
-        return Recipe.from_dict(values)
+        try:
+            return Recipe.from_dict(values)
+        except ValueError as error:
+            key, rest = re.match(r"recipe\.(\w+)(.*)", str(error), re.DOTALL).groups()  # type: ignore[union-attr]
+            extra = hint(values[key]) if isinstance(values[key], bool) else ""
+            raise ValueError(f"{self.text.place(('recipe', key))}{rest}{extra}") from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medmamba_variants.hints import did_you_mean
 Keys = tuple[str | int, ...]
 # Longer ones have no counterpart among floats.
 LONGEST_NUMBER = 300
+BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -55,13 +57,14 @@ class StudyText:
     `values` is the mapping to check; `place(keys)` says where a value came from, as messages name it.
     """
 
-    def __init__(self, path: Path, overrides: Mapping[str, tuple[str, Any]]) -> None:
-        """Reads `path`; `overrides` maps dotted keys to (the option that set it, the value). Raises ValueError."""
+    def __init__(self, path: Path, overrides: Sequence[tuple[str, str, Any]]) -> None:
+        """Reads `path`; each of `overrides` is (dotted key, the option that sets it, the value). Raises ValueError."""
+        _refuse_twice(overrides)
         self.path = path
         self.text = _read(path)
         self.values: dict[str, Any] = _parse_mapping(self.text, str(path))
         self._origins: dict[Keys, str] = {}
-        for dotted, (option, value) in overrides.items():
+        for dotted, option, value in overrides:
             *made, keys = _put(self.values, dotted, option, value)
             self._origins |= {parent: f"--set {dotted_path(parent)}" for parent in made}
             self._origins[keys] = option
@@ -83,6 +86,20 @@ def parse_scalar(text: str, option: str) -> Any:
         raise ValueError(f"{option} must be a YAML value, got {text!r} ({_one_line(error)})") from None
     except RecursionError:
         raise ValueError(f"{option} must be a YAML value, got one nested too deeply") from None
+
+
+def hint(value: Any) -> str:
+    """What to write instead, for values that YAML 1.1 does not read as most people expect; else nothing."""
+    if isinstance(value, bool):
+        return BOOLEAN_HINT
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        if math.isfinite(number):
+            return f" (write {_yaml_number(number)})"
+    return ""
 
 
 def dotted_path(keys: Keys, follows: bool = False) -> str:
@@ -122,6 +139,27 @@ def _parse_mapping(text: str, file: str) -> dict[str, Any]:
     return values
 
 
+def _refuse_twice(overrides: Sequence[tuple[str, str, Any]]) -> None:
+    """Raises ValueError where an option would silently replace what another has set."""
+    for index, (later, option, _) in enumerate(overrides):
+        for earlier, other, value in overrides[:index]:
+            within = later.startswith(f"{earlier}.") and _holds(value, later.removeprefix(f"{earlier}.").split("."))
+            if within or f"{earlier}.".startswith(f"{later}."):
+                key = later if within else earlier
+                raise ValueError(f"{key} must be set once, got it from {other} and from {option}")
+
+
+def _holds(value: Any, names: list[str]) -> bool:
+    for name in names:
+        if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        elif isinstance(value, dict) and name in value:
+            value = value[name]
+        else:
+            return False
+    return True
+
+
 def _put(values: dict[str, Any], dotted: str, option: str, value: Any) -> list[Keys]:
     """Sets the value at a dotted key, where a number is a place in a list; returns the paths that are new.
 
@@ -157,8 +195,19 @@ def _key_in(node: Any, name: str, option: str) -> Any:
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"{error.problem} on line {mark.line + 1}, column {mark.column + 1}"
+        # Where a second document begins, the problem is half of a sentence.
+        problem = f"{error.context}, {error.problem}" if str(error.problem).startswith("but ") else error.problem
+        return f"{problem} on line {mark.line + 1}, column {mark.column + 1}"
     return " ".join(str(error).split())
+
+
+def _yaml_number(number: float) -> str:
+    """The number as YAML 1.1 reads it: with a point and a signed exponent."""
+    if number == 0 or 1e-3 <= abs(number) < 1e6:
+        return str(int(number)) if number.is_integer() else repr(number)
+    mantissa, _, exponent = f"{number:.15e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}"
 
 
 def _type_name(value: Any) -> str:

@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 
 from medmamba_variants.axes import AXES, SUGAR
+from medmamba_variants.axis_table import axis_table
 from medmamba_variants.config import (
     PRESETS,
     VariantConfig,
     axis_schema,
-    axis_table,
     branch_widths,
     dead_axes,
     json_schema,
@@ -48,7 +48,7 @@ GOLDEN_IDS = {
 
 
 def test_defaults_never_change():
-    assert {name: VariantConfig().to_dict()[name] for name in GOLDEN_DEFAULTS} == GOLDEN_DEFAULTS
+    assert VariantConfig().to_dict() == GOLDEN_DEFAULTS, "pin the default of a new axis here"
     assert {name: PRESETS[name].variant_id for name in GOLDEN_IDS} == GOLDEN_IDS
     assert VariantConfig.from_dict({"split_ratio": 0.25, "d_state": 8}).variant_id == "592193b6f4fe"
 
@@ -179,7 +179,7 @@ def test_map_sizes():
         ({"split_ratio": 0.5, "branches": [[1, "conv"]]}, "split_ratio and branches set the same axis"),
         ({"split_ratio": 0.001}, r"every branch must get a channel: share 0.001 \(ss2d\) of dims\[0\]=96 is none"),
         ({"branches": [[0.5, "conv"]]}, "branches shares must add up to 1, got 0.5"),
-        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, r"operator must be one of conv, ss2d; got 'ssd' \(did you mean"),
+        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, r"operator must be one of .*; got 'ssd' \(did you mean"),
         ({"branches": "conv"}, "branches must be a list of .*got the string 'conv'"),
         ({"branches": [0.5, "conv"]}, "branches must be a list of .*got 0.5"),
         ({"scan_directions": "cross5"}, r"scan_directions must be one of .*got 'cross5' \(did you mean cross4\?\)"),

@@ -125,6 +125,12 @@ def test_images_that_would_be_left_out_are_named(photos):
     Image.new("L", (WIDTH, HEIGHT)).save(other)
     assert refusal(photos) == f"{other}: must be an image of the kind .png, .jpg, .jpeg, got .bmp"
     other.unlink()
+    for name in ("slice.dcm", "slice.DICOM", "volume.nii.gz", "slice.npy"):
+        other = train / "calm" / name
+        other.write_bytes(b"what Pillow does not read")
+        ending = other.suffix.lower()
+        assert refusal(photos) == f"{other}: must be an image of the kind .png, .jpg, .jpeg, got {ending}"
+        other.unlink()
     (train / "calm" / "Thumbs.db").write_bytes(b"no image")
     (train / "calm" / ".hidden").mkdir()
     load(photos)
@@ -132,6 +138,15 @@ def test_images_that_would_be_left_out_are_named(photos):
     inner.mkdir()
     Image.new("L", (WIDTH, HEIGHT)).save(inner / "8.png")
     assert refusal(photos) == f"{inner}: must be an image, which lie in the folder of their class itself, got a folder"
+
+
+def test_a_hidden_folder_is_no_class(photos):
+    first = load(photos).info
+    for split in ("train", "test"):
+        copies = photos / "photos" / split / ".ipynb_checkpoints"
+        copies.mkdir()
+        Image.new("L", (WIDTH, HEIGHT)).save(copies / "0-checkpoint.png")
+    assert load(photos).info == first
 
 
 def test_a_class_named_in_another_encoding_is_named(photos):
@@ -151,7 +166,7 @@ def test_wrong_files_are_named(photos):
     path = photos / "photos" / "val" / "ill" / "1.png"
     whole = path.read_bytes()
     path.write_bytes(b"text")
-    assert refusal(photos) == f"{path}: must be a readable image, got cannot identify image file the file"
+    assert refusal(photos) == f"{path}: must be a readable image, got cannot identify image file"
     path.write_bytes(whole[:-30])
     assert refusal(photos).startswith(f"{path}: must be a readable image, got ")
     Image.fromarray(np.full((HEIGHT, WIDTH), 40_000, dtype=np.uint16)).save(path)

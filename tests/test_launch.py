@@ -360,8 +360,8 @@ def test_estimates_use_the_same_variant_then_its_rate_then_a_guess(folder):
 
 
 def test_a_smoke_test_runs_two_cells_of_one_epoch_apart_from_the_store(folder, capsys):
-    for _ in range(2):
-        assert launch("--smoke", "--set", "recipe.warmup_epochs=0") == 0
+    for setting in ("recipe.warmup_epochs=0", "recipe={epochs: 3, warmup_epochs: 0}"):
+        assert launch("--smoke", "--set", setting) == 0
         assert "a smoke test of 2 of them" in capsys.readouterr().out
         records = stored(folder, "mlruns/smoke")
         assert len(records) == 2 and len(lines_of(folder, "mlruns/smoke")) == 2
@@ -404,10 +404,12 @@ def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
         (["study.yaml", "--seeds", "1,1"], "--seeds"),
         (["study.yaml", "--datasets", "phantom_cat"], "phantom_cat"),
         (["study.yaml", "--data-root", "nowhere", "--datasets", "busi"], "nowhere"),
+        (["study.yaml", "--data-root", "."], "source.root must be left out where no data set uses it, got "),
         (["study.yaml", "--executor", "inline", "--workers", "2"], "--workers must be left out with --executor inline"),
         (["study.yaml", "--workers", "0"], "must be at least 1, got 0"),
         (["study.yaml", "--store", "why?"], "--store must be a path without ? and %"),
         (["study.yaml", "--store", "a%41"], "--store must be a path without ? and %"),
+        (["study.yaml", "--store", "study.yaml"], "study.yaml: the store must be a folder to write to, got Not"),
         (["study.yaml", "--executor", "dask"], "invalid choice"),
         (["study.yaml", "--dry-run", "--smoke"], "not allowed with"),
         ([], "required: FILE"),

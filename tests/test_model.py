@@ -43,7 +43,7 @@ def train_step(config, in_channels=3):
 
 
 def steps():
-    """One step along every axis, and every choice of the axes that are lists of names."""
+    """One step along every axis, every choice of the axes that are lists of names, and every operator of a branch."""
     for name, axis in AXES.items():
         yield name, axis.probe
         if axis.kind in ("choice", "directions"):
@@ -51,7 +51,7 @@ def steps():
                 if choice not in (axis.probe, getattr(SMALL, name)):
                     yield name, choice
     yield from (("split_ratio", value) for value in (0, 0.25, 1, (0, 0.25, 0.75, 1)))
-    yield "branches", ((0.25, "ss2d"), (0.25, "conv"), (0.5, "ss2d"))
+    yield from (("branches", ((0.25, operator), (0.25, "conv"), (0.5, "ss2d"))) for operator in OPERATORS)
     yield "scan_directions", ("rows", "antidiagonals_reverse", "columns_right")
 
 

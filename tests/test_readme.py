@@ -1,5 +1,6 @@
 """The README keeps its promises: its table is the code's, its files and commands exist."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from medmamba_variants.config import PRESETS, axis_table
+from medmamba_variants.axis_table import axis_table
+from medmamba_variants.config import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 def test_the_axis_table_is_the_one_the_code_prints():
     block = re.search(r"<!-- axes -->\n(.*?)<!-- /axes -->", README, re.DOTALL)
     assert block
-    assert block.group(1) == axis_table(), "replace it by the output of: python -m medmamba_variants.config"
+    assert block.group(1) == axis_table(), "replace it by the output of: python -m medmamba_variants.axis_table"
 
 
 def test_every_file_it_names_exists():
@@ -37,6 +39,18 @@ def test_every_module_it_runs_can_be_run(module):
     path = ROOT / module.replace(".", "/")
     source = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
     assert 'if __name__ == "__main__"' in source.read_text() or source.name == "__main__.py"
+
+
+@pytest.mark.parametrize("module", ["medmamba_variants.scan", "medmamba_variants.axis_table", "study.schema"])
+def test_a_command_that_prints_ends_quietly_when_its_reader_has_gone(module):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", module]
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    finally:
+        os.close(writer)
+    assert done.stderr == ""
 
 
 def test_every_preset_is_named():

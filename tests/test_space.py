@@ -14,6 +14,7 @@ import yaml
 
 from analysis.metrics import METRICS
 from analysis.power import smallest_adjusted_p
+from medmamba_variants.axes import FUSIONS
 from medmamba_variants.config import AXES, PRESETS, SUGAR, VariantConfig
 from study.cells import Cell, DataRef, Recipe
 from study.data.phantoms import PHANTOMS
@@ -49,6 +50,7 @@ datasets: [phantom_ct]
 """
 METRIC_NAMES = ", ".join(METRICS)
 POINT_NAMES = ", ".join([*AXES, *SUGAR])
+FUSION_NAMES = ", ".join(FUSIONS)
 
 
 @pytest.fixture
@@ -194,6 +196,33 @@ def test_sources_follow_names_and_root(write, tmp_path):
     }
 
 
+IDLE = [
+    ("phantom_ct", "{root: sets}", "root", "'{root}' (phantom_ct: phantom)"),
+    ("phantom_ct", "{kind: medmnist, size: 64}", "kind", "'medmnist' (phantom_ct: phantom)"),
+    ("phantom_ct,own", "{root: sets, image_size: 28}", "image_size", "28 (phantom_ct: phantom, own: npz)"),
+    ("own,photos", "{root: sets, download: false}", "download", "False (own: npz, photos: folder)"),
+]
+
+
+@pytest.mark.parametrize(("datasets", "source", "key", "found"), IDLE)
+def test_a_source_setting_that_no_data_set_uses_is_refused(write, tmp_path, datasets, source, key, found):
+    (tmp_path / "sets" / "photos").mkdir(parents=True)
+    (tmp_path / "sets" / "own.npz").touch()
+    study = load_study(write(source=f"source: {source}"), datasets=datasets)
+    with pytest.raises(ValueError) as error:
+        study.check_source()
+    rule = f"{tmp_path}/x.yaml: source.{key} must be left out where no data set uses it"
+    assert str(error.value) == f"{rule}, got {found.format(root=tmp_path / 'sets')}"
+
+
+def test_a_source_setting_that_some_data_sets_use_is_taken(write, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "own.npz").touch()
+    study = load_study(write(source="source: {root: ., image_size: 28}"), datasets="phantom_ct,own,photos")
+    study.check_source()
+    assert study.sources()["photos"] == {"kind": "folder", "root": str(tmp_path), "image_size": 28}
+
+
 # Errors: file or option, key path, what must hold, what came
 
 YAML_BOOLEAN = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
@@ -211,6 +240,14 @@ BAD = {
     "got 'nam' (did you mean name?)",
     "source: {kin: npz}": "source.kin must be one of kind, root, size, download, image_size; "
     "got 'kin' (did you mean kind?)",
+    "recipe: {epochs: '1'}": "recipe.epochs must be a whole number, got the string '1' (write 1)",
+    "recipe: {epochs: 'nan'}": "recipe.epochs must be a whole number, got the string 'nan'",
+    "recipe: {image_size: 28, max_image_size: 28}": "recipe.max_image_size must be left out where image_size fixes the "
+    "size, got 28 beside 28",
+    "source: {root: ~nobody.of.this.name/data}": "source.root must be a folder, got '~nobody.of.this.name/data' "
+    "(Could not determine home directory.)",
+    "---\nquestion: Twice?": "must be YAML, got expected a single document in the stream, but found another document "
+    "on line 12, column 1",
     "on: 3": f"must have texts as keys, got the boolean true{YAML_BOOLEAN}",
     "recipe: {3: 4}": "recipe must have texts as keys, got 3",
     # missing keys
@@ -237,8 +274,7 @@ BAD = {
     "datasets: [no]": f"datasets[0] must be a text, got the boolean false{YAML_BOOLEAN}",
     "axes: [split_ratio]": "axes must be a mapping, got ['split_ratio']",
     "axes: {fusion: concat}": "axes.fusion must be a list of values, got the string 'concat'",
-    "axes: {fusion: [off]}": "axes.fusion[0] must be one of shuffle, concat, conv1x1, squeeze_excite, attention, none; "
-    f"got the boolean false{YAML_BOOLEAN}",
+    "axes: {fusion: [off]}": f"axes.fusion[0] must be one of {FUSION_NAMES}; got the boolean false{YAML_BOOLEAN}",
     "axes: {expand: [2, 1e0]}": "axes.expand[1] must be a number from 0.25 to 8, got the string '1e0' (write 1.0)",
     "axes: {dims: [[32, 64, x]]}": "axes.dims[0][2] must be a whole number from 2 to 4096, got the string 'x'",
     "variant: 3": "variant must be a mapping, got 3",
@@ -253,8 +289,7 @@ BAD = {
     "correction: bonferroni": "correction must be one of holm, bh, none; got 'bonferroni'",
     "axes: {split_ratio: [0, 2]}": "axes.split_ratio[1] must be a number from 0 to 1, got 2",
     "axes: {d_state: [0]}": "axes.d_state[0] must be a whole number from 1 to 256, got 0",
-    "axes: {fusion: [shufle]}": "axes.fusion[0] must be one of "
-    "shuffle, concat, conv1x1, squeeze_excite, attention, none; got 'shufle' (did you mean shuffle?)",
+    "axes: {fusion: [shufle]}": f"axes.fusion[0] must be one of {FUSION_NAMES}; got 'shufle' (did you mean shuffle?)",
     "variant: {d_state: 999}": "variant.d_state must be a whole number from 1 to 256, got 999",
     # YAML's own surprises
     "recipe: {epochs: 010}": "line 9 must hold a plain decimal number, got 010 (which YAML reads as 8)",
@@ -429,8 +464,7 @@ NAMED = {
     "{a: 3}": "variants.a must be a mapping of axes to values, got 3",
     "{a: {fussion: 3}}": f"variants.a.fussion must be one of {POINT_NAMES}; got 'fussion' (did you mean fusion?)",
     "{a: {}, b: {split_ratio: .5}}": "variants.b must differ from every other variant, got the same as a",
-    "{a: {fusion: 3}}": "variants.a.fusion must be one of shuffle, concat, conv1x1, squeeze_excite, attention, none; "
-    "got 3",
+    "{a: {fusion: 3}}": f"variants.a.fusion must be one of {FUSION_NAMES}; got 3",
     "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no ss2d; got d_state=2",
     "{3: {}}": "variants must have texts as keys, got 3",
     "{' ': {}}": "variants must have names of one line as keys, got ' '",
@@ -487,6 +521,8 @@ def test_options_replace_what_the_file_says(write, tmp_path):
     assert load_study(write(), settings={"contrasts.0.margin": "0.5"}).contrasts[0].margin == 0.5
     assert load_study(write(SEARCH), settings={"strategy.trials": "20"}).strategy.trials == 20
     assert load_study(write(SEARCH), settings={"recipe.epochs": "2"}).recipe.epochs == 2
+    whole_and_part = load_study(write(), settings={"recipe": "{flip: none}", "recipe.epochs": "2"})
+    assert whole_and_part.recipe == Recipe(epochs=2, flip="none")
 
 
 OPTIONS = [
@@ -524,6 +560,28 @@ OPTIONS = [
     ({"seeds": ""}, "--seeds must list at least one, got []: the study would be empty"),
     ({"datasets": ","}, "--datasets must list at least one, got []: the study would be empty"),
     ({"datasets": "a,b,a"}, "--datasets must not repeat a value, got the string 'a' twice"),
+    (
+        {"settings": {"recipe.epochs": "4", "recipe": "{flip: none}"}},
+        "recipe.epochs must be set once, got it from --set recipe.epochs and from --set recipe",
+    ),
+    (
+        {"settings": {"recipe": "{epochs: 3, flip: none}", "recipe.epochs": "4"}},
+        "recipe.epochs must be set once, got it from --set recipe and from --set recipe.epochs",
+    ),
+    (
+        {"settings": {"seeds": "[1]", "seeds.0": "4"}},
+        "seeds.0 must be set once, got it from --set seeds and from --set seeds.0",
+    ),
+    (
+        {"settings": {"datasets.0": "a"}, "datasets": "b"},
+        "datasets.0 must be set once, got it from --set datasets.0 and from --datasets",
+    ),
+    ({"settings": {"seeds": "[1]"}, "seeds": "2"}, "seeds must be set once, got it from --set seeds and from --seeds"),
+    (
+        {"settings": {"source": "{kind: npz, root: a}"}, "data_root": "b"},
+        "source.root must be set once, got it from --set source and from --data-root",
+    ),
+    ({"data_root": ""}, "--data-root must be a text, got the string ''"),
 ]
 
 

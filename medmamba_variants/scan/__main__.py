@@ -8,6 +8,7 @@ than rounding explains. Takes seconds; more when the CPU's kernels are compiled 
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -161,4 +162,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # A reader that goes away (`| head`) ends the program without a traceback.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     sys.exit(main())

@@ -12,6 +12,8 @@ from study.data.npz import file_stamp
 from study.data.protocol import SPLITS, Dataset, Split, assemble, checked_split, unknown_name
 
 ENDINGS = (".png", ".jpg", ".jpeg")
+# Images and volumes that Pillow does not read: left out in silence they would be missed.
+OTHER_ENDINGS = (".dcm", ".dicom", ".ima", ".nii", ".gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz")
 GROUPS_FILE = "groups.csv"
 # Modes of eight bits a channel; sixteen-bit images would need a window that nobody has stated.
 GREY_MODES = ("1", "L", "LA")
@@ -49,7 +51,7 @@ class ImageFolder:
                 there = sorted(path.name for path in folder.iterdir() if path.is_dir())
                 raise ValueError(f"{folder}: must hold the folder {split}, got {', '.join(there) or 'no folder'}")
         entry = read_entry(self.root, name)
-        classes = sorted(path.name for path in (folder / "train").iterdir() if path.is_dir())
+        classes = sorted(path.name for path in (folder / "train").iterdir() if _is_class(path))
         if not classes:
             raise ValueError(f"{folder / 'train'}: must hold a folder a class, got none")
         for title in classes:
@@ -90,7 +92,7 @@ class ImageFolder:
 def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     found: list[tuple[Path, int]] = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name not in classes:
+        if _is_class(path) and path.name not in classes:
             raise ValueError(f"{path}: must be a class that train has, {', '.join(classes)}, got {path.name}")
         if path.suffix.lower() in ENDINGS:
             raise ValueError(f"{path}: must lie in the folder of its class, got it beside the classes")
@@ -105,6 +107,10 @@ def _files(folder: Path, classes: list[str]) -> list[tuple[Path, int]]:
     return found
 
 
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
 def _is_image(path: Path) -> bool:
     """Whether an entry of a class's folder is one of its images. Raises ValueError where images would be left out."""
     ending = path.suffix.lower()
@@ -112,7 +118,7 @@ def _is_image(path: Path) -> bool:
         return False
     if path.is_dir():
         raise ValueError(f"{path}: must be an image, which lie in the folder of their class itself, got a folder")
-    if ending not in ENDINGS and ending in Image.registered_extensions():
+    if ending not in ENDINGS and (ending in OTHER_ENDINGS or ending in Image.registered_extensions()):
         raise ValueError(f"{path}: must be an image of the kind {', '.join(ENDINGS)}, got {ending}")
     return ending in ENDINGS
 
@@ -141,8 +147,8 @@ def _image(path: Path, colour: bool, image_size: int | None) -> np.ndarray:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = str(error).replace(repr(str(path)), "the file").splitlines() or [type(error).__name__]
-    return ValueError(f"{path}: must be a readable image, got {reason[0]}")
+    reason = (getattr(error, "strerror", None) or str(error)).replace(f" {str(path)!r}", "").splitlines()
+    return ValueError(f"{path}: must be a readable image, got {reason[0] if reason else type(error).__name__}")
 
 
 def _groups(folder: Path, images: list[Path]) -> dict[Path, int] | None:

@@ -17,6 +17,8 @@ SPEC_KEYS: dict[str, tuple[str, ...]] = {
     "medmnist": ("root", "size", "download"),
     "folder": ("root", "image_size"),
 }
+# Kinds that lie in a folder of the user's own, which must be named; MedMNIST's package has a place for its files.
+OWN_FOLDER = ("npz", "folder")
 # Data sets a process keeps in memory: more than a study names, fewer than fill a machine.
 KEPT = 16
 PHANTOM_PREFIX = "phantom_"
@@ -151,7 +153,7 @@ def _check_spec(spec: Mapping[str, Any]) -> None:
             hint = did_you_mean(key, known, otherwise=f"known are {', '.join(known)}")
             raise ValueError(f"source.{key} must be a setting of kind {kind}, and is not; {hint}")
     root = spec.get("root")
-    if root is None and kind in ("npz", "folder"):
+    if root is None and kind in OWN_FOLDER:
         raise ValueError(f"source.root must be a folder for kind {kind}, got none")
     if root is not None and not isinstance(root, str):
         raise ValueError(f"source.root must be the name of a folder, got {root!r}")

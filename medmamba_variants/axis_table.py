@@ -1,0 +1,39 @@
+"""The axes as README's table: python -m medmamba_variants.axis_table."""
+
+from __future__ import annotations
+
+import signal
+
+from medmamba_variants.axes import AXES, SUGAR, Axis
+from medmamba_variants.config import NEEDS, VariantConfig
+from medmamba_variants.scan.directions import DIRECTIONS
+from medmamba_variants.values import short
+
+
+def axis_table() -> str:
+    """The axes as a Markdown table: name, values with the default first, meaning, source."""
+    defaults = VariantConfig().to_dict()
+    lines = ["| axis | default | values | meaning | no effect where | source |", "|---|---|---|---|---|---|"]
+    for axis in (*AXES.values(), *SUGAR.values()):
+        default = short(defaults[axis.name]) if axis.name in defaults else "writes branches"
+        needs = "; ".join(NEEDS[need][0] for need in axis.needs)
+        lines.append(f"| `{axis.name}` | {default} | {_values_text(axis)} | {axis.meaning} | {needs} | {axis.source} |")
+    return "\n".join(lines) + "\n"
+
+
+def _values_text(axis: Axis) -> str:
+    words = ", ".join(str(choice) for choice in axis.choices)
+    bounds = "" if axis.low is None or axis.high is None else f"{axis.low:g} to {axis.high:g}"
+    if axis.kind == "ints":
+        return f"list, each {bounds}"
+    if axis.kind == "branches":
+        return f"pairs of share and {words}"
+    if axis.kind == "directions":
+        return f"{words}, or a list of {', '.join(DIRECTIONS)}"
+    return ", ".join(text for text in (words, bounds) if text)
+
+
+if __name__ == "__main__":
+    # A reader that goes away (`| head`) ends the program without a traceback.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    print(axis_table(), end="")
