@@ -95,7 +95,9 @@ def test_groups_come_from_a_table(photos):
     assert groups.dtype == np.int64
     assert (groups[:4] == groups[4:]).all() and len(set(groups)) == 4
     table.write_text("image,group\n" + "".join(f"{row.as_posix()},{row.stem}\n" for row in rows))
-    assert "a group must stand in one split only, got group 0 in train and in val" in refusal(photos)
+    assert refusal(photos) == (
+        f"{table}: a group must stand in one split only, got 0 for train/calm/0.png and val/calm/0.png"
+    )
     table.write_text("image,patient\n")
     assert refusal(photos) == f"{table}: must have the columns image and group, got image, patient"
     table.write_text("image,group\ntrain/calm/0.png,7\n")

@@ -173,5 +173,10 @@ def _groups(folder: Path, images: list[Path]) -> dict[Path, int] | None:
     for image in images:
         if not named.get(image):
             raise ValueError(f"{path}: must name the group of every image, got none for {image.relative_to(folder)}")
+    firsts: dict[str, Path] = {}
+    for image in images:
+        one, other = (shown.relative_to(folder) for shown in (firsts.setdefault(named[image], image), image))
+        if one.parts[0] != other.parts[0]:
+            raise ValueError(f"{path}: a group must stand in one split only, got {named[image]} for {one} and {other}")
     numbers = {group: number for number, group in enumerate(sorted({named[image] for image in images}))}
     return {image: numbers[named[image]] for image in images}
