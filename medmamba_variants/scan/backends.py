@@ -25,6 +25,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from medmamba_variants.scan.paths import constant_of_graphs
+
 BACKENDS = {
     "reference": "medmamba_variants.scan.reference",
     "portable": "medmamba_variants.scan.portable",
@@ -90,6 +92,8 @@ def backend_name(device_type: str, dtype: torch.dtype) -> str:
     return _choose(_asked_for, device_type, dtype)
 
 
+# What a backend is able to do is read off its module, and an import cannot be traced.
+@constant_of_graphs
 def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
     key = asked_for, device_type, dtype
     if (name := _chosen.get(key)) is not None:
@@ -109,6 +113,7 @@ def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
     return name
 
 
+@constant_of_graphs
 def takes_projected(name: str) -> bool:
     """Whether a backend takes delta, B and C as one projection yields them: a factor of delta, parts of wider rows."""
     projected: bool = getattr(load_backend(name), "PROJECTED", False)
@@ -132,16 +137,11 @@ def row_stride(tensor: Tensor) -> int:
     return stride if even else 0
 
 
+@constant_of_graphs
 def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
     """Whether a backend takes a mixture of dtypes as it is; all others get one dtype, that of the state."""
     native: frozenset[torch.dtype] = getattr(load_backend(name), "NATIVE_DTYPES", frozenset())
     return native.issuperset(dtypes)
-
-
-# Constants for torch.compile, guarded by their arguments: imports cannot be traced. This is the mark that
-# torch.compiler.assume_constant_result makes, which imports the whole compiler: longer than a first scan takes.
-for _constant in (_choose, takes_as_is, takes_projected):
-    _constant._dynamo_marked_constant = True  # type: ignore[union-attr]
 
 
 def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:

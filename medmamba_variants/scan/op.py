@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from medmamba_variants.scan.backends import backend_name, takes_as_is, takes_projected
 from medmamba_variants.scan.dispatch import Gradients, laid_out, run_backward, run_forward
-from medmamba_variants.scan.paths import NUMBERED, ScanPath
+from medmamba_variants.scan.paths import NUMBERED, ScanPath, constant_of_graphs
 from medmamba_variants.scan.products import product
 
 
@@ -148,11 +148,9 @@ def path_tensors(path: ScanPath, device: torch.device) -> tuple[Tensor, Tensor]:
     return tensors
 
 
+@constant_of_graphs
 def _numbered_path_tensors(number: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return path_tensors(NUMBERED[number], device)
-
-
-_numbered_path_tensors._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in scan.backends
 
 
 class _Scan(torch.autograd.Function):
@@ -243,6 +241,14 @@ def _state_dtype(*tensors: Tensor | None) -> torch.dtype:
     return dtype
 
 
+def refuse_other_than_tensors(needed: dict[str, object], optional: dict[str, object]) -> None:
+    """Raises a ValueError on the first argument that is no tensor or, where it is optional, None."""
+    for name, value in (needed | optional).items():
+        if not (isinstance(value, Tensor) or (value is None and name in optional)):
+            kind = "a tensor or None" if name in optional else "a tensor"
+            raise ValueError(f"{name} must be {kind}, got {type(value).__name__}")
+
+
 def _refuse(
     x: Tensor,
     delta: Tensor,
@@ -257,12 +263,10 @@ def _refuse(
     """Raises a ValueError on the first argument that does not fit x, A and the path."""
     if not isinstance(path, ScanPath):
         raise ValueError(f"path must be a ScanPath, as scan.paths makes them, got {type(path).__name__}")
-    for name, needed in (("x", x), ("delta", delta), ("A", A), ("B", B), ("C", C)):
-        if not isinstance(needed, Tensor):
-            raise ValueError(f"{name} must be a tensor, got {type(needed).__name__}")
-    for name, optional in (("D", D), ("delta_bias", delta_bias), ("delta_weight", delta_weight)):
-        if not (optional is None or isinstance(optional, Tensor)):
-            raise ValueError(f"{name} must be a tensor or None, got {type(optional).__name__}")
+    refuse_other_than_tensors(
+        {"x": x, "delta": delta, "A": A, "B": B, "C": C},
+        {"D": D, "delta_bias": delta_bias, "delta_weight": delta_weight},
+    )
     if x.dim() != 3:
         raise ValueError(f"x must be (batch, length, channels), got shape {tuple(x.shape)}")
     batch, length, channels = x.shape

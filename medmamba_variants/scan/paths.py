@@ -1,17 +1,19 @@
 """Scan paths: in which order a scan visits the positions of a map. Pure indexing, numpy only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from operator import index
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from medmamba_variants.hints import did_you_mean
 from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Every living path by its number: a traced graph can hold a number as a constant, but no object.
 NUMBERED: "WeakValueDictionary[int, ScanPath]" = WeakValueDictionary()
@@ -95,14 +97,21 @@ def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanP
     return _constant_path(directions if isinstance(directions, str) else tuple(directions), index(height), index(width))
 
 
+def constant_of_graphs(function: Function) -> Function:
+    """The function, of whose result torch.compile makes a constant of the graph, guarded by the arguments.
+
+    This is the mark that torch.compiler.assume_constant_result makes, which imports the whole compiler: longer than a
+    first scan takes.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+# numpy code cannot be traced.
+@constant_of_graphs
 def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
     cached_path = _large_path if height * width > LARGE_MAP else _small_path
     return cached_path(directions, height, width)
-
-
-# torch.compile must not trace the numpy code below: it takes the result of the call as a constant of the graph.
-# This is what torch.compiler.assume_constant_result does; it is spelled out because this module does not import torch.
-_constant_path._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _new_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:

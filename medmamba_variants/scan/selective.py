@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.op import ss2d_scan
+from medmamba_variants.scan.op import refuse_other_than_tensors, ss2d_scan
 from medmamba_variants.scan.paths import scan_path
 
 
@@ -26,12 +26,7 @@ def selective_scan(
     The groups share neither u nor parameters, so each is a scan of its own with one direction: laid out as directions
     of one scan they would need room for every pair of group and position, of which only one in K exists.
     """
-    for name, needed in (("u", u), ("delta", delta), ("A", A), ("B", B), ("C", C)):
-        if not isinstance(needed, Tensor):
-            raise ValueError(f"{name} must be a tensor, got {type(needed).__name__}")
-    for name, optional in (("D", D), ("delta_bias", delta_bias)):
-        if not (optional is None or isinstance(optional, Tensor)):
-            raise ValueError(f"{name} must be a tensor or None, got {type(optional).__name__}")
+    refuse_other_than_tensors({"u": u, "delta": delta, "A": A, "B": B, "C": C}, {"D": D, "delta_bias": delta_bias})
     B, C = B.unsqueeze(1) if B.dim() == 3 else B, C.unsqueeze(1) if C.dim() == 3 else C
     if u.dim() != 3 or A.dim() != 2 or B.dim() != 4:
         raise ValueError(
