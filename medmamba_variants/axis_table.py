@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-
 from medmamba_variants.axes import AXES, SUGAR, Axis
 from medmamba_variants.config import NEEDS, VariantConfig
 from medmamba_variants.scan.directions import DIRECTIONS
+from medmamba_variants.streams import end_with_reader
 from medmamba_variants.values import short
 
 
@@ -34,6 +33,5 @@ def _values_text(axis: Axis) -> str:
 
 
 if __name__ == "__main__":
-    # A reader that goes away (`| head`) ends the program without a traceback.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    end_with_reader()
     print(axis_table(), end="")

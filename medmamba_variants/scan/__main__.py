@@ -8,7 +8,6 @@ than rounding explains. Takes seconds; more when the CPU's kernels are compiled 
 """
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +19,7 @@ from medmamba_variants.scan import reference, ss2d_scan, use_backend
 from medmamba_variants.scan.backends import BACKENDS, PREFERRED, backend_name, load_backend
 from medmamba_variants.scan.op import path_tensors
 from medmamba_variants.scan.paths import ScanPath, custom_path, scan_path
+from medmamba_variants.streams import end_with_reader
 
 WHAT = {
     "reference": "the loop that defines the scan",
@@ -162,6 +162,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # A reader that goes away (`| head`) ends the program without a traceback.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    end_with_reader()
     sys.exit(main())
