@@ -73,7 +73,7 @@ def _found_from(n: int, alpha: float) -> np.ndarray:
 
     The test finds a mean above 0 where the pairwise average of a certain rank is above 0, and a mean shifts them all.
     """
-    from analysis.ranks import averages_cut
+    from analysis.across.rank_tests import averages_cut
 
     cut = averages_cut(n, alpha / 2)
     if cut == 0:
@@ -171,7 +171,7 @@ def pilot_spread(table: pd.DataFrame, metric: str, *, variants: list[str] | None
     seed everywhere the two cannot be told apart: all is taken for data set × variant, so that a plan does not hope for
     more seeds. Raises ValueError when no two variants share two data sets.
     """
-    from analysis.datasets import finished_cells
+    from analysis.records.table import finished_cells
 
     cells = finished_cells(table, metric)
     if variants is not None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from analysis.folders import ledger_folder
-from analysis.manifests import parsed_manifests
+from analysis.records.manifests import parsed_manifests
+from analysis.records.places import ledger_folder
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -26,7 +26,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from analysis.paired import bootstrap_difference, delong, randomisation_difference, two_level_bootstrap  # noqa: E402
-from analysis.resampling import drawn_swaps, drawn_units  # noqa: E402
+from analysis.paired.resampling import drawn_swaps, drawn_units  # noqa: E402
 from benchmarks.machine import RESULTS, describe_commit, describe_machine  # noqa: E402
 
 TURNS = 3

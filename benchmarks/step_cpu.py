@@ -26,9 +26,9 @@ from machine import RESULTS, PeakMemory, describe_commit, describe_machine
 from torch import Tensor
 from turns import take_turns, typical_ratio
 
-from medmamba_variants import ss2d
 from medmamba_variants.config import PRESETS
 from medmamba_variants.model import build_model
+from medmamba_variants.parts.mixers import ss2d
 from medmamba_variants.scan import use_backend
 from medmamba_variants.scan.paths import ScanPath
 from medmamba_variants.scan.products import product

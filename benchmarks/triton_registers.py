@@ -35,9 +35,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from medmamba_variants.scan.triton_backward import backward_kernel
-from medmamba_variants.scan.triton_forward import forward_kernel
-from medmamba_variants.scan.triton_sizes import REGISTERS, Sizes
+from medmamba_variants.scan.triton.backward import backward_kernel
+from medmamba_variants.scan.triton.forward import forward_kernel
+from medmamba_variants.scan.triton.sizes import REGISTERS, Sizes
 
 TARGETS = [80, 90, 100]
 STATES = [1, 2, 4, 8, 16, 32, 64, 128]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from medmamba_variants.axes import AXES, SUGAR, Axis
 from medmamba_variants.config import NEEDS, VariantConfig
+from medmamba_variants.design.axes import AXES, SUGAR, Axis
+from medmamba_variants.design.kinds import short
 from medmamba_variants.scan.directions import DIRECTIONS
 from medmamba_variants.streams import end_with_reader
-from medmamba_variants.values import short
 
 
 def axis_table() -> str:

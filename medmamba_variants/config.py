@@ -14,36 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medmamba_variants.axes import (
-    AXES,
-    SUGAR,
-    Axis,
-    Branches,
-    directions_of,
-    find_axis,
-    is_per_stage,
-    unknown_name,
-)
-from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
-from medmamba_variants.values import branches_from_split_ratio, parse_axis, short, to_json
-
-__all__ = [
-    "AXES",
-    "DIRECTIONS",
-    "DIRECTION_SETS",
-    "NEEDS",
-    "PRESETS",
-    "SUGAR",
-    "Axis",
-    "VariantConfig",
-    "axis_schema",
-    "branch_widths",
-    "dead_axes",
-    "find_axis",
-    "json_schema",
-    "parse_axis",
-    "preset",
-]
+from medmamba_variants.design.axes import AXES, SUGAR, Branches, directions_of, find_axis, is_per_stage
+from medmamba_variants.design.kinds import branches_from_split_ratio, parse_axis, short, to_json
+from medmamba_variants.hints import unknown_name
+from medmamba_variants.scan.directions import DIRECTIONS
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,11 @@
 """The hint that ends a message about an unknown name."""
 
+from __future__ import annotations
+
 import difflib
+import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 
 def did_you_mean(
@@ -14,3 +18,36 @@ def did_you_mean(
     """Return "did you mean A or B?" with at most `count` known names that come close, as `shown`; else `otherwise`."""
     close = difflib.get_close_matches(str(name), list(known), n=count)
     return f"did you mean {' or '.join(str(shown(one)) for one in close)}?" if close else otherwise
+
+
+def unknown_name(what: str, name: Any, known: Iterable[str]) -> str:
+    """The message for an unknown name: what must hold, what came, and the nearest known name."""
+    names = list(known)
+    hint = did_you_mean(name, names)
+    return f"{what} must be one of {', '.join(names)}; got {str(name)!r}{hint and f' ({hint})'}"
+
+
+BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
+
+
+def hint(value: Any) -> str:
+    """What to write instead, for values that YAML 1.1 does not read as most people expect; else nothing."""
+    if isinstance(value, bool):
+        return BOOLEAN_HINT
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        if math.isfinite(number):
+            return f" (write {_yaml_number(number)})"
+    return ""
+
+
+def _yaml_number(number: float) -> str:
+    """The number as YAML 1.1 reads it: with a point and a signed exponent."""
+    if number == 0 or 1e-3 <= abs(number) < 1e6:
+        return str(int(number)) if number.is_integer() else repr(number)
+    mantissa, _, exponent = f"{number:.15e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}"

@@ -9,14 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medmamba_variants.blocks import Block
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.convs import convolution
-from medmamba_variants.downsampling import Downsampling
-from medmamba_variants.ss2d import linear
-
-# Rec. 601 luma: what a grey picture of an RGB one is.
-LUMA = (0.299, 0.587, 0.114)
+from medmamba_variants.parts.block import Block
+from medmamba_variants.parts.downsampling import Downsampling
+from medmamba_variants.parts.init import linear
+from medmamba_variants.parts.stem import ColourConversion, Stem
 
 
 def build_model(
@@ -82,42 +79,6 @@ class MedMambaVariant(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay must not touch although they are no vectors."""
         return {name for name, _ in self.named_parameters() if name.endswith(("A_logs", "Ds", "dt_projs_bias"))}
-
-
-class ColourConversion(nn.Module):
-    """Images with the channels that the variant's stem reads: grey repeated to RGB, RGB weighted to grey, or as is."""
-
-    weights: Tensor
-
-    def __init__(self, wanted: int | str, in_channels: int) -> None:
-        super().__init__()
-        self.channels_out = in_channels if isinstance(wanted, str) else wanted
-        if self.channels_out != in_channels and {self.channels_out, in_channels} != {1, 3}:
-            raise ValueError(
-                f"input_channels={wanted} must get images of 1 or 3 channels, got in_channels={in_channels}"
-            )
-        self.repeats = in_channels == 1 and self.channels_out == 3
-        self.weighs = in_channels == 3 and self.channels_out == 1
-        self.register_buffer("weights", torch.tensor(LUMA).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.repeats:
-            return x.expand(-1, 3, -1, -1)
-        if self.weighs:
-            return (x * self.weights.to(x.dtype)).sum(1, keepdim=True)
-        return x
-
-
-class Stem(nn.Module):
-    """Patch embedding: images (batch, channels, height, width) to a map (batch, height, width, channels)."""
-
-    def __init__(self, in_channels: int, config: VariantConfig) -> None:
-        super().__init__()
-        self.projection = convolution(in_channels, config.dims[0], config.patch_size, config.patch_size, 0)
-        self.norm = nn.LayerNorm(config.dims[0])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.projection(x.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1))
 
 
 def drop_path_rates(config: VariantConfig) -> list[list[float]]:

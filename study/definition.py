@@ -1,4 +1,4 @@
-"""What a study is: values that never change once the file is read (see `study.space`)."""
+"""What a study is: values that never change once the file is read (see `study.file.reading`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from analysis.hashes import content_hash, declaration_hash
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.values import to_json
-from study.cells import NUMERICS_VERSION, Cell, DataRef, Recipe
-from study.contrasts import Contrast
-from study.ledger import Ledger
+from medmamba_variants.design.kinds import to_json
+from study.cells import NUMERICS_VERSION, Cell, DataRef
+from study.recipe import Recipe
+from study.store.ledger import Ledger
 
 GRID = "grid"
 
@@ -223,4 +223,38 @@ class Study:
         return {
             name: values.to_dict() if isinstance(values, Range) else to_json(values)
             for name, values in self.axes.items()
+        }
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Is `against` better than `baseline` on the test metric? Differences below the margin count as none.
+
+    The contrasts of a family share one correction for multiplicity.
+    """
+
+    name: str
+    baseline: VariantConfig
+    against: VariantConfig
+    baseline_label: str
+    against_label: str
+    metric: str
+    margin: float
+    family: str
+    kind: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The contrast as plain JSON values; variants by their ids and their differences from MedMamba-T."""
+        return {
+            "name": self.name,
+            "baseline": self.baseline.variant_id,
+            "against": self.against.variant_id,
+            "baseline_label": self.baseline_label,
+            "against_label": self.against_label,
+            "baseline_variant": self.baseline.diff(),
+            "against_variant": self.against.diff(),
+            "metric": self.metric,
+            "margin": self.margin,
+            "family": self.family,
+            "kind": self.kind,
         }

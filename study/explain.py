@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medmamba_variants.hints import did_you_mean
-from study.launch import DEFAULT_STORE, Parser, read_settings, ready_streams, whole
+from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams, whole
 
 if TYPE_CHECKING:
     from medmamba_variants.config import VariantConfig
     from study.definition import Study
-    from study.ledger import Ledger
+    from study.store.ledger import Ledger
 
 IMAGES = 512
 STEPS = 20
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         lines = _run(options)
         # Late: --help is instant.
-        from study.progress import say
+        from study.telling.progress import say
 
         say("\n".join(lines))
     except (ValueError, OSError) as error:
@@ -91,12 +91,13 @@ def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, VariantC
 
 
 def _run(options: argparse.Namespace) -> list[str]:
-    from analysis.explanations import describe, load_explanations
+    from analysis.explanations.stored import load_explanations
+    from analysis.explanations.table import describe
     from study.cells import Cell
-    from study.explanation import Options, compared, explain_cell, write
-    from study.ledger import open_ledger
-    from study.plan import read_inputs
-    from study.space import load_study
+    from study.explaining.cell import Options, compared, explain_cell, write
+    from study.file.reading import load_study
+    from study.planning.inputs import read_inputs
+    from study.store.ledger import open_ledger
 
     study = load_study(
         options.file,

@@ -11,9 +11,9 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
-DEFAULT_STORE = "mlruns"
+from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams, whole
+
 SMOKE_CELLS = 2
 # Read when the libraries are imported; what the user has set stays.
 SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
@@ -57,27 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
         # A KeyboardInterrupt that leaves the exec of a text, as dataclasses are made, marks the interpreter to end as
         # SIGINT would end it, caught or not, in place of our status; the next such exec takes the mark away.
         exec("")
-
-
-def ready_streams() -> None:
-    """Puts a sink where the caller has closed a stream, and marks where the terminal's encoding lacks a character.
-
-    Else a file of the store would get the number of a closed stream, and the first "─" would end a launch.
-    """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
-        elif name != "stdin" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace" if name == "stderr" else "replace")
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line, as every other error is told."""
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the process with status 2."""
-        self.exit(2, f"error: {message} (see --help)\n")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -124,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
 def _launch(options: argparse.Namespace, command: str) -> int:
     settings = read_settings(options.set)
     _check_executor(options)
-    from study.space import load_study
+    from study.file.reading import load_study
 
     study = load_study(
         options.file,
@@ -135,7 +114,8 @@ def _launch(options: argparse.Namespace, command: str) -> int:
     )
     if options.smoke:
         study = dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, epochs=1))
-    from study.session import Options, dry_run, launch
+    from study.executors.choice import Options
+    from study.session import dry_run, launch
 
     store = options.store.absolute() / ("smoke" if options.smoke else "")
     chosen = Options(
@@ -163,7 +143,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
 def _tracking_uri(given: str | None, store: Path) -> str | None:
     if given == "none":
         return None
-    from study.database import absolute_uri, default_uri
+    from study.store.database import absolute_uri, default_uri
 
     if given is not None:
         return absolute_uri(given)
@@ -175,19 +155,6 @@ def _tracking_uri(given: str | None, store: Path) -> str | None:
     return default_uri(store)
 
 
-def read_settings(given: list[str]) -> dict[str, str]:
-    """What --set asks for, by key. Raises ValueError for what is no KEY=VALUE, and a key given twice."""
-    settings: dict[str, str] = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
-        if key in settings:
-            raise ValueError(f"--set must name a key once, got {key} twice")
-        settings[key] = value
-    return settings
-
-
 def _check_executor(options: argparse.Namespace) -> None:
     """Raises ValueError where an option would have no effect."""
     if options.executor != "inline":
@@ -196,14 +163,6 @@ def _check_executor(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None:
             raise ValueError(f"--{name.replace('_', '-')} must be left out with --executor inline, got {value}")
-
-
-def whole(text: str) -> int:
-    """An option's number of things, at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 def _share(text: str) -> float:

@@ -10,9 +10,9 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
-from study.database import DATABASE
-from study.tracking import serve
-from study.views import VIEW_TAG
+from study.store.database import DATABASE
+from study.store.tracking import serve
+from study.store.views import VIEW_TAG
 
 HOST = "127.0.0.1"
 PORT = 5000

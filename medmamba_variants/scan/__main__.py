@@ -15,9 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan import reference, ss2d_scan, use_backend
-from medmamba_variants.scan.backends import BACKENDS, PREFERRED, backend_name, load_backend
-from medmamba_variants.scan.op import path_tensors
+from medmamba_variants.scan import reference
+from medmamba_variants.scan.backends import BACKENDS, PREFERRED, backend_name, load_backend, use_backend
+from medmamba_variants.scan.op import path_tensors, ss2d_scan
 from medmamba_variants.scan.paths import ScanPath, custom_path, scan_path
 from medmamba_variants.streams import end_with_reader
 

@@ -30,8 +30,8 @@ from medmamba_variants.scan.paths import constant_of_graphs
 BACKENDS = {
     "reference": "medmamba_variants.scan.reference",
     "portable": "medmamba_variants.scan.portable",
-    "cpu": "medmamba_variants.scan.cpu",
-    "triton": "medmamba_variants.scan.triton",
+    "cpu": "medmamba_variants.scan.cpu.launch",
+    "triton": "medmamba_variants.scan.triton.launch",
     "mamba_ssm": "medmamba_variants.scan.mamba_ssm",
 }
 # What is tried where nobody asks for a backend, best first. mamba_ssm is a peer for comparison, used when asked for.

@@ -123,7 +123,7 @@ def source_for(
 def _kind_by_place(name: str, root: Path | None) -> str:
     if root is None:
         from study.data.medmnist import flags
-        from study.data.phantoms import PHANTOMS
+        from study.data.phantoms.sets import PHANTOMS
 
         if name in flags():
             return "medmnist"
@@ -170,7 +170,7 @@ def _opened(key: str) -> Source:
     spec = json.loads(key)
     root = spec.get("root")
     if spec["kind"] == "phantom":
-        from study.data.phantoms import PhantomSets
+        from study.data.phantoms.sets import PhantomSets
 
         return Source(key, PhantomSets({dial: value for dial, value in spec.items() if dial != "kind"}))
     if spec["kind"] == "npz":

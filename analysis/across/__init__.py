@@ -1,0 +1,9 @@
+"""Claims in general: what holds over data sets, from means over seeds.
+
+The unit is the data set. Seeds are averaged within each data set first: cells of one data set are not independent, and
+a test that takes them so finds differences that are not there.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

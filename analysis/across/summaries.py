@@ -1,0 +1,65 @@
+"""A ledger's table summarised: one row a variant, its means with the interval that its design carries."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from analysis.across.mean_tests import t_interval
+from analysis.interval import Interval
+
+METRICS_SUMMARISED = ("macro_f1", "macro_auc_ovr")
+
+
+def summary(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+    """One row a variant of a ledger's table: mean test macro-F1 and macro-AUC with intervals, counts, parameters, MACs.
+
+    `interval_over` says which uncertainty the interval carries:
+    "data sets": t over data-set means (seeds averaged per data set first), for the mean over data sets like these; it
+        is wide because data sets differ in difficulty, and is no comparison of variants, which pairs them;
+    "seeds": with one data set, t over seeds: how far another training of this variant on this very data may lie, test
+        images held fixed;
+    "none": with one seed on one data set there is no interval (NaN).
+    Intervals are cut to 0 … 1, where the metrics live. With two data sets t has one degree of freedom: expect nearly
+    all of 0 … 1.
+
+    Columns: variant_id, variant_label, for each metric `<metric>`, `<metric>_low`, `<metric>_high`, then interval_over,
+    n_datasets, n_seeds (different seeds), n_cells, n_excluded (failed, stopped, or a metric undefined), params, macs
+    (means over data sets, whose classes, channels and sizes differ). Variants keep the order of their first cell; one
+    without a usable cell has NaN.
+
+    Raises ValueError when a variant has two cells of one data set and seed (two recipes): select one recipe first.
+    """
+    rows = []
+    for variant_id, cells in table.groupby("variant_id", sort=False):
+        columns = [f"test.{name}" for name in METRICS_SUMMARISED]
+        usable = cells[(cells["status"] == "done") & cells[columns].notna().all(axis=1)]
+        twice = usable[usable.duplicated(["dataset", "seed"], keep=False)]
+        if len(twice):
+            dataset, seed = twice.iloc[0][["dataset", "seed"]]
+            recipes = ", ".join(sorted(set(twice["recipe_id"])))
+            raise ValueError(
+                f"variant {variant_id} must have one cell on {dataset} (seed {seed}), got recipes {recipes}; select one"
+            )
+        n_datasets, n_seeds = usable["dataset"].nunique(), usable["seed"].nunique()
+        over_seeds = usable.groupby("dataset", sort=False)[[*columns, "cost.params", "cost.macs"]].mean()
+        units = over_seeds if n_datasets > 1 else usable
+        row: dict[str, Any] = {"variant_id": variant_id, "variant_label": cells["variant_label"].iloc[-1]}
+        for name in METRICS_SUMMARISED:
+            values = units[f"test.{name}"].to_numpy()
+            row[name] = float(values.mean()) if len(values) else math.nan
+            interval = t_interval(values, confidence, "data sets" if n_datasets > 1 else "seeds")
+            row[f"{name}_low"], row[f"{name}_high"] = _cut(interval)
+        row["interval_over"] = "data sets" if n_datasets > 1 else "seeds" if n_seeds > 1 else "none"
+        row |= {"n_datasets": n_datasets, "n_seeds": n_seeds, "n_cells": len(usable)}
+        row |= {"n_excluded": len(cells) - len(usable)}
+        row |= {name: over_seeds[f"cost.{name}"].mean() for name in ("params", "macs")}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _cut(interval: Interval) -> tuple[float, float]:
+    """The interval's ends within 0 … 1, where the metrics live; NaN where it has none."""
+    if not interval.is_defined:
+        return math.nan, math.nan
+    return max(0.0, interval.low), min(1.0, interval.high)

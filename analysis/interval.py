@@ -1,0 +1,70 @@
+"""The interval that every estimate of `analysis` carries: its ends, its level, and what it is an interval over."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval that says which uncertainty it holds.
+
+    over: what would be drawn anew, such as "test images", "image groups", "seeds and test images" or "data sets";
+    whatever it does not name is held fixed. n: how many of it there were, of the first named where two are.
+    level: such as 0.95. low and high are NaN where the design gives no interval (one seed, one data set).
+    """
+
+    low: float
+    high: float
+    level: float
+    over: str
+    n: int
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"level must be between 0 and 1, got {self.level}")
+        if self.low > self.high:
+            raise ValueError(f"low must not be above high, got {self.low} and {self.high}")
+        if self.n < 0:
+            raise ValueError(f"n must not be negative, got {self.n}")
+
+    @property
+    def is_defined(self) -> bool:
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    def __contains__(self, value: float) -> bool:
+        """Whether a value lies inside, ends included; never where the interval is undefined."""
+        return self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        where = f"{100 * self.level:g} % over {self.over}, n = {self.n}"
+        if not self.is_defined:
+            return f"no interval ({where})"
+        return f"[{self.low:.4f}, {self.high:.4f}] ({where})"
+
+
+def expanded_percentiles(values: np.ndarray, level: float, over: str, n: int) -> Interval:
+    """An interval from bootstrap draws of n units: percentiles, moved outwards as far as few units ask for.
+
+    Plain percentiles of n units are too narrow, by √((n − 1) / n) and by the normal's quantile in the place of t's; the
+    expanded percentile interval (Hesterberg 2015, section 5) mends both. Undefined with one unit, where nothing can be
+    drawn anew, and where a draw is undefined; and with fewer units than can reach the level, five for .95: a draw of
+    one and the same unit is then likelier than the tail, and the range of all draws would hold the truth in 50, 75 and
+    88 % of samples of two, three and four.
+    """
+    if n < 2 or np.isnan(values).any():
+        return Interval(math.nan, math.nan, level, over, n)
+    reach = math.sqrt(n / (n - 1)) * float(stats.t.isf((1 - level) / 2, n - 1))
+    tail = float(stats.norm.sf(reach))
+    if float(n) ** -n > tail:
+        return Interval(math.nan, math.nan, level, over, n)
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high), level, over, n)
+
+
+def check_generator(rng: object) -> None:
+    """Raises ValueError, one line, unless rng is a numpy Generator: a seed or None would hide what was drawn."""
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {type(rng).__name__}")

@@ -1,0 +1,14 @@
+from .accuracy import McNemar as McNemar
+from .accuracy import mcnemar as mcnemar
+from .accuracy import mcnemar_counts as mcnemar_counts
+from .auc import DeLong as DeLong
+from .auc import delong as delong
+from .bootstrap import Bootstrap as Bootstrap
+from .bootstrap import Estimate as Estimate
+from .bootstrap import Randomisation as Randomisation
+from .bootstrap import TwoLevel as TwoLevel
+from .bootstrap import bootstrap_difference as bootstrap_difference
+from .bootstrap import bootstrap_metric as bootstrap_metric
+from .bootstrap import randomisation_difference as randomisation_difference
+from .bootstrap import two_level_bootstrap as two_level_bootstrap
+from .false_claim import false_claim_probability as false_claim_probability

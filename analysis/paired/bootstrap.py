@@ -1,0 +1,363 @@
+"""Two models on the same test images: claims about *these weights* and about *this data set*.
+
+- `delong`, `bootstrap_difference`, `randomisation_difference`, `mcnemar`: these weights. The test images are drawn
+  anew (or groups of images that share a patient or a lesion); the trained weights are held fixed. They cannot say that
+  one architecture is better: another seed may turn the sign.
+- `two_level_bootstrap`: this data set. Seeds and test images are drawn anew, so it speaks of trainings like these on
+  data like this set. It cannot speak of other data sets: that is `analysis.across`.
+
+Differences are a − b. Resampling takes a numpy Generator and no other randomness.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from analysis.interval import Interval, check_generator, expanded_percentiles
+from analysis.metrics import checked
+from analysis.paired.resampling import (
+    Metric,
+    checked_pair,
+    drawn_swaps,
+    drawn_units,
+    metric_function,
+    resampled_values,
+    swapped_values,
+    unit_codes,
+)
+
+# Metric values that differ by less are equal: rounding in a sum over classes, not a step of any metric.
+ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of one model with its bootstrap interval; `interval.over` says what was drawn anew.
+
+    undefined_draws: resamples without a value (a single class), left out of the interval.
+    """
+
+    value: float
+    interval: Interval
+    standard_error: float
+    draws: int
+    undefined_draws: int
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """A paired difference a − b of a metric with its bootstrap interval; `interval.over` says what was drawn anew.
+
+    undefined_draws: resamples without a value (a single class), left out of interval and p value.
+    """
+
+    value_a: float
+    value_b: float
+    difference: float
+    interval: Interval
+    standard_error: float
+    p_value: float
+    draws: int
+    undefined_draws: int
+
+
+@dataclass(frozen=True)
+class TwoLevel:
+    """A difference a − b averaged over paired seeds, with its two-level bootstrap interval, over seeds and images.
+
+    seed_differences: the difference of each pair of seeds on all images, in the order given.
+    """
+
+    difference: float
+    interval: Interval
+    standard_error: float
+    p_value: float
+    draws: int
+    undefined_draws: int
+    seed_differences: tuple[float, ...]
+    n_seeds: int
+    n_images: int
+
+
+@dataclass(frozen=True)
+class Randomisation:
+    """A paired difference a − b with the p value of random exchanges between the two models."""
+
+    difference: float
+    p_value: float
+    draws: int
+
+
+def bootstrap_metric(
+    metric: Metric,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    rng: np.random.Generator,
+    draws: int = 10_000,
+    level: float = 0.95,
+) -> Estimate:
+    """A metric of one model with a percentile bootstrap interval: the uncertainty over test images, weights fixed.
+
+    As `bootstrap_difference`, for one model. Two such intervals that overlap say nothing about the paired difference.
+    """
+    labels, probabilities = checked(labels, probabilities)
+    _check_options(rng, draws, level)
+    codes = unit_codes(groups, len(labels))
+    value = float(metric_function(metric)(labels, probabilities))
+    values = _resampled(metric, labels, probabilities[None], codes, rng, draws)[:, 0]
+    drawn = values[~np.isnan(values)]
+    interval = _interval(drawn, level, codes, labels)
+    return Estimate(value, interval, _standard_error(drawn), draws, draws - len(drawn))
+
+
+def bootstrap_difference(
+    metric: Metric,
+    labels: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    rng: np.random.Generator,
+    draws: int = 10_000,
+    level: float = 0.95,
+) -> Bootstrap:
+    """A metric's paired difference with a percentile bootstrap: the uncertainty over test images, weights fixed.
+
+    metric: a name in analysis.metrics.METRICS or a function of (labels, probabilities). labels (images,); a and b
+    (images, classes), or (images,) probabilities of class 1. Every resample draws images with replacement, the same
+    for both models; with groups (images,) it draws whole groups, as many as there are. Of n groups percentiles are
+    expanded (`analysis.interval.expanded_percentiles`), and p is that of t with n − 1 degrees of freedom: plain ones
+    reject equal models in 11 % of samples of 10 groups, these in 5 %. Fewer than five groups have no interval of 95 %.
+
+    p value: two-sided, twice the smaller share of resamples at or beyond zero, the observed data counted in, so that
+    p < 1 − level just where the interval leaves zero out. A class that a resample lacks takes no part in it, as in the
+    metric itself; a resample without any value is left out and counted. A class of one image is in a resample or not:
+    what other images of it would change is in no draw (`delong` has no variance there).
+
+    Defined answers: identical predictions give difference 0 and p = 1. With a single image or group there is nothing to
+    draw: interval, standard error and p are NaN. An undefined metric (AUC of one class) makes everything NaN.
+
+    Raises ValueError, one line, for what analysis.metrics.checked refuses (NaN, lengths, labels), for a and b of
+    different shapes, unknown metrics, groups of another length, an rng that is none, and no draws.
+    """
+    labels, a, b = checked_pair(labels, a, b)
+    _check_options(rng, draws, level)
+    codes = unit_codes(groups, len(labels))
+    function = metric_function(metric)
+    value_a, value_b = float(function(labels, a)), float(function(labels, b))
+    values = _resampled(metric, labels, np.stack([a, b]), codes, rng, draws)
+    differences = values[:, 0] - values[:, 1]
+    drawn = differences[~np.isnan(differences)]
+    return Bootstrap(
+        value_a=value_a,
+        value_b=value_b,
+        difference=value_a - value_b,
+        interval=_interval(drawn, level, codes, labels),
+        standard_error=_standard_error(drawn),
+        p_value=1.0 if np.array_equal(a, b) and value_a == value_b else _p_value(drawn, codes),
+        draws=draws,
+        undefined_draws=draws - len(drawn),
+    )
+
+
+def randomisation_difference(
+    metric: Metric,
+    labels: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    rng: np.random.Generator,
+    draws: int = 10_000,
+) -> Randomisation:
+    """A metric's paired difference with a randomisation test: these test images, these weights, nothing drawn anew.
+
+    Under the null hypothesis the two models are exchangeable image by image (with groups: group by group): each draw
+    exchanges their outputs for a random half. The p value is the share of draws, the observed data counted in, with a
+    difference at least as far from zero. That null says more than equal metrics: of two models with one AUC and
+    different calibration it may reject. Metrics, shapes and errors as in `bootstrap_difference`.
+
+    Defined answers: identical predictions and a single image give p = 1; an undefined metric gives NaN.
+    """
+    labels, a, b = checked_pair(labels, a, b)
+    _check_options(rng, draws)
+    codes = unit_codes(groups, len(labels))
+    function = metric_function(metric)
+    difference = float(function(labels, a) - function(labels, b))
+    if math.isnan(difference):
+        return Randomisation(difference, math.nan, draws)
+    evaluate = swapped_values(metric, labels, a, b, codes)
+    extreme = 0
+    for swaps in drawn_swaps(rng, _units(codes, labels)[1], draws):
+        values = evaluate(swaps)
+        extreme += int((np.abs(values[:, 0] - values[:, 1]) >= abs(difference) - ROUNDING).sum())
+    return Randomisation(difference, (1 + extreme) / (1 + draws), draws)
+
+
+def two_level_bootstrap(
+    metric: Metric,
+    labels: np.ndarray,
+    a: np.ndarray | Sequence[np.ndarray],
+    b: np.ndarray | Sequence[np.ndarray],
+    *,
+    groups: np.ndarray | None = None,
+    rng: np.random.Generator,
+    draws: int = 10_000,
+    level: float = 0.95,
+    seeds: Literal["student", "resampled"] = "student",
+) -> TwoLevel:
+    """A metric's difference over paired seeds on one data set: the uncertainty over seeds and test images together.
+
+    a and b: (seeds, images, classes), or (seeds, images) probabilities of class 1; a[i] and b[i] are one seed's pair.
+    Images (groups, where given) are drawn with replacement, the same for every seed and both models.
+
+    seeds: how the seeds vary.
+    "student": the spread between seed differences by Student's t with seeds − 1 degrees of freedom. It contains what
+        images do to each seed on its own; the image draws keep what they do to all seeds alike, or that part would
+        count twice. In simulations with 3, 5 and 10 seeds its 95 % interval held 94 to 98 %, whichever part was large.
+    "resampled": seeds are drawn with replacement, too, the textbook two-level bootstrap. With few seeds it is too
+        narrow where seeds matter (72 % at 3, 82 % at 5, 91 % at 10 seeds, images not mattering), and too wide where
+        seeds differ image by image only (99 %).
+
+    Defined answers: with one seed there is no interval over seeds, and the one given is over test images alone, as its
+    `over` says. Otherwise as `bootstrap_difference`. Raises ValueError as it does, and for unequal numbers of seeds.
+    """
+    labels, pairs_a, pairs_b = _checked_seeds(labels, a, b)
+    _check_options(rng, draws, level)
+    if seeds not in ("student", "resampled"):
+        raise ValueError(f"seeds must be student or resampled, got {seeds!r}")
+    codes = unit_codes(groups, len(labels))
+    function = metric_function(metric)
+    n_seeds = len(pairs_a)
+    observed = np.array([function(labels, one) - function(labels, other) for one, other in zip(pairs_a, pairs_b)])
+    difference = float(observed.mean())
+    values = _resampled(metric, labels, np.concatenate([pairs_a, pairs_b]), codes, rng, draws)
+    by_seed = values[:, :n_seeds] - values[:, n_seeds:]
+    by_seed = by_seed[~np.isnan(by_seed).any(axis=1)]
+    if n_seeds == 1:
+        drawn = by_seed[:, 0]
+        error = _standard_error(drawn)
+    elif seeds == "resampled":
+        times = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=len(by_seed))
+        drawn = (times * by_seed).sum(axis=1) / n_seeds
+        error = _standard_error(drawn)
+    else:
+        drawn, error = _student_seeds(observed, by_seed, rng)
+        if isinstance(metric, str):
+            # Student's tails with one or two degrees of freedom leave the range of any metric.
+            drawn = np.clip(drawn, *((-2.0, 2.0) if metric == "mcc" else (-1.0, 1.0)))
+    if n_seeds == 1:
+        interval, p_value = _interval(drawn, level, codes, labels), _p_value(drawn, codes)
+    else:
+        over = f"seeds and {_units(codes, labels)[0]}"
+        interval, p_value = _percentiles(drawn, level, over, n_seeds), _two_sided(drawn)
+    return TwoLevel(
+        difference=difference,
+        interval=interval,
+        standard_error=error,
+        p_value=1.0 if np.array_equal(pairs_a, pairs_b) and difference == 0 else p_value,
+        draws=draws,
+        undefined_draws=draws - len(by_seed),
+        seed_differences=tuple(float(value) for value in observed),
+        n_seeds=n_seeds,
+        n_images=len(labels),
+    )
+
+
+def _resampled(
+    metric: Metric,
+    labels: np.ndarray,
+    models: np.ndarray,
+    codes: np.ndarray | None,
+    rng: np.random.Generator,
+    draws: int,
+) -> np.ndarray:
+    """The metric (draws, models) on resamples of images or groups; NaN throughout where there is one unit only."""
+    units = _units(codes, labels)[1]
+    if units < 2:
+        return np.full((draws, len(models)), np.nan)
+    evaluate = resampled_values(metric, labels, models, codes)
+    return np.concatenate([evaluate(indices) for indices in drawn_units(rng, units, draws)])
+
+
+def _student_seeds(observed: np.ndarray, by_seed: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Draws of the mean difference and its standard error, from seeds (seeds,) and their image draws (draws, seeds)."""
+    if len(by_seed) == 0:
+        return np.empty(0), math.nan
+    n_seeds = len(observed)
+    means = by_seed.mean(axis=1)
+    images = float(means.var())
+    # What images do to each seed apart from the others is in the spread between seeds already.
+    apart = float((by_seed - means[:, None]).var(axis=0).sum()) / (n_seeds - 1)
+    shared = max(0.0, 1.0 - apart / n_seeds / images) if images > 0 else 0.0
+    seeds = float(observed.var(ddof=1)) / n_seeds
+    drawn = observed.mean() + math.sqrt(shared) * (means - means.mean())
+    drawn += math.sqrt(seeds) * rng.standard_t(n_seeds - 1, size=len(means))
+    return drawn, math.sqrt(shared * images + seeds)
+
+
+def _percentiles(drawn: np.ndarray, level: float, over: str, n: int) -> Interval:
+    if len(drawn) == 0:
+        return Interval(math.nan, math.nan, level, over, n)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, over, n)
+
+
+def _interval(drawn: np.ndarray, level: float, codes: np.ndarray | None, labels: np.ndarray) -> Interval:
+    """The percentiles of draws of images; those of groups are expanded, since there may be few."""
+    over, n = _units(codes, labels)
+    if codes is None or len(drawn) == 0:
+        return _percentiles(drawn, level, over, n)
+    return expanded_percentiles(drawn, level, over, n)
+
+
+def _p_value(drawn: np.ndarray, codes: np.ndarray | None) -> float:
+    """The p value that belongs to `_interval`: a share of draws of groups is one of t, its spread expanded alike."""
+    p_value = _two_sided(drawn)
+    if codes is None or math.isnan(p_value):
+        return p_value
+    groups = int(codes.max()) + 1
+    reach = float(stats.norm.isf(p_value / 2)) * math.sqrt((groups - 1) / groups)
+    return float(2 * stats.t.sf(reach, groups - 1))
+
+
+def _standard_error(drawn: np.ndarray) -> float:
+    return float(drawn.std(ddof=1)) if len(drawn) > 1 else math.nan
+
+
+def _two_sided(drawn: np.ndarray) -> float:
+    """Twice the smaller share of draws at or beyond zero, the observed one counted in."""
+    if len(drawn) == 0:
+        return math.nan
+    at_most, at_least = int((drawn <= ROUNDING).sum()), int((drawn >= -ROUNDING).sum())
+    return min(1.0, 2 * (1 + min(at_most, at_least)) / (1 + len(drawn)))
+
+
+def _units(codes: np.ndarray | None, labels: np.ndarray) -> tuple[str, int]:
+    """What is drawn, in words, and how many there are."""
+    return ("test images", len(labels)) if codes is None else ("groups of test images", int(codes.max()) + 1)
+
+
+def _checked_seeds(
+    labels: np.ndarray, a: np.ndarray | Sequence[np.ndarray], b: np.ndarray | Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(f"a and b must hold the same seeds, one at least, got {len(a)} and {len(b)}")
+    pairs = [checked_pair(labels, one, other) for one, other in zip(a, b)]
+    if len({one.shape for _, one, _ in pairs}) > 1:
+        raise ValueError(f"seeds must share one shape, got {', '.join(str(one.shape) for _, one, _ in pairs)}")
+    return pairs[0][0], np.stack([one for _, one, _ in pairs]), np.stack([other for _, _, other in pairs])
+
+
+def _check_options(rng: np.random.Generator, draws: int, level: float = 0.5) -> None:
+    check_generator(rng)
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must be between 0 and 1, got {level}")

@@ -1,0 +1,85 @@
+"""What studies asked, as a ledger keeps it: `studies/<study_hash>.json`, one file a study.
+
+A manifest says what was declared before anything ran, and its `contrasts_hash`, which every record carries, is the
+proof: a declaration that no longer hashes to it was changed afterwards and is refused.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from analysis.hashes import declaration_hash
+from analysis.records.places import ledger_folder
+
+Manifest = dict[str, Any]
+
+
+def load_manifest(folder: Path | str, study: str) -> Manifest:
+    """What a study asked, its `study_hash` included, by that hash or by a name that only one stored study has.
+
+    Raises ValueError, one line, for an unknown study and for what `read_manifest` refuses.
+    """
+    studies = ledger_folder(folder) / "studies"
+    if study in {path.stem for path in studies.glob("*.json")}:
+        return read_manifest(studies / f"{study}.json")
+    found = parsed_manifests(studies.parent)
+    hashes = [key for key, manifest in found.items() if manifest.get("name") == study]
+    if len(hashes) == 1:
+        return read_manifest(studies / f"{hashes[0]}.json")
+    if hashes:
+        # The latest last: what most people look for.
+        hashes.sort(key=lambda key: (studies / f"{key}.json").stat().st_mtime)
+        several = "; ".join(f"{key}: {_told_apart(found[key])}" for key in hashes)
+        raise ValueError(f"{studies}: study must be one of the hashes of {study}, got its name ({several})")
+    known = ", ".join(f"{manifest.get('name')} ({key})" for key, manifest in found.items()) or "no study"
+    raise ValueError(f"{studies}: study must be a stored study's name or hash, got {study!r} (stored: {known})")
+
+
+def _told_apart(manifest: Manifest) -> str:
+    datasets, seeds = (manifest.get(key) or [] for key in ("datasets", "seeds"))
+    cells = len(manifest.get("cell_ids") or [])
+    return f"{', '.join(map(str, datasets))}, seeds {', '.join(map(str, seeds))}, {cells} cells"
+
+
+def declaring_manifest(folder: Path, contrasts_hash: str) -> Manifest | None:
+    """The first manifest of a ledger that declared this; None where none is stored. Raises as `read_manifest` does."""
+    for study_hash, manifest in parsed_manifests(folder).items():
+        if manifest.get("contrasts_hash") == contrasts_hash:
+            return read_manifest(folder / "studies" / f"{study_hash}.json")
+    return None
+
+
+def parsed_manifests(folder: Path) -> dict[str, Manifest]:
+    """All manifests of a ledger by study hash, not held against what they declared. ValueError for a torn one."""
+    return {path.stem: _parsed(path) for path in sorted((folder / "studies").glob("*.json"))}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """One manifest, its `study_hash` included.
+
+    Raises ValueError, one line starting with the file, for one that is torn, and for one whose contrasts, alpha or
+    correction are not those that its `contrasts_hash` was made of.
+    """
+    manifest = _parsed(path)
+    declared = manifest.get("contrasts_hash")
+    if declared is not None:
+        try:
+            found = declaration_hash(manifest["contrasts"], manifest["alpha"], manifest["correction"])
+        except (KeyError, TypeError, ValueError):
+            found = "no declaration at all"
+        if found != declared:
+            raise ValueError(
+                f"{path}: contrasts, alpha and correction must be those that were declared before the study ran "
+                f"(contrasts_hash {declared}), got others ({found}): the file was changed afterwards"
+            )
+    return {**manifest, "study_hash": path.stem}
+
+
+def _parsed(path: Path) -> Manifest:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise ValueError(f"{path}: must be a study's manifest, whole JSON, got {problem}") from None
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path}: must be a study's manifest, a JSON object, got {type(manifest).__name__}")
+    return manifest

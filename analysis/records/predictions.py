@@ -1,0 +1,159 @@
+"""Per-image predictions of cells, and of two variants on the same images, paired seed by seed."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from analysis.metrics import METRICS, checked
+from analysis.records.places import predictions_path
+
+# Sums of 1e5 images in another order differ by 1e-11; one image's step in accuracy or F1 is 1e-5 then.
+ROUNDING = 1e-9
+SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One split's predictions of one cell: probabilities (images, classes), labels, ids and groups, (images,) each."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two variants on the same images: probabilities (seeds, images, classes), one seed of each beside the other.
+
+    labels, ids and groups (or None) are (images,) and hold for all of them.
+    """
+
+    labels: np.ndarray
+    baseline: np.ndarray
+    against: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None
+
+    @property
+    def n_seeds(self) -> int:
+        return len(self.baseline)
+
+    @property
+    def n_images(self) -> int:
+        return len(self.labels)
+
+
+def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") -> Predictions:
+    """One split's per-image predictions of one cell. Raises ValueError, one line starting with the file.
+
+    folder: a ledger, a store, or artifacts (see `analysis.records.places`).
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    path = predictions_path(folder, cell_id)
+    try:
+        # Opened here: np.load leaves its file open when the zip is bad.
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files if name.startswith(f"{split}_")}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: must hold the probabilities of cell {cell_id}, got no such file") from None
+    except (BadZipFile, zlib.error, EOFError, OSError, ValueError) as problem:
+        raise ValueError(f"{path}: must be a whole npz file without pickled objects, got {problem}") from None
+    needed = [f"{split}_{name}" for name in ("probabilities", "labels", "ids")]
+    absent = [name for name in needed if name not in found]
+    if absent:
+        raise ValueError(f"{path}: must hold {', '.join(needed)}, got no {', '.join(absent)}")
+    lengths = {name: len(array) for name, array in found.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"{path}: arrays of a split must have one length, got {lengths}")
+    probabilities, labels, ids = (found[name] for name in needed)
+    try:
+        checked(labels, probabilities)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {split} {problem}") from None
+    return Predictions(probabilities, labels, ids, found.get(f"{split}_groups"))
+
+
+def paired_predictions(
+    folder: Path | str, baseline: Sequence[str], against: Sequence[str], split: str = "test"
+) -> Pairing:
+    """The predictions of two variants' cells on one data set, seed by seed: baseline[i] is paired with against[i].
+
+    Images that lie in another order are put into that of the first cell. Raises ValueError, one line naming the file,
+    where a cell's predictions are missing, or its ids, labels, classes or groups are not those of the first cell.
+    """
+    if len(baseline) != len(against) or not baseline:
+        raise ValueError(
+            f"baseline and against must be as many cells, at least one each, got {len(baseline)} and {len(against)}"
+        )
+    first: Predictions | None = None
+    sides: list[np.ndarray] = []
+    for cell_id in (*baseline, *against):
+        found = load_probabilities(folder, cell_id, split)
+        if len(np.unique(found.ids)) != len(found.ids):
+            path = predictions_path(folder, cell_id)
+            raise ValueError(f"{path}: {split} ids must differ from each other, got {_twice(found.ids)} twice")
+        first = first or found
+        try:
+            sides.append(_aligned(found, first))
+        except ValueError as problem:
+            path = predictions_path(folder, cell_id)
+            raise ValueError(f"{path}: {split} {problem} (those of cell {baseline[0]})") from None
+    assert first is not None
+    stacked = np.stack(sides)
+    count = len(baseline)
+    return Pairing(first.labels, stacked[:count], stacked[count:], first.ids, first.groups)
+
+
+def check_recorded(
+    folder: Path | str, cell_id: str, metric: str, recorded: float, labels: np.ndarray, probabilities: np.ndarray
+) -> None:
+    """Raises ValueError, one line naming the file, unless test predictions give the metric that a cell's record has.
+
+    A record's metrics were measured on the very numbers that are stored, so that only the order of sums may differ.
+    Probabilities that were exchanged, or stored with fewer digits, are other predictions than the record speaks of.
+    """
+    found = METRICS[metric](labels, probabilities)
+    if not abs(found - recorded) <= ROUNDING:
+        raise ValueError(
+            f"{predictions_path(folder, cell_id)}: test probabilities must give the {metric} of the record of cell "
+            f"{cell_id}, {recorded:.9g}, got {found:.9g}"
+        )
+
+
+def _aligned(found: Predictions, first: Predictions) -> np.ndarray:
+    """The probabilities of `found` in the order of `first`. Raises ValueError where they are not the same images."""
+    if found.probabilities.shape != first.probabilities.shape or not np.array_equal(
+        np.sort(found.ids), np.sort(first.ids)
+    ):
+        # Text, so that ids of another type are told apart too instead of failing to compare.
+        ours, theirs = set(map(str, found.ids.tolist())), set(map(str, first.ids.tolist()))
+        alone = sorted(ours ^ theirs)
+        came = f", {alone[0]} in only one" if alone else ""
+        shape, other = found.probabilities.shape, first.probabilities.shape
+        raise ValueError(f"ids and classes must be those of its pair, {other[0]} × {other[1]}, got {shape}{came}")
+    order = np.arange(len(found.ids))
+    if not np.array_equal(found.ids, first.ids):
+        order = np.argsort(found.ids)[np.argsort(np.argsort(first.ids))]
+    if not np.array_equal(found.labels[order], first.labels):
+        place = int(np.flatnonzero(found.labels[order] != first.labels)[0])
+        raise ValueError(
+            f"labels must be those of its pair, got {found.labels[order][place]} for image {first.ids[place]} "
+            f"in place of {first.labels[place]}"
+        )
+    groups = None if found.groups is None else found.groups[order]
+    if groups is None and first.groups is None:
+        return found.probabilities[order]
+    if groups is None or first.groups is None or not np.array_equal(groups, first.groups):
+        raise ValueError("groups must be those of its pair, got others")
+    return found.probabilities[order]
+
+
+def _twice(ids: np.ndarray) -> str:
+    values, counts = np.unique(ids, return_counts=True)
+    return str(values[counts > 1][0])

@@ -1,0 +1,36 @@
+"""A study as a page to read: `python -m analysis.report STUDY [--store DIR] [--out DIR]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from analysis.report.write import write_report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0 when the page was written, 2 with one line on standard error when it could not be."""
+    options = _parser().parse_args(arguments)
+    try:
+        report = write_report(options.store, options.study, options.out)
+    except (ValueError, OSError) as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for verdict in report.verdicts:
+        print(verdict.sentence)
+    print(f"report  {report.page}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
+    parser.add_argument("study", metavar="STUDY", help="a study's name or hash, as the ledger has it")
+    parser.add_argument("--store", metavar="DIR", default="mlruns", help="the store that holds the ledger (mlruns)")
+    parser.add_argument("--out", metavar="DIR", help="where the page goes (STORE/reports/STUDY)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

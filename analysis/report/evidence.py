@@ -1,0 +1,119 @@
+"""What a store holds about one study, read once: what it asked, its cells as a table, and their records."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.metrics import LOWER_IS_BETTER, METRICS
+from analysis.records.ledger import absent_cells as absent_cells_of
+from analysis.records.ledger import load_ledger, load_manifest, read_records
+from analysis.records.places import ledger_folder
+from analysis.records.schema import Record
+
+DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study's manifest, table (one row a cell) and records (by cell_id), with its variants, data sets and seeds.
+
+    variants: variant_id → label, in the study's order. baseline: the variant most contrasts start from, None where
+    nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    table: pd.DataFrame
+    records: dict[str, Record]
+    variants: dict[str, str]
+    datasets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str | None
+    metrics: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def is_search(self) -> bool:
+        """Whether variants were chosen by looking at results, so that the best of them look better than they are."""
+        return (self.manifest.get("strategy") or {}).get("name", "grid") != "grid"
+
+    @property
+    def contrasts(self) -> list[dict[str, Any]]:
+        return list(self.manifest.get("contrasts") or [])
+
+    def done(self) -> pd.DataFrame:
+        """The rows of finished cells."""
+        return self.table[self.table["status"] == "done"]
+
+    def chosen(self, limit: int) -> list[str]:
+        """At most `limit` variants to draw, in the study's order.
+
+        First the baseline and what it is compared with, then by the primary metric's mean on validation, never on test,
+        the best first.
+        """
+        names = [c[side] for c in self.contrasts for side in ("baseline", "against")]
+        if self.baseline is not None:
+            names.insert(0, self.baseline)
+        means = self.done().groupby("variant_id")[f"validation.{self.metrics[0]}"].mean()
+        lower = self.metrics[0] in LOWER_IS_BETTER
+        names += list(means.sort_values(ascending=lower, kind="stable").index)
+        first = list(dict.fromkeys(name for name in names if name in means.index))[:limit]
+        return [variant_id for variant_id in self.variants if variant_id in first]
+
+    def modality(self, dataset: str) -> str:
+        """What kind of image a data set holds, as its records say; empty where none does."""
+        return str(self._known(dataset, "modality") or "")
+
+    def classes(self, dataset: str) -> list[str]:
+        """Names of a data set's classes, as its records say; none where none does."""
+        return [str(name) for name in self._known(dataset, "classes") or []]
+
+    def _known(self, dataset: str, key: str) -> Any:
+        values = (r.get(key) for r in self.records.values() if r["dataset"] == dataset)
+        return next((value for value in values if value), None)
+
+
+def load_evidence(store: Path | str, study: str) -> Evidence:
+    """A study's evidence, by its name or hash. Raises ValueError, one line, which names the known ones."""
+    folder = ledger_folder(store)
+    manifest = load_manifest(folder, study)
+    table = load_ledger(folder, study=manifest["study_hash"])
+    wanted = set(table["cell_id"])
+    records = {r["cell_id"]: r for r in read_records(folder)[0] if r["cell_id"] in wanted}
+    seen = dict(zip(table["variant_id"], table["variant_label"]))
+    return Evidence(
+        folder=folder,
+        manifest=manifest,
+        table=table,
+        records=records,
+        variants=dict(manifest.get("variants") or {}) | seen,
+        datasets=tuple(dict.fromkeys([*(manifest.get("datasets") or ()), *table["dataset"]])),
+        seeds=tuple(dict.fromkeys([*(manifest.get("seeds") or ()), *table["seed"]])),
+        baseline=_baseline(manifest, seen),
+        metrics=_metrics(manifest),
+    )
+
+
+def absent_cells(evidence: Evidence) -> pd.DataFrame:
+    """One row for each cell without a result, as `analysis.records.absent_cells` names them."""
+    return absent_cells_of(evidence.table, evidence.manifest)
+
+
+def _baseline(manifest: dict[str, Any], seen: dict[str, str]) -> str | None:
+    named = [c["baseline"] for c in manifest.get("contrasts") or []]
+    if named:
+        return str(max(named, key=named.count))
+    labels = dict(manifest.get("variants") or {}) | seen
+    return next((variant_id for variant_id, label in labels.items() if label == "baseline"), None)
+
+
+def _metrics(manifest: dict[str, Any]) -> tuple[str, ...]:
+    named = [c["metric"] for c in manifest.get("contrasts") or []]
+    named += (manifest.get("strategy") or {}).get("objectives") or []
+    known = [name for name in dict.fromkeys([*named, *DEFAULT_METRICS]) if name in METRICS]
+    return tuple(known)

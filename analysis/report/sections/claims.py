@@ -1,0 +1,231 @@
+"""The sections of a report that say what was asked and what came of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from analysis.across.rank_tests import critical_difference
+from analysis.across.standings import Standings, mean_costs
+from analysis.metrics import LOWER_IS_BETTER
+from analysis.rendering.html import Html, definitions, element, folded, note, paragraph, strong
+from analysis.report import cost as fronts
+from analysis.report.evidence import Evidence
+from analysis.report.figures import claims as figures
+from analysis.report.section import Part, make_part
+from analysis.report.tables import study as study_tables
+from analysis.report.tables.verdicts import difference_table, stands_out, verdict_table
+from analysis.verdicts.verdict import Verdict, pieces
+from analysis.words import counted, metric_name
+
+DRAWN_CONTRASTS = 16
+RANKED_VARIANTS = 12
+SIGNS = {"superior": "▲", "inferior": "▼", "equivalent": "=", "inconclusive": "?"}
+KEY = (
+    "▲ superior and ▼ inferior: a difference shows after correction, and the mean points its way. = equivalent: the "
+    "difference lies within the declared margin, by two one-sided tests; so does the interval in its sentence, whose "
+    "level is 1 − 2α, while one of 95 % may reach beyond. ? inconclusive: neither could be shown, which does not mean "
+    "that there is no difference. What decides is the p value after correction; the mixed model beside it decides "
+    "nothing. An exploratory verdict is no claim, whatever it says."
+)
+NOT_DECLARED = "This study declared no contrasts, so it makes no claims: everything on this page is exploratory."
+SEARCHED = (
+    "The search chose its variants by these validation results, so the best of them look better than they are. "
+    "A claim needs a contrast that is declared before fresh seeds are run."
+)
+
+
+def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
+    """The page's head: the question, what came of it, and how complete the evidence is."""
+    manifest = evidence.manifest
+    done, total = int(evidence.table.attrs["done"]), asked_cells(evidence)
+    counts = {outcome: sum(v.outcome == outcome and not v.exploratory for v in verdicts) for outcome in SIGNS}
+    # Whatever came of them, they are no claims.
+    counts["exploratory"] = sum(v.exploratory for v in verdicts)
+    items = {
+        "verdicts": ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none",
+        "cells finished": f"{done:,} of {total:,}",
+        "without a result": ", ".join(_states(evidence, total)) or "none",
+        "variants": f"{len(evidence.variants):,}",
+        "data sets": f"{len(evidence.datasets):,}",
+        "seeds": f"{len(evidence.seeds):,}",
+        "study hash": str(manifest["study_hash"]),
+    }
+    blocks: list[str] = [
+        element("p", {"class": "eyebrow"}, "Study"),
+        element("h1", {}, evidence.name),
+        element("p", {"class": "question"}, str(manifest.get("question") or "This study states no question.")),
+        definitions(items),
+    ]
+    if done < total:
+        text = (
+            f"This study is not complete: {counted(total - done, 'cell')} of {total:,} without a result. What follows "
+            "holds for the finished ones, nothing is imputed, and verdicts may change."
+        )
+        blocks.append(note(text))
+    return element("header", {}, *blocks)
+
+
+def asked_cells(evidence: Evidence) -> int:
+    """How many cells the study asked for."""
+    listed_cells = evidence.manifest.get("cell_ids")
+    return len(listed_cells) if listed_cells else len(evidence.variants) * len(evidence.datasets) * len(evidence.seeds)
+
+
+def question(evidence: Evidence) -> Part:
+    """What was asked: strategy, axes, seeds, data sets and contrasts."""
+    manifest = evidence.manifest
+    axes = {name: json.dumps(values, ensure_ascii=False) for name, values in (manifest.get("axes") or {}).items()}
+    items = {
+        "strategy": str((manifest.get("strategy") or {}).get("name", "grid")),
+        "base": str(manifest.get("base_name") or "–"),
+        **{f"axis {name}": values for name, values in axes.items()},
+        "seeds": ", ".join(map(str, evidence.seeds)),
+        "data sets": ", ".join(evidence.datasets),
+    }
+    blocks: list[str] = [definitions(items, wide=True)]
+    if evidence.contrasts:
+        text = "These comparisons stood in the study's file before it ran; every record carries their hash."
+        blocks.append(paragraph(text))
+    else:
+        blocks.append(note(NOT_DECLARED))
+    tables = [study_tables.declared_contrasts(evidence)] if evidence.contrasts else []
+    return make_part("question", "Question and contrasts", blocks, tables=tables)
+
+
+def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None) -> Part:
+    """Each contrast's verdict as a sentence, then the numbers. problem: why there are none."""
+    blocks: list[str] = []
+    if problem:
+        blocks.append(note(f"No verdicts: {problem}."))
+    elif not verdicts:
+        blocks.append(note(f"No verdicts. {NOT_DECLARED}"))
+    if verdicts:
+        blocks.append(paragraph(KEY))
+        blocks.append(element("ol", {"class": "verdicts"}, *[_verdict_item(verdict) for verdict in verdicts]))
+    tables = [verdict_table(verdicts, evidence.manifest)] if verdicts else []
+    return make_part("verdicts", "Verdicts", blocks, tables=tables)
+
+
+def cost(
+    evidence: Evidence, places: Mapping[str, Standings], split: str, *, rng: np.random.Generator | None = None
+) -> Part:
+    """Metric against MACs, what is certain about the front, and every variant's means. places: by metric, of `split`.
+
+    rng: for the probabilities; by default one of a fixed seed, so that the same records give the same numbers.
+    """
+    rng = rng or np.random.default_rng(0)
+    blocks: list[str] = [note(SEARCHED)] if evidence.is_search else []
+    drawings, outlooks = [], []
+    for metric in evidence.metrics[:2]:
+        place = places[metric]
+        if not place.means:
+            finished = "no data set has a seed that every variant finished"
+            why = finished if len(evidence.done()) else "no cell has finished"
+            blocks.append(note(f"No figure of {metric_name(metric)}: {why}."))
+            continue
+        front: list[str] = []
+        try:
+            outlooks.append(fronts.outlook(evidence.table, place, evidence.baseline, rng))
+            front = outlooks[-1].ids
+        except ValueError as problem:
+            blocks.append(note(f"No front of {metric_name(metric)}: {problem}."))
+        means = mean_costs(evidence.table, ["cost.macs", "cost.params"], place.datasets)
+        costs = {str(v): (float(macs), float(params)) for v, macs, params in means.itertuples(name=None)}
+        drawings.append(figures.metric_against_cost(place, costs, front, evidence.variants, evidence.baseline, split))
+    if drawings:
+        blocks.append(
+            paragraph(
+                "A bubble's area is the number of parameters; the hatched one is the baseline. Filled bubbles, joined "
+                "by the dashed line, are the Pareto front of the means: no other variant has both fewer MACs and a "
+                "better mean. Whiskers, and brackets in the table, show how well each mean is placed among the others: "
+                "of several data sets, what one adds to all variants alike is taken out first. They are no tests: "
+                "verdicts say what differs."
+            )
+        )
+    tables = [study_tables.variant_standings(evidence, places, split)]
+    if outlooks:
+        said = [element("li", {}, fronts.sentences(outlook, evidence.baseline)) for outlook in outlooks]
+        blocks.append(element("ul", {"class": "plain"}, *said))
+        tables += [fronts.front_table(outlooks), fronts.gain_table(outlooks)]
+    return make_part("cost", "Metric against cost", blocks, drawings, tables)
+
+
+def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
+    """Each contrast's paired differences, data set by data set."""
+    shown = [verdict for verdict in verdicts if verdict.per_dataset]
+    drawings = [
+        figures.forest(verdict, f"difference_{place:02d}")
+        for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)
+    ]
+    if not shown:
+        why = "no contrast has a data set and seed on which both variants finished"
+        return make_part(
+            "differences",
+            "Paired differences",
+            [note(f"No paired differences: {why if evidence.contrasts else 'the study declared no contrasts'}.")],
+        )
+    blocks: list[str] = [
+        paragraph(
+            "Against minus baseline on test, paired by seed and image: a point for each data set, at its right how "
+            "many seeds × test images it rests on. Diamonds are over all data sets. Grey: the declared margin, "
+            "inside which a difference does not matter."
+        )
+    ]
+    if len(shown) > DRAWN_CONTRASTS:
+        blocks.append(note(f"The first {DRAWN_CONTRASTS} of {counted(len(shown), 'contrast')} are drawn."))
+    return make_part("differences", "Paired differences", blocks, drawings, folded_tables=[difference_table(shown)])
+
+
+def ranks(evidence: Evidence) -> Part:
+    """Critical-difference diagrams of the study's metrics."""
+    ids = evidence.chosen(RANKED_VARIANTS)
+    # Unfinished cells, too: the data sets that they leave without a result are counted.
+    cells = evidence.table[evidence.table["variant_id"].isin(ids)]
+    n_datasets = cells.loc[cells["status"] == "done", "dataset"].nunique()
+    blocks: list[str] = []
+    drawings = []
+    if n_datasets < 2 or len(ids) < 3:
+        found = f"{counted(len(ids), 'variant')} on {counted(n_datasets, 'data set')}"
+        text = f"No ranks: they need finished cells of three variants on two data sets, there are {found}."
+        return make_part("ranks", "Ranks over data sets", [note(text)])
+    alpha = float(evidence.manifest.get("alpha") or 0.05)
+    for metric in evidence.metrics[:2]:
+        try:
+            result = critical_difference(
+                cells, metric=metric, alpha=alpha, higher_is_better=metric not in LOWER_IS_BETTER
+            )
+        except ValueError as problem:
+            blocks.append(note(f"No ranks of {metric_name(metric)}: {problem}."))
+            continue
+        drawings.append(figures.critical_difference(result, evidence.variants, metric))
+    if drawings:
+        text = "All pairs of variants, whether declared or not: an exploratory view beside the verdicts."
+        blocks.insert(0, paragraph(text))
+    if len(evidence.variants) > len(ids):
+        total = counted(len(evidence.variants), "variant")
+        blocks.append(note(f"Ranked: {len(ids)} of {total}, those compared and the best on validation."))
+    return make_part("ranks", "Ranks over data sets", blocks, drawings)
+
+
+def _verdict_item(verdict: Verdict) -> Html:
+    outcome = strong(verdict.outcome) if stands_out(verdict) else verdict.outcome
+    # The claim leads, its numbers follow in smaller print, and what remains is a click away.
+    claim, numbers, rest = pieces(verdict)
+    more = [folded("Cost, probability of a false claim, and what to know", paragraph(rest))] if rest else []
+    tag = [element("span", {"class": "tag"}, "exploratory")] if verdict.exploratory else []
+    return element(
+        "li",
+        {},
+        element("span", {"class": "sign", "aria-hidden": "true"}, SIGNS[verdict.outcome]),
+        element("span", {"class": "outcome"}, verdict.contrast.name, ": ", outcome, *tag),
+        element("span", {"class": "claim"}, f"{claim}. "),
+        element("span", {"class": "numbers"}, f"{numbers}."),
+        *more,
+    )
+
+
+def _states(evidence: Evidence, total: int) -> list[str]:
+    counts = {state: int(evidence.table.attrs[state]) for state in ("failed", "stopped")}
+    counts["not run"] = total - int(evidence.table.attrs["done"]) - sum(counts.values())
+    return [f"{count:,} {state}" for state, count in counts.items() if count > 0]

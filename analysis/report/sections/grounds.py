@@ -1,0 +1,181 @@
+"""The sections of a report that show what its claims rest on: curves, classes, predictions, data, cells, versions."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from analysis.records.schema import Record
+from analysis.rendering.canvas import Mark
+from analysis.rendering.html import definitions, element, folded, note, paragraph
+from analysis.report.evidence import Evidence
+from analysis.report.figures import datasets as diagrams
+from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
+from analysis.report.tables import study as study_tables
+from analysis.report.tallies import CONFIDENCE_BINS, tally_cells
+from analysis.words import counted, listed, metric_name
+
+# Matrices of many classes take the whole width each, so fewer are drawn.
+MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
+
+
+def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> Part:
+    """Learning curves on validation, a figure a data set."""
+    metric = evidence.metrics[0]
+    cells: dict[tuple[str, str], list[Record]] = {}
+    for record in evidence.records.values():
+        if record["status"] == "done":
+            cells.setdefault((record["dataset"], record["variant_id"]), []).append(record)
+    drawings = []
+    for dataset in evidence.datasets[:DRAWN_DATASETS]:
+        here = {v: cells[dataset, v] for v in drawn if (dataset, v) in cells}
+        drawings.append(diagrams.learning_curves(dataset, here, metric, evidence.variants, styles))
+    if not any(drawings):
+        why = f"no finished cell has recorded {metric_name(metric)} on validation epoch by epoch"
+        return make_part("curves", "Learning curves", [note(f"No learning curves: {why}.")])
+    text = (
+        "The validation split, by which each cell's best epoch was chosen. Lines are means over seeds, shades reach "
+        f"from the lowest to the highest seed, which is a range and no interval. {cuts(evidence, drawn)}"
+    )
+    blocks = [paragraph(text.strip())]
+    done = [record for records in cells.values() for record in records if record.get("curves")]
+    last = sum(record["best_epoch"] == record["curves"][-1]["epoch"] for record in done)
+    if 2 * last > len(done):
+        text = (
+            f"In {last:,} of {counted(len(done), 'finished cell')} the last epoch was the best on validation: they may "
+            "have had more to learn, and a longer recipe may order the variants otherwise."
+        )
+        blocks.append(note(text))
+    return make_part("curves", "Learning curves", blocks, drawings)
+
+
+def classes(evidence: Evidence, drawn: Sequence[str]) -> Part:
+    """Results class by class."""
+    if not len(evidence.done()):
+        return make_part("classes", "Classes", [note("No results by class: no cell has finished.")])
+    blocks = []
+    alike = [evidence.variants[r["variant_id"]] for r in evidence.records.values() if _has_one_answer(r)]
+    if alike:
+        counts = listed([f"{label} {alike.count(label)}" for label in dict.fromkeys(alike)], 12)
+        text = (
+            f"{len(alike):,} of {counted(len(evidence.done()), 'finished cell')} gave every test image the same class "
+            f"({counts}): networks that have learned little, between which differences say little."
+        )
+        blocks.append(note(text))
+    return make_part("classes", "Classes", blocks, tables=[study_tables.per_class(evidence, drawn)])
+
+
+def _has_one_answer(record: Record) -> bool:
+    """Whether a finished cell recognised one class wholly and of the others no image: it says that class of all."""
+    if record["status"] != "done":
+        return False
+    recalls = sorted(row["recall"] for row in record["test"]["per_class"] if row["support"])
+    return len(recalls) > 1 and recalls[-1] == 1 and not any(recalls[:-1])
+
+
+def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> list[Part]:
+    """Calibration and confusion matrices, both from per-image predictions on test."""
+    datasets = evidence.datasets[:DRAWN_DATASETS]
+    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets)
+    reliability, matrices = [], []
+    for dataset in datasets:
+        here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
+        reliability.append(diagrams.reliability(dataset, here, evidence.variants, styles, evidence.baseline))
+        names = evidence.classes(dataset)
+        few = evidence.chosen(MATRIX_VARIANTS if len(names) <= diagrams.SMALL_MATRIX else LARGE_MATRIX_VARIANTS)
+        shown = {v: tally for v, tally in here.items() if v in few}
+        matrices.append(diagrams.confusion_matrices(dataset, names, shown, evidence.variants))
+    blocks: list[str] = []
+    if problems:
+        cell_id, why = next(iter(problems.items()))
+        are = "is" if len(problems) == 1 else "are"
+        text = (
+            f"{counted(len(problems), 'cell')} without usable predictions {are} not in the figures: {cell_id}, {why}."
+        )
+        blocks.append(note(text))
+    if not tallies:
+        blocks.append(note("No figures: no finished cell has kept its per-image probabilities."))
+    tables = [study_tables.calibration(evidence, drawn)] if len(evidence.done()) else []
+    calibrated, confused = list(blocks), list(blocks)
+    if tallies:
+        calibrated.append(
+            paragraph(
+                f"Accuracy in {CONFIDENCE_BINS} bins of confidence, the probability of the predicted class: on the "
+                f"diagonal a model is right as often as it says. Bins with fewer than {diagrams.FEWEST_IN_BIN} images "
+                "a seed are not drawn. Grey is where 95 % of a calibrated model's bins would lie with as many test "
+                "images as the baseline has in them. Below, the share of images in each bin. "
+                f"{cuts(evidence, drawn)}".strip()
+            )
+        )
+        confused.append(
+            paragraph(
+                "Percent of each true class (row) that was predicted as each class (column), on test, seeds together. "
+                f"{cuts(evidence, drawn)}".strip()
+            )
+        )
+    return [
+        make_part("calibration", "Calibration", calibrated, reliability, tables),
+        make_part("confusion", "Confusion matrices", confused, matrices),
+    ]
+
+
+def data(evidence: Evidence) -> Part:
+    """The data sets and their classes."""
+    return make_part("data", "Data sets", [], tables=[study_tables.data_sets(evidence)])
+
+
+def cells(evidence: Evidence) -> Part:
+    """What is missing, and why."""
+    table = study_tables.cells_without_result(evidence)
+    blocks: list[str] = []
+    if evidence.table.attrs["torn"]:
+        blocks.append(note("The ledger's last line is half-written (its driver was killed) and does not count."))
+    if not table.rows:
+        blocks.append(paragraph("None: every cell of the study has finished."))
+        return make_part("cells", "Cells without a result", blocks)
+    return make_part("cells", "Cells without a result", blocks, tables=[table])
+
+
+def provenance(evidence: Evidence) -> Part:
+    """Commits, machines, versions and times, the recipe, and the study's file word for word."""
+    done = evidence.done()
+    title = "Versions, recipe, file"
+    after = []
+    if evidence.manifest.get("recipe"):
+        recipe = json.dumps(evidence.manifest["recipe"], ensure_ascii=False, indent=1)
+        after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
+    if evidence.manifest.get("file_text"):
+        # What --set and its like have changed stands in the recipe and in the head of the page.
+        text = str(evidence.manifest["file_text"])
+        after.append(folded("The study's file, before options of the command line", element("pre", {}, text)))
+    if not len(done):
+        return make_part("provenance", title, [note("No cell has finished.")], after=after)
+    table = study_tables.provenance(evidence)
+    blocks: list[str] = []
+    if len(table.rows) > 1:
+        text = "The results come from more than one commit, machine or set of versions, which may add to their spread."
+        blocks.append(note(text))
+    blocks.append(
+        definitions(
+            {
+                "numerics version": ", ".join(map(str, sorted(set(done["numerics_version"])))),
+                "first cell started": str(min(done["started"].dropna(), default="–")),
+                "last cell finished": str(max(done["finished"].dropna(), default="–")),
+                "computing time of finished cells": f"{float(done['seconds'].sum()) / 3600:.2f} h",
+            }
+        )
+    )
+    return make_part("provenance", title, blocks, tables=[table], after=after)
+
+
+def limits(evidence: Evidence) -> Part:
+    """What a reader must not take from the page."""
+    said = [
+        "A verdict in general speaks of data sets like these under this recipe; it says nothing of other recipes.",
+        "One of a single data set, or of single weights, does not carry over to other data.",
+        "MACs and parameters are exact counts, no measure of speed; the front is one of means, which are uncertain.",
+        "What is not in the table of declared contrasts is exploratory, however clear it looks.",
+        "A word stands out where a declared contrast came to a conclusion, and nowhere else.",
+    ]
+    if evidence.is_search:
+        said.insert(0, "Variants of a search were chosen by looking at results: none of them is claimed to be better.")
+    items = element("ul", {"class": "plain"}, *[element("li", {}, text) for text in said])
+    return make_part("limits", "What is not claimed", [items])

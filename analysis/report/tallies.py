@@ -1,0 +1,83 @@
+"""Counts over per-image predictions, made one cell at a time so that thousands of cells fit in little memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.metrics import checked, confusion
+from analysis.records.predictions import check_recorded, load_probabilities
+
+# Ten bins show a curve where the 15 of the calibration error would show noise on a few hundred images.
+CONFIDENCE_BINS = 10
+# By this metric, which is made of the counts shown, predictions are held against the record of their cell.
+HELD = "macro_f1"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One variant on one data set, its seeds added up: every test image counts once for each seed.
+
+    confusion: (true class, predicted class). counts, hits, confidence: (bins,) images, right ones, and the sum of their
+    confidence, by bins of confidence. n_seeds: cells added up; n_images: test images of one of them.
+    """
+
+    confusion: np.ndarray
+    counts: np.ndarray
+    hits: np.ndarray
+    confidence: np.ndarray
+    n_seeds: int
+    n_images: int
+
+
+def tally_cells(
+    folder: Path | str, cells: pd.DataFrame, variants: Iterable[str], datasets: Iterable[str]
+) -> tuple[dict[tuple[str, str], Tally], dict[str, str]]:
+    """Tallies by (variant_id, dataset) of a table's finished cells, and why, by cell_id, a cell is not in them."""
+    variants, datasets = set(variants), set(datasets)
+    wanted = cells[(cells["status"] == "done") & cells["variant_id"].isin(variants) & cells["dataset"].isin(datasets)]
+    tallies: dict[tuple[str, str], Tally] = {}
+    problems: dict[str, str] = {}
+    columns = ["cell_id", "variant_id", "dataset", "probabilities", f"test.{HELD}"]
+    for cell_id, variant_id, dataset, kept, recorded in wanted[columns].itertuples(index=False, name=None):
+        if not isinstance(kept, str):
+            problems[cell_id] = "its record names no probabilities"
+            continue
+        try:
+            predictions = load_probabilities(folder, cell_id)
+            check_recorded(folder, cell_id, HELD, recorded, predictions.labels, predictions.probabilities)
+            tally = _tally(predictions.labels, predictions.probabilities)
+        except ValueError as problem:
+            problems[cell_id] = str(problem)
+            continue
+        earlier = tallies.get((variant_id, dataset))
+        tallies[variant_id, dataset] = tally if earlier is None else _sum(earlier, tally)
+    return tallies, problems
+
+
+def _tally(labels: np.ndarray, probabilities: np.ndarray) -> Tally:
+    labels, probabilities = checked(labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    confidence = probabilities[np.arange(len(labels)), predicted]
+    bins = np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+    return Tally(
+        confusion=confusion(labels, probabilities),
+        counts=np.bincount(bins, minlength=CONFIDENCE_BINS),
+        hits=np.bincount(bins, weights=predicted == labels, minlength=CONFIDENCE_BINS),
+        confidence=np.bincount(bins, weights=confidence, minlength=CONFIDENCE_BINS),
+        n_seeds=1,
+        n_images=len(labels),
+    )
+
+
+def _sum(a: Tally, b: Tally) -> Tally:
+    return Tally(
+        confusion=a.confusion + b.confusion,
+        counts=a.counts + b.counts,
+        hits=a.hits + b.hits,
+        confidence=a.confidence + b.confidence,
+        n_seeds=a.n_seeds + b.n_seeds,
+        n_images=max(a.n_images, b.n_images),
+    )

@@ -1,0 +1,121 @@
+"""Writes a study as a page to read.
+
+It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG)
+beside it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from analysis.across.standings import standings
+from analysis.metrics import METRICS
+from analysis.records.manifests import parsed_manifests
+from analysis.records.places import ledger_folder
+from analysis.rendering.canvas import DRAWN_VARIANTS, marks
+from analysis.rendering.html import whole_page
+from analysis.rendering.tables import to_csv, to_latex, to_markdown
+from analysis.report.evidence import Evidence, load_evidence
+from analysis.report.section import Part
+from analysis.report.sections import claims as claim_sections
+from analysis.report.sections import grounds as evidence_sections
+from analysis.verdicts.decisions import decide_all
+from analysis.verdicts.verdict import Verdict
+
+# Resampled intervals are the same each time a report is made of the same records.
+SEED = 20_250_101
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the page, its folder, the verdicts in it, and what the reader of the log should know."""
+
+    page: Path
+    folder: Path
+    verdicts: tuple[Verdict, ...]
+    warnings: tuple[str, ...]
+
+
+def write_report(
+    store: Path | str, study: str, out: Path | str | None = None, *, rng: np.random.Generator | None = None
+) -> Report:
+    """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
+
+    The same records give the same bytes. Raises ValueError, one line, for an unknown study or an unreadable ledger.
+    """
+    evidence = load_evidence(store, study)
+    rng = rng or np.random.default_rng(SEED)
+    # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
+    with threadpool_limits(1):
+        verdicts, problem = _verdicts(evidence, rng)
+        made = _parts(evidence, verdicts, problem, rng)
+    folder = Path(out) if out is not None else default_folder(store, evidence)
+    for kind in ("tables", "figures"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for part in made:
+        _write_files(folder, part)
+    page = folder / "report.html"
+    text = whole_page(
+        f"{evidence.name}: report",
+        f"Report on the study {evidence.name}",
+        claim_sections.header(evidence, verdicts),
+        {part.name: part.html for part in made},
+        {part.name: part.title for part in made},
+    )
+    page.write_text(text, encoding="utf-8")
+    return Report(page, folder, tuple(verdicts), (f"no verdicts: {problem}",) if problem else ())
+
+
+def _verdicts(evidence: Evidence, rng: np.random.Generator) -> tuple[list[Verdict], str | None]:
+    """The study's verdicts, or why there are none: a page without them still shows what there is."""
+    try:
+        return decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng), None
+    except ValueError as problem:
+        return [], str(problem)
+
+
+def _parts(
+    evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator
+) -> list[Part]:
+    """All sections in the order of reading."""
+    # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
+    split = "validation" if evidence.is_search else "test"
+    places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
+    drawn = evidence.chosen(DRAWN_VARIANTS)
+    styles = marks(drawn, evidence.baseline)
+    return [
+        claim_sections.question(evidence),
+        claim_sections.verdict_section(evidence, verdicts, problem),
+        claim_sections.cost(evidence, places, split, rng=rng),
+        claim_sections.differences(evidence, verdicts),
+        claim_sections.ranks(evidence),
+        evidence_sections.curves(evidence, drawn, styles),
+        evidence_sections.classes(evidence, drawn),
+        *evidence_sections.predictions(evidence, drawn, styles),
+        evidence_sections.data(evidence),
+        evidence_sections.cells(evidence),
+        evidence_sections.provenance(evidence),
+        evidence_sections.limits(evidence),
+    ]
+
+
+def default_folder(store: Path | str, evidence: Evidence) -> Path:
+    """Where a study's report goes unless told otherwise: by its name, and its hash where another has the same name."""
+    ledger = ledger_folder(store)
+    home = ledger.parent if ledger.name == "ledger" else ledger
+    name = re.sub(r"[^\w.-]+", "_", evidence.name).strip(".") or "study"
+    names = [manifest.get("name") for manifest in parsed_manifests(ledger).values()]
+    return home / "reports" / (name if names.count(evidence.name) < 2 else f"{name}-{evidence.manifest['study_hash']}")
+
+
+def _write_files(folder: Path, part: Part) -> None:
+    for table in part.tables:
+        for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+            (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
+    for picture in part.pictures:
+        (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)

@@ -1,0 +1,5 @@
+"""What came of each declared contrast: superior, inferior, equivalent or inconclusive."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

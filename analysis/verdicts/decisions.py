@@ -1,0 +1,287 @@
+"""What came of each contrast: superior, inferior, equivalent or inconclusive, at the level that the design carries.
+
+- *In general*, from two data sets on: paired seeds are averaged per data set, the exact signed-rank test takes those
+  means, and two one-sided t tests hold them against the declared margin. The mean's interval is Student's, over data
+  sets; the signed-rank test's own estimate stands beside it.
+- *This data set*: with one, seeds and test images are drawn anew (two-level bootstrap).
+- *These weights*: with one seed on one data set, the test images are (DeLong for macro-AUC, else a paired bootstrap).
+
+No test is chosen by looking at results. Equivalence comes first: differences within the margin count as none, also
+where they show. Every contrast of a declared family counts in its correction, whether it could be tested or not, for
+claims of difference and for claims of equivalence alike, each held at α.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.across.mixed import FixedEffect, MixedModel, mixed_model
+from analysis.across.multiplicity import adjust
+from analysis.across.rank_tests import hodges_lehmann
+from analysis.interval import check_generator
+from analysis.metrics import LOWER_IS_BETTER
+from analysis.paired.false_claim import false_claim_probability
+from analysis.power import smallest_adjusted_p
+from analysis.records.places import predictions_path
+from analysis.records.predictions import Pairing, check_recorded, paired_predictions
+from analysis.verdicts.cells import PairedCells, paired_cells
+from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
+from analysis.verdicts.judgement import in_general, on_dataset, untested
+from analysis.verdicts.revisions import revisions
+from analysis.verdicts.verdict import DatasetDifference, Outcome, Verdict
+from analysis.words import counted, listed
+
+# Of a bootstrap that describes one data set among several; one that decides has ten times as many.
+DRAWS = 1000
+DECISIVE = 10
+
+
+def decide(
+    table: pd.DataFrame,
+    contrast: Contrast | Mapping[str, Any],
+    *,
+    folder: Path | str | None = None,
+    rng: np.random.Generator | None = None,
+    alpha: float | None = None,
+    draws: int = DRAWS,
+) -> Verdict:
+    """One contrast's verdict, on its own: p values are not adjusted, for which `decide_all` knows the family.
+
+    So it is exploratory where a corrected family of several is declared. alpha: by default the declared one; by
+    another the verdict is exploratory.
+
+    table: one row a cell, as `load_ledger` gives it. contrast: a `Contrast`, or a mapping as manifests hold it. folder:
+    where per-image predictions lie, by default the table's. Without rng nothing is resampled: there are then no
+    intervals for single data sets and no probability of a false claim, and with several seeds of one data set, which
+    only a bootstrap can judge, no verdict.
+
+    Raises ValueError, one line, for a metric that the table does not have, two recipes, images that do not match,
+    and predictions that do not give the metric of their record.
+    """
+    asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
+    if alpha is not None and not 0 < alpha < 0.5:
+        raise ValueError(f"alpha must be between 0 and 0.5, got {alpha!r}")
+    if rng is not None:
+        check_generator(rng)
+    folder = folder or table.attrs.get("folder")
+    declared = under_its_hash(asked, table, folder)
+    declaration, reasons = declared.declaration, list(declared.reasons)
+    others = declaration.family_size(declared.contrast) - 1
+    if others and declaration.correction != "none":
+        reasons.append(f"p values are not adjusted for the {counted(others, 'other contrast')} of its family")
+    level = declaration.alpha if alpha is None else alpha
+    if level != declaration.alpha and declared.contrast.contrasts_hash is not None:
+        reasons.append(f"judged at α = {level:g} in place of the declared {declaration.alpha:g}")
+    declaration = replace(declaration, alpha=level, correction="none")
+    declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
+    images = _Images(folder, rng, draws)
+    found = _found(table, declared, images, _Models(table, [asked]), ())
+    return _settled(found, found.p_value, found.equivalence_p)
+
+
+def decide_all(
+    table: pd.DataFrame,
+    manifest: Mapping[str, Any],
+    folder: Path | str,
+    *,
+    rng: np.random.Generator,
+    draws: int = DRAWS,
+) -> list[Verdict]:
+    """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
+
+    Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
+    `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
+    (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
+    Raises ValueError as `decide` does.
+    """
+    check_generator(rng)
+    today = read_declaration(manifest)
+    asked = [_asked(contrast, today, manifest, table, folder) for contrast in today.contrasts]
+    images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
+    # Contrasts of the same variants one after the other: their predictions are read once.
+    order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
+    expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
+    found = {i: _found(table, asked[i], images, models, expected) for i in order}
+    families: dict[tuple[str | None, str, str], list[int]] = {}
+    for i, declared in enumerate(asked):
+        contrast = declared.contrast
+        families.setdefault((contrast.contrasts_hash, contrast.family, contrast.kind), []).append(i)
+    settled: dict[int, Verdict] = {}
+    for members in families.values():
+        size = found[members[0]].family_size
+        method = asked[members[0]].declaration.correction
+        # A family's contrasts that today's file no longer names count as what could not be tested does.
+        absent = [math.nan] * (size - len(members))
+        differences = adjust([*(found[i].p_value for i in members), *absent], method)
+        equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
+        for i, p, q in zip(members, differences, equivalences):
+            settled[i] = _settled(found[i], p, q)
+    return [settled[i] for i in range(len(asked))]
+
+
+def _asked(
+    contrast: Contrast, today: Declaration, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
+) -> Declared:
+    declared = as_declared(contrast, today, table, folder)
+    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder)))
+
+
+class _Images:
+    """Per-image predictions of pairs of variants, those of the last pair kept, and the draws that use them."""
+
+    def __init__(self, folder: Path | str | None, rng: np.random.Generator | None, draws: int) -> None:
+        self.folder = folder
+        self.rng = rng
+        self.draws = draws
+        self._pair: tuple[str, str] | None = None
+        self._kept: dict[tuple[str, ...], Pairing | None] = {}
+        self._held: set[tuple[str, str]] = set()
+
+    def pairing(self, contrast: Contrast, cells: PairedCells) -> Pairing | None:
+        """The predictions of these cells, None where some are missing.
+
+        Raises ValueError where images do not match, or predictions do not give the metric that their record has.
+        """
+        if self.folder is None:
+            return None
+        pair = (contrast.baseline, contrast.against)
+        if pair != self._pair:
+            self._pair, self._kept = pair, {}
+        key = (*cells.baseline_cells, *cells.against_cells)
+        if key not in self._kept:
+            whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
+            self._kept[key] = (
+                paired_predictions(self.folder, cells.baseline_cells, cells.against_cells) if whole else None
+            )
+        found = self._kept[key]
+        if found is not None:
+            for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):
+                if (cell_id, contrast.metric) not in self._held:
+                    value = cells.values[cell_id]
+                    check_recorded(self.folder, cell_id, contrast.metric, value, found.labels, probabilities)
+                    self._held.add((cell_id, contrast.metric))
+        return found
+
+
+class _Models:
+    """Mixed models of the variants that contrasts compare, one a metric, fitted when first asked for."""
+
+    def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast]) -> None:
+        self._table = table
+        self._contrasts = contrasts
+        self._fitted: dict[str, MixedModel | None] = {}
+
+    def difference(self, contrast: Contrast) -> FixedEffect | None:
+        """The difference of a contrast's variants; None where the cells carry no model."""
+        metric = contrast.metric
+        if metric not in self._fitted:
+            of_metric = [c for c in self._contrasts if c.metric == metric]
+            variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
+            try:
+                # At the variants' own cost: a contrast is not one at equal MACs.
+                model = mixed_model(self._table[self._table["variant_id"].isin(variants)], metric, macs=False)
+            except ValueError:
+                model = None
+            self._fitted[metric] = model
+        model = self._fitted[metric]
+        return None if model is None else model.difference(contrast.baseline, contrast.against)
+
+
+def _found(
+    table: pd.DataFrame, declared: Declared, images: _Images, models: _Models, expected: Sequence[tuple[str, int]]
+) -> Verdict:
+    """The verdict before p values are adjusted: everything but its outcome."""
+    contrast, declaration = declared.contrast, declared.declaration
+    size = declaration.family_size(contrast)
+    pairs, notes = paired_cells(table, contrast, expected)
+    notes = [*declared.notes, *notes]
+    pairings = [images.pairing(contrast, here) for here in pairs]
+    draws = images.draws * (1 if len(pairs) > 1 else DECISIVE)
+    judgements = [
+        on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=draws) for pairing in pairings
+    ]
+    per_dataset = tuple(
+        DatasetDifference(
+            here.dataset,
+            here.difference,
+            judgement.interval,
+            here.n_seeds,
+            pairing.n_images if pairing else here.n_test,
+        )
+        for here, judgement, pairing in zip(pairs, judgements, pairings)
+    )
+    without = [here.dataset for here, pairing in zip(pairs, pairings) if pairing is None]
+    if without:
+        notes.append(f"without per-image predictions: {listed(without)}")
+    whole = [pairing for pairing in pairings if pairing is not None]
+    claim = math.nan
+    if images.rng is not None and len(whole) == len(pairs):
+        claim = false_claim_probability(contrast.metric, whole, rng=images.rng)
+    differences = [here.difference for here in pairs]
+    if len(pairs) > 1:
+        judged = in_general(differences, contrast.margin)
+    else:
+        judged = judgements[0] if pairs else untested("data sets", 0)
+    estimate = float(np.mean(differences)) if pairs else math.nan
+    return Verdict(
+        contrast=contrast,
+        outcome="inconclusive",
+        level=judged.level,
+        estimate=estimate,
+        interval=judged.interval,
+        p_value=judged.p_value,
+        adjusted_p=judged.p_value,
+        equivalence_p=judged.equivalence_p,
+        adjusted_equivalence_p=judged.equivalence_p,
+        equivalence_interval=judged.equivalence_interval(estimate, declaration.alpha),
+        n_datasets=len(pairs),
+        n_seeds=min((here.n_seeds for here in pairs), default=0),
+        n_images=sum(part.n_images for part in per_dataset),
+        cost_ratio=float(np.mean([here.cost_ratio for here in pairs])) if pairs else math.nan,
+        rank_effect=judged.rank_effect,
+        false_claim_probability=claim,
+        test=judged.test,
+        exploratory=bool(declared.reasons),
+        reasons=declared.reasons,
+        notes=tuple(notes),
+        per_dataset=per_dataset,
+        mixed=models.difference(contrast) if len(pairs) > 1 else None,
+        location=hodges_lehmann(differences, level=1 - declaration.alpha) if len(pairs) > 1 else None,
+        alpha=declaration.alpha,
+        correction=declaration.correction,
+        family_size=size,
+    )
+
+
+def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -> Verdict:
+    """The verdict with its outcome. Claims that the design cannot carry are exploratory."""
+    contrast = found.contrast
+    better = found.estimate * (-1 if contrast.metric in LOWER_IS_BETTER else 1)
+    outcome: Outcome = "inconclusive"
+    if adjusted_equivalence_p <= found.alpha:
+        outcome = "equivalent"
+    elif adjusted_p <= found.alpha and better != 0 and not found.estimate * found.rank_effect < 0:
+        # A mean and a sum of ranks that point to different sides decide nothing.
+        outcome = "superior" if better > 0 else "inferior"
+    reasons = list(found.reasons)
+    if contrast.contrasts_hash is not None and contrast.kind == "confirmatory":
+        reach = smallest_adjusted_p(max(1, found.n_datasets), found.family_size, found.correction)
+        if reach > found.alpha:
+            paired = f"{found.n_datasets} data set{'' if found.n_datasets == 1 else 's'}"
+            reasons.append(
+                f"a difference in general cannot reach α = {found.alpha:g} with {paired} "
+                f"(smallest adjusted p {reach:.3g})"
+            )
+    return replace(
+        found,
+        outcome=outcome,
+        adjusted_p=adjusted_p,
+        adjusted_equivalence_p=adjusted_equivalence_p,
+        exploratory=bool(reasons),
+        reasons=tuple(reasons),
+    )

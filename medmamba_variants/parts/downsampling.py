@@ -1,0 +1,128 @@
+"""Down-sampling: how a map (batch, height, width, channels) is halved between stages.
+
+All of them normalise by layer norm before the one learned product, have no offset, and see the same 2×2 neighbourhoods
+(the strided convolution one pixel more on two sides), so that they differ in the reduction alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.parts.init import linear
+
+
+class DownsamplingClass(Protocol):
+    """What a down-sampling's class must offer."""
+
+    def __call__(self, channels_in: int, channels_out: int) -> nn.Module: ...
+
+
+class PatchMerging(nn.Module):
+    """The published halving: the four pixels of a 2×2 patch side by side, layer norm, a linear map (Swin)."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * channels_in)
+        self.reduction = linear(4 * channels_in, channels_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        # Pixels follow each other down the columns of the patch: (0, 0), (1, 0), (0, 1), (1, 1).
+        patches = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(patches.reshape(batch, height // 2, width // 2, 4 * channels)))
+
+
+class MaxPool(nn.Module):
+    """The maximum of each 2×2 patch, layer norm, a 1×1 convolution."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels_in)
+        self.reduction = linear(channels_in, channels_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        return self.reduction(self.norm(pooled))
+
+
+class AveragePool(nn.Module):
+    """The mean of each 2×2 patch, layer norm, a 1×1 convolution."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels_in)
+        self.reduction = linear(channels_in, channels_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        return self.reduction(self.norm(pooled))
+
+
+class StridedConv(nn.Module):
+    """Layer norm, then a 3×3 convolution of stride 2."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels_in)
+        self.reduction = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduction(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+# The names are the choices of the axis `downsampling`.
+DOWNSAMPLINGS: dict[str, DownsamplingClass] = {
+    "patch_merging": PatchMerging,
+    "max_pool": MaxPool,
+    "average_pool": AveragePool,
+    "strided_conv": StridedConv,
+}
+
+
+class Streams(nn.Module):
+    """A down-sampling of its own for each branch's channels, so that fusion `none` keeps the streams apart."""
+
+    def __init__(self, widths_in: Sequence[int], widths_out: Sequence[int], downsampling: DownsamplingClass) -> None:
+        super().__init__()
+        self.widths = list(widths_in)
+        self.parts = nn.ModuleList(downsampling(before, after) for before, after in zip(widths_in, widths_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        slices = x.split(self.widths, dim=-1)
+        return torch.cat([part(piece) for part, piece in zip(self.parts, slices)], dim=-1)
+
+
+class Downsampling(nn.Module):
+    """The halving between two stages as the axes `downsampling`, `odd_maps` and `fusion` say."""
+
+    def __init__(self, stage: int, config: VariantConfig) -> None:
+        super().__init__()
+        downsampling = DOWNSAMPLINGS[config.downsampling]
+        self.pads = config.odd_maps == "pad"
+        widths_in, widths_out = config.widths(stage), config.widths(stage + 1)
+        if config.fusion == "none" and len(widths_in) > 1:
+            self.reduce: nn.Module = Streams(widths_in, widths_out, downsampling)
+        else:
+            self.reduce = downsampling(config.dims[stage], config.dims[stage + 1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduce(even(x, self.pads))
+
+
+def even(x: Tensor, pads: bool) -> Tensor:
+    """The map with even sides: an odd last row or column is repeated once, or dropped (as the published code does).
+
+    Repeating leaves the maximum and mean of the border's patches what they are without the missing pixels.
+    """
+    for dim in (1, 2):
+        size = x.shape[dim]
+        if size % 2:
+            x = torch.cat((x, x.narrow(dim, size - 1, 1)), dim=dim) if pads else x.narrow(dim, 0, size - 1)
+    return x

@@ -1,0 +1,29 @@
+"""Linear layers and convolutions with the initial weights that MedMamba gives them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def convolution(channels_in: int, channels_out: int, kernel_size: int, stride: int, padding: int) -> nn.Conv2d:
+    """A dense convolution with the published initialisation (He, fan out)."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size, stride=stride, padding=padding)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
+def linear(channels_in: int, channels_out: int, bias: bool) -> nn.Linear:
+    """A linear layer with the published initialisation: truncated normal of deviation .02, no offset."""
+    layer = nn.Linear(channels_in, channels_out, bias=bias)
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
+    """A depth-wise convolution that keeps the map's size, with the published initialisation."""
+    layer = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+    # upstream: the fan is counted over all channels although each filter sees one, so these weights start small.
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer

@@ -1,0 +1,52 @@
+"""What the commands share: the store's default place, options, and streams."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import NoReturn
+
+DEFAULT_STORE = "mlruns"
+
+
+def ready_streams() -> None:
+    """Puts a sink where the caller has closed a stream, and marks where the terminal's encoding lacks a character.
+
+    Else a file of the store would get the number of a closed stream, and the first "─" would end a launch.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace" if name == "stderr" else "replace")
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line, as every other error is told."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2."""
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
+def read_settings(given: list[str]) -> dict[str, str]:
+    """What --set asks for, by key. Raises ValueError for what is no KEY=VALUE, and a key given twice."""
+    settings: dict[str, str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
+        if key in settings:
+            raise ValueError(f"--set must name a key once, got {key} twice")
+        settings[key] = value
+    return settings
+
+
+def whole(text: str) -> int:
+    """An option's number of things, at least one."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number

@@ -1,0 +1,227 @@
+"""Procedural data sets built in: modality-like images and controlled tasks, the same on every machine, with dials.
+
+A name may carry dials, `phantom_position?where=top_left&size=64`. Each image is drawn from a stream that depends on the
+set, the split, the image's number and the dial `seed` alone: the others change what is drawn, not which draw it is.
+"""
+
+import hashlib
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import numpy as np
+
+from medmamba_variants.hints import did_you_mean
+from study.data.phantoms import colour, controlled, grey
+from study.data.phantoms.brush import Array, Canvas, Dials, Picture
+from study.data.protocol import SPLITS, Dataset, Split, assemble, unknown_name
+
+# Images drawn together from one stream: enough for numpy, few enough for the cache. Another number is other images.
+CHUNK = 40
+DialValue = int | float | str
+
+
+@dataclass(frozen=True)
+class Dial:
+    """A setting of a phantom: its default, whose type it keeps, and its bounds or its choices."""
+
+    default: DialValue
+    meaning: str
+    low: float = 0
+    high: float = 1e9
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """A data set drawn by `draw(canvas, labels, dials)` → (images, masks), images in grey levels 0 to 255.
+
+    Images are (n, height, width) or, of three channels, (n, height, width, 3); masks (n, height, width) boolean.
+    `shown` is how many of its classes it has until the dial `classes` says otherwise, all of them where None.
+    """
+
+    modality: str
+    classes: tuple[str, ...]
+    channels: int
+    draw: Callable[[Canvas, Array, Dials], Picture]
+    dials: Mapping[str, Dial] = field(default_factory=dict)
+    shown: int | None = None
+
+
+COMMON_DIALS: dict[str, Dial] = {
+    "size": Dial("28", "pixels a side, or height and width as in 24x32"),
+    "n_train": Dial(200, "training images", low=2, high=10**6),
+    "n_val": Dial(80, "validation images", low=2, high=10**6),
+    "n_test": Dial(120, "test images", low=2, high=10**6),
+    "imbalance": Dial(1.0, "images of the first class for each of the last, the others between", low=1, high=10**4),
+    "noise": Dial(1.0, "noise relative to the set's own", low=0, high=20),
+    "seed": Dial(0, "another draw of the same kind of images", low=0, high=2**32 - 1),
+}
+
+
+PHANTOMS: dict[str, Phantom] = {
+    "phantom_ultrasound": Phantom("breast ultrasound", ("normal", "benign mass", "malignant mass"), 1, grey.ultrasound),
+    "phantom_xray": Phantom("chest X-ray", ("normal", "consolidation", "interstitial pattern"), 1, grey.xray),
+    "phantom_ct": Phantom("abdominal CT", ("no lesion", "cyst", "metastasis"), 1, grey.ct),
+    "phantom_mri": Phantom("brain MRI", ("no tumour", "glioma", "meningioma"), 1, grey.mri),
+    "phantom_fundus": Phantom("fundus photography", ("no finding", "microaneurysms", "exudates"), 3, colour.fundus),
+    "phantom_dermatoscopy": Phantom("dermatoscopy", ("naevus", "melanoma", "keratosis"), 3, colour.dermatoscopy),
+    "phantom_histology": Phantom("histology", ("normal", "adenocarcinoma", "squamous carcinoma"), 3, colour.histology),
+    "phantom_texture": Phantom(
+        "local texture", ("striped across", "striped upright", "checked", "spotted"), 1, controlled.texture, shown=2
+    ),
+    "phantom_sparse": Phantom(
+        "sparse structure",
+        ("blurs", "points"),
+        1,
+        controlled.sparse,
+        {"count": Dial(6, "points or blurs", low=1, high=64)},
+    ),
+    "phantom_relation": Phantom(
+        "relation of two findings",
+        ("level", "tilted"),
+        1,
+        controlled.relation,
+        {"distance": Dial(0.5, "distance of the findings, as a share of the side", low=0.2, high=0.8)},
+    ),
+    "phantom_position": Phantom(
+        "lesion at a position",
+        ("absent", "present"),
+        1,
+        controlled.position,
+        {"where": Dial("anywhere", "place of the lesion", choices=controlled.PLACES)},
+    ),
+}
+
+
+class PhantomSets:
+    """Reads phantoms by name; `defaults` are common dials for every name that does not turn them itself."""
+
+    def __init__(self, defaults: Mapping[str, Any]) -> None:
+        self._defaults = dict(defaults)
+        for dial, value in self._defaults.items():
+            _turn("source", dial, value, COMMON_DIALS)
+
+    def names(self) -> list[str]:
+        """Names of the phantoms, without dials."""
+        return sorted(PHANTOMS)
+
+    def stamp(self, name: str) -> Hashable:
+        """None: a phantom never changes."""
+        return None
+
+    def read(self, name: str) -> Dataset:
+        """The data set, drawn anew."""
+        plain, dials = parse_name(name, self._defaults)
+        phantom = PHANTOMS[plain]
+        classes = phantom.classes[: dials.get("classes", len(phantom.classes))]
+        splits, start = {}, 0
+        for split in SPLITS:
+            labels = _labels(plain, split, dials, len(classes))
+            images, masks = _draw(plain, split, dials, labels)
+            ids = np.array([f"{split}/{i}" for i in range(len(labels))])
+            # Every image is a patient of its own.
+            groups = np.arange(start, start + len(labels), dtype=np.int64)
+            splits[split] = Split(images, labels, ids, groups, masks)
+            start += len(labels)
+        return assemble(name, phantom.modality, classes, splits, name)
+
+
+def parse_name(name: str, defaults: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+    """The phantom's plain name and all of its dials: those in the name, else in `defaults`, else as they come."""
+    plain, _, query = name.partition("?")
+    if plain not in PHANTOMS:
+        raise unknown_name("phantoms", plain, PHANTOMS)
+    known = dials_of(plain)
+    turned = dict(defaults or {})
+    named: set[str] = set()
+    for dial, value in parse_qsl(query, keep_blank_values=True):
+        if dial in named:
+            raise ValueError(f"{name}: the dial {dial} must be turned once, got it twice")
+        named.add(dial)
+        turned[dial] = value
+    if query and not named:
+        raise ValueError(f"{name}: dials must be written dial=value with & between, got '{query}'")
+    return plain, {dial: spec.default for dial, spec in known.items()} | {
+        dial: _turn(name, dial, value, known) for dial, value in turned.items()
+    }
+
+
+def dials_of(plain: str) -> dict[str, Dial]:
+    """Every dial of a phantom by name: the common ones, `classes` where it has more than two, and its own."""
+    phantom = PHANTOMS[plain]
+    dials = dict(COMMON_DIALS)
+    if len(phantom.classes) > 2:
+        dials["classes"] = Dial(
+            phantom.shown or len(phantom.classes), "classes, the first ones", 2, len(phantom.classes)
+        )
+    return dials | dict(phantom.dials)
+
+
+def _turn(where: str, name: str, value: Any, known: Mapping[str, Dial]) -> DialValue:
+    if name not in known:
+        hint = did_you_mean(name, known, otherwise=f"its dials are {', '.join(known)}")
+        raise ValueError(f"{where}: must have the dial {name}, and has not; {hint}")
+    dial = known[name]
+    if dial.choices:
+        if value not in dial.choices:
+            raise ValueError(f"{where}: {name} must be {', '.join(dial.choices)}, got '{value}'")
+        return str(value)
+    if name == "size":
+        _pixels(where, str(value))
+        return str(value)
+    whole = isinstance(dial.default, int)
+    try:
+        number = int(str(value)) if whole else float(str(value))
+    except ValueError:
+        number = None
+    if number is None or not dial.low <= number <= dial.high:
+        rule = "a whole number" if whole else "a number"
+        raise ValueError(f"{where}: {name} must be {rule} from {dial.low:g} to {dial.high:g}, got '{value}'")
+    return number
+
+
+def _pixels(where: str, size: str) -> tuple[int, int]:
+    sides = size.split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and 8 <= int(side) <= 1024 for side in sides):
+        raise ValueError(f"{where}: size must be pixels from 8 to 1024, or height x width as in 24x32, got '{size}'")
+    return int(sides[0]), int(sides[-1])
+
+
+def _labels(plain: str, split: str, dials: Mapping[str, Any], classes: int) -> Array:
+    """Labels (n,) in random order; class sizes fall geometrically to 1 / imbalance, each at least one image."""
+    count = dials[f"n_{split}"]
+    if count < classes:
+        raise ValueError(f"{plain}: n_{split} must be at least the number of classes, {classes}, got {count}")
+    share = dials["imbalance"] ** -(np.arange(classes) / (classes - 1))
+    exact = share / share.sum() * count
+    sizes = np.maximum(np.floor(exact).astype(int), 1)
+    # What rounding leaves goes to the largest remainders; what the minimum took comes from the first class.
+    order = np.argsort(-(exact - np.floor(exact)), kind="stable")
+    sizes[order[: max(0, count - sizes.sum())]] += 1
+    sizes[0] -= sizes.sum() - count
+    labels = np.repeat(np.arange(classes, dtype=np.int64), sizes)
+    return labels[np.argsort(_stream(plain, split, "labels", dials["seed"]).random(count), kind="stable")]
+
+
+def _draw(plain: str, split: str, dials: Mapping[str, Any], labels: Array) -> tuple[Array, Array]:
+    phantom = PHANTOMS[plain]
+    height, width = _pixels(plain, str(dials["size"]))
+    images, masks = [], []
+    for start in range(0, len(labels), CHUNK):
+        part = labels[start : start + CHUNK]
+        # A chunk is always drawn whole, so that an image does not depend on how many follow it.
+        whole = np.concatenate([part, np.zeros(CHUNK - len(part), dtype=np.int64)])
+        rng = _stream(plain, split, str(start // CHUNK), dials["seed"])
+        drawn, mask = phantom.draw(Canvas(rng, CHUNK, height, width), whole, dials)
+        images.append(np.rint(np.clip(drawn[: len(part)], 0, 255)).astype(np.uint8))
+        masks.append(np.broadcast_to(mask, (CHUNK, height, width))[: len(part)].astype(np.uint8))
+    joined = np.concatenate(images)
+    return joined.reshape(len(labels), height, width, phantom.channels), np.concatenate(masks)
+
+
+def _stream(plain: str, split: str, part: str, seed: int) -> np.random.Generator:
+    """A generator that depends on these words alone, never on Python's salted hash."""
+    words = hashlib.sha256(f"{plain}/{split}/{part}/{seed}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(words[:16], "little")))

@@ -1,0 +1,148 @@
+"""The one process that writes: it takes outcomes from an executor to ledger, tracker and screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medmamba_variants.config import VariantConfig
+from study.cells import Cell
+from study.definition import Study
+from study.executors.choice import Options, Probabilities, Record
+from study.store.ledger import Ledger
+from study.store.tracking import StudyTags, Tracker
+from study.strategies.search import Search
+from study.strategies.strategy import Strategy
+from study.telling.closing import (
+    Conclusion,
+    conclude,
+    failure_lines,
+    for_tracking,
+    front_lines,
+    place_lines,
+    summarise,
+    table_lines,
+)
+from study.telling.progress import Progress, Status, say
+
+# After an interrupt a person waits for the prompt; the next launch logs what is missing.
+SECONDS_TO_LOG = 300.0
+
+
+SECONDS_TO_LOG_WHEN_INTERRUPTED = 15.0
+
+
+DEFAULT_STORE = Path("mlruns")
+
+
+class Driver:
+    """The one process that writes: takes outcomes from an executor to ledger, tracker and screen."""
+
+    def __init__(self, study: Study, ledger: Ledger, strategy: Strategy, options: Options) -> None:
+        self.study = study
+        self.ledger = ledger
+        self.strategy = strategy
+        self.options = options
+        self.status = Status(total=self._total())
+        self.failed = 0
+        self._adopted = 0
+        self._progress: Progress | None = None
+        self._tracker: Tracker | None = None
+        self._adopt()
+
+    def headline(self) -> str:
+        """What is about to happen, in a line."""
+        total = self.strategy.total()
+        done = f", {len(self.strategy.resumed)} done already" if self.strategy.resumed else ""
+        cut = "" if self.options.limit is None else f"; a smoke test of {self.options.limit} of them"
+        return f"{self.study.name}: {'?' if total is None else total} cells{done}{cut}; store {self.options.store}"
+
+    def begin(self, progress: Progress) -> None:
+        """Starts the tracker, which makes its database while the workers start, and hands it what is done already."""
+        self._progress = progress
+        if self.options.tracking_uri is not None:
+            tags = StudyTags(self.study.name, self.study.study_hash, self.study.question)
+            tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
+            tracker.start()
+            # Not before it runs: an interrupt in between would wait for what was never started.
+            self._tracker = tracker
+            for record in self.strategy.resumed:
+                self._track(record, self._label(record))
+
+    def started(self, cell: Cell) -> None:
+        """A worker has begun this cell."""
+        assert self._progress is not None
+        self._progress.started(cell.cell_id, self.strategy.label(cell), cell.data.name, cell.seed)
+
+    def ended(self, cell: Cell, record: Record, probabilities: Probabilities) -> Record:
+        """Writes the record, tells everyone, and returns it as written."""
+        assert self._progress is not None
+        label = self.strategy.label(cell)
+        origin = {"study": self.study.name, "study_hash": self.study.study_hash}
+        origin |= {"contrasts_hash": self.study.contrasts_hash, "variant_label": label}
+        kept = self.ledger.append({**record, **origin}, probabilities)
+        self.failed += kept["status"] == "failed"
+        self._adopt()
+        self._progress.ended(label, kept)
+        self._track(kept, label)
+        return kept
+
+    def check(self) -> None:
+        """Raises ValueError, with the reasons, where a search has ended without a single variant to train."""
+        if not self.strategy.cell_ids():
+            why = "; ".join(self.strategy.notes())
+            raise ValueError(f"{self.study.path}: the search must find a variant to train, got none: {why}")
+
+    def abandon(self) -> None:
+        """Ends the tracker's run without a summary, soon."""
+        if self._tracker is not None:
+            self._tracker.close("KILLED", self._counts(), SECONDS_TO_LOG_WHEN_INTERRUPTED)
+
+    def close(self) -> int:
+        """Prints the closing table, the verdicts and the places, ends the tracker's run; returns the exit status."""
+        ids = self.strategy.cell_ids()
+        records = self.ledger.records()
+        table = summarise(self.study, self.ledger)
+        say("\n".join(["", *table_lines(table)]))
+        if self._tracker is not None:
+            self._tracker.summarise(for_tracking(table, records))
+        lines = []
+        if isinstance(self.strategy, Search) and self.options.limit is None:
+            lines += front_lines(self.strategy.front())
+        lines += [*self.strategy.notes(), *self.ledger.warnings, *failure_lines(self.study, records, ids)]
+        end = Conclusion()
+        if self.options.limit is None:
+            say("\nmaking the verdicts" + (" and the report …" if self.options.report else " …"))
+            end = conclude(self.study, self.ledger, self.options.store, self.options.report)
+        lines += [*end.lines, ""]
+        lines += place_lines(self.options.store, self.ledger, end.page, self.options.tracking_uri, DEFAULT_STORE)
+        say("\n".join(lines))
+        if self._tracker is not None and not self._tracker.close(
+            "FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG
+        ):
+            say("warning: MLflow is still taking records; the next launch of this study logs what is missing")
+        return 1 if self.failed else 0
+
+    def _adopt(self) -> None:
+        """Counts finished cells of earlier launches, which a search learns of as it goes, and the total."""
+        for record in self.strategy.resumed[self._adopted :]:
+            label = self._label(record)
+            self._track(record, label)
+            if self.options.limit is None:
+                self.status.adopt(label, record)
+        self._adopted = len(self.strategy.resumed)
+        self.status.total = self._total()
+
+    def _total(self) -> int | None:
+        total, limit = self.strategy.total(), self.options.limit
+        return total if limit is None or total is None else min(total, limit)
+
+    def _label(self, record: Record) -> str:
+        return self.study.label(VariantConfig.from_dict(record["variant"]))
+
+    def _track(self, record: Record, label: str) -> None:
+        if self._tracker is not None:
+            name = record.get("probabilities")
+            self._tracker.log(record, label, [self.ledger.folder / name] if name else [])
+
+    def _counts(self) -> dict[str, int]:
+        return {"cells_done": self.status.done, "cells_failed": self.failed}

@@ -1,0 +1,94 @@
+"""Where cells run: in this process or on Ray, as asked for or as pays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from study.cells import Cell
+from study.executors.inline import Asked, cores
+from study.executors.ray_tune import ray_is_installed
+
+Record = dict[str, Any]
+
+
+Probabilities = dict[str, np.ndarray]
+
+
+# Below this, starting Ray takes longer than it saves.
+CELLS_WORTH_RAY = 5
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where and how cells run; nothing here changes a result. Paths are absolute.
+
+    `executor` None: chosen by what there is to run; `workers` None: one a core; `gpus_per_cell` None: a quarter where
+    there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after so many cells, without verdicts;
+    `report`: whether verdicts come with a page.
+    """
+
+    store: Path
+    executor: str | None = None
+    workers: int | None = None
+    gpus_per_cell: float | None = None
+    address: str | None = None
+    tracking_uri: str | None = None
+    device: str = "auto"
+    threads: int = 1
+    limit: int | None = None
+    report: bool = True
+
+
+class First:
+    """The first cells of a strategy, for a smoke test."""
+
+    def __init__(self, strategy: Asked, limit: int) -> None:
+        self._strategy = strategy
+        self._left = limit
+        self._running = 0
+
+    def ask(self) -> Cell | None:
+        """The strategy's next cell while there are cells left to hand out."""
+        cell = self._strategy.ask() if self._left else None
+        if cell is not None:
+            self._left -= 1
+            self._running += 1
+        return cell
+
+    def tell(self, record: Record) -> None:
+        """Passes the record on."""
+        self._running -= 1
+        self._strategy.tell(record)
+
+    def done(self) -> bool:
+        """Whether enough cells have been told, or all there are."""
+        return not self._running and (not self._left or self._strategy.done())
+
+
+def choose_executor(options: Options, to_run: int) -> str:
+    """ "inline" or "ray": the one asked for, else Ray where there are cells enough and cores to share them."""
+    if options.executor == "ray" and not ray_is_installed():
+        raise ValueError("--executor ray must have ray installed, got no such package (pip install 'ray[tune]')")
+    if options.executor is not None:
+        return options.executor
+    if options.address is not None:
+        return "ray"
+    several = (options.workers or cores() // options.threads) > 1
+    return "ray" if several and to_run >= CELLS_WORTH_RAY and ray_is_installed() else "inline"
+
+
+def run_here(cell: Cell, device: str, threads: int) -> tuple[Record, Probabilities]:
+    """`run_cell`, imported where it runs: a driver that only hands out cells needs no training code."""
+    from study.training.cell import run_cell
+
+    return run_cell(cell, device=device, threads=threads)
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())

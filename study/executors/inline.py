@@ -1,0 +1,77 @@
+"""Cells run one after the other in this process; what both executors share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from study.cells import Cell
+
+Record = dict[str, Any]
+
+
+Probabilities = dict[str, np.ndarray]
+
+
+Outcome = tuple[Record, Probabilities]
+
+
+Run = Callable[[Cell], Outcome]
+
+
+class Asked(Protocol):
+    """What an executor needs of a strategy."""
+
+    def ask(self) -> Cell | None:
+        """The next cell, or None when there is nothing to hand out now."""
+
+    def tell(self, record: Record) -> None:
+        """Takes the record of a cell that was handed out."""
+
+    def done(self) -> bool:
+        """Whether no further cell will come."""
+
+
+class Watcher(Protocol):
+    """Who is told what happens, always in the driver's main thread."""
+
+    def started(self, cell: Cell) -> None:
+        """A worker has begun this cell."""
+
+    def ended(self, cell: Cell, record: Record, probabilities: Probabilities) -> Record:
+        """The cell's outcome; returns the record as kept."""
+
+
+def attempt(run: Run, cell: Cell) -> Outcome:
+    """The outcome of `run(cell)`; an exception becomes a failed record. A keyboard interrupt passes."""
+    try:
+        return run(cell)
+    except Exception as error:
+        return failure_of(cell, error), {}
+
+
+def run_inline(strategy: Asked, run: Run, watcher: Watcher) -> None:
+    """Runs the strategy's cells one after the other in this process."""
+    while not strategy.done():
+        cell = strategy.ask()
+        if cell is None:
+            # Nothing runs, so nothing can change what the strategy knows: waiting would be for ever.
+            assert strategy.done(), "a strategy that is not done must hand out a cell when none is running"
+            return
+        watcher.started(cell)
+        record, probabilities = attempt(run, cell)
+        strategy.tell(watcher.ended(cell, record, probabilities))
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def failure_of(cell: Cell, error: BaseException) -> Record:
+    from study.training.cell import failed_record
+
+    return failed_record(cell, error)

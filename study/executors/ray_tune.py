@@ -1,0 +1,317 @@
+"""Where cells run: in this process, or on Ray Tune's workers. The only file that imports ray.
+
+Both executors drive one strategy object by ask and tell, hand every outcome to the caller in this process, and go on
+when a cell fails or its worker dies. Nothing here writes to the store.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import pickle
+import re
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from study.executors.inline import Asked, Probabilities, Record, Run, Watcher, attempt, cores, failure_of
+
+# Probabilities of one cell are a few hundred kilobytes; Ray's default would reserve a third of the memory.
+OBJECT_STORE_BYTES = 256 * 2**20
+TEMPORARY_PREFIX = "medmamba-ray-"
+LOCK_NAME = "lock"
+SECONDS_TO_REACH = 10.0
+
+# Read by Ray when it is imported or started; what the user has set stays.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # An interrupt must reach launch.py as KeyboardInterrupt; Tune's own handler would only end the loop.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    # Ray prints the death of a worker on standard output; the record says it, and the output belongs to progress.py.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
+    # The new reporter prints a banner at any verbosity.
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+class WorkerDiedError(RuntimeError):
+    """The process that ran a cell ended before the cell did."""
+
+
+def ray_is_installed() -> bool:
+    """Whether the ray executor can be asked for; does not import ray."""
+    from importlib.util import find_spec
+
+    return find_spec("ray") is not None
+
+
+def run_ray(
+    strategy: Asked,
+    run: Run,
+    watcher: Watcher,
+    *,
+    workers: int | None = None,
+    threads: int = 1,
+    gpus_per_cell: float = 0.0,
+    address: str | None = None,
+) -> None:
+    """Runs the strategy's cells on Ray Tune, at most `workers` at a time (None: what fits), each on `threads` cores.
+
+    `run` must pickle; it is sent to the workers once, records and probabilities come back through Ray's object store,
+    so a cluster needs no shared folder. Without `address` a local cluster is started, and stopped at the end. Must be
+    called in the main thread. Raises ValueError when the cluster cannot be reached or has no room for a single cell.
+    """
+    with _ray(address, cores() if workers is None else workers * threads) as temporary:
+        room = _room(threads, gpus_per_cell)
+        resources = {"cpu": threads, "gpu": gpus_per_cell}
+        _tune(strategy, run, watcher, room if workers is None else workers, resources, temporary)
+
+
+def _tune(
+    strategy: Asked, run: Run, watcher: Watcher, workers: int, resources: dict[str, float], temporary: Path
+) -> None:
+    from ray import tune
+    from ray.tune.experiment import Trial
+    from ray.tune.search import Searcher
+
+    class CellTrial(tune.Trainable):
+        """One cell a trial; the process and what it has imported and loaded stay for the next cell."""
+
+        def setup(self, config: dict[str, Any]) -> None:
+            self.cell = config["cell"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.cell = new_config["cell"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"done": True, "outcome": attempt(run, self.cell)}
+
+    class KeptHere:
+        """What Tune must not write into its snapshot: it holds the driver's files, locks and threads."""
+
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            return object, ()
+
+    class StrategySearch(KeptHere, Searcher):
+        """Hands the strategy's cells to Tune; outcomes go to `Collector`, which also sees why a worker died."""
+
+        def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+            if strategy.done():
+                return str(Searcher.FINISHED)
+            cell = strategy.ask()
+            return None if cell is None else {"cell": cell}
+
+        def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+            pass
+
+        # The ledger is what survives a kill; Tune's own snapshots hold nothing of ours.
+        def save(self, checkpoint_path: str) -> None:
+            pass
+
+        def restore(self, checkpoint_path: str) -> None:
+            pass
+
+    class Collector(KeptHere, tune.Callback):
+        """Passes outcomes to the watcher and the strategy, in the driver."""
+
+        # Tune calls these with exactly these names; its own signatures take any further ones as well.
+
+        def __init__(self) -> None:
+            self.fault: Exception | None = None
+            self.ended: set[str] = set()
+
+        def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
+            watcher.started(trial.config["cell"])
+
+        def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:  # type: ignore[override]
+            # Taken out of the result, or Tune would keep all probabilities and write them into its snapshots.
+            self.end(trial, *result.pop("outcome"))
+
+        def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
+            # A worker that falls over after its cell's end takes nothing away.
+            if trial.trial_id not in self.ended:
+                self.end(trial, failure_of(trial.config["cell"], _worker_fault(trial)), {})
+
+        def end(self, trial: Trial, record: Record, probabilities: Probabilities) -> None:
+            self.ended.add(trial.trial_id)
+            try:
+                strategy.tell(watcher.ended(trial.config["cell"], record, probabilities))
+            except Exception as error:
+                # Tune would hand on a text in place of the exception.
+                self.fault = error
+                raise
+
+    collector = Collector()
+    tuner = tune.Tuner(
+        tune.with_resources(CellTrial, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=StrategySearch(),
+            num_samples=-1,
+            max_concurrent_trials=workers,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(temporary),
+            verbose=0,
+            callbacks=[collector],
+            failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    )
+    try:
+        tuner.fit()
+    except Exception as error:
+        raise (collector.fault or error) from None
+
+
+def _worker_fault(trial: Any) -> BaseException:
+    """Why a trial failed outside its cell, Ray's whole report as the cause."""
+    cause = _reported(trial)
+    original = getattr(cause, "cause", None)
+    if isinstance(original, Exception):
+        return original
+    # The sentences in the middle say what happened; before them stand ids, after them general advice.
+    reason = str(cause)
+    for mark in ("Worker exit detail:", "because "):
+        if mark in reason:
+            reason = reason.partition(mark)[2].partition("Some common causes")[0]
+            break
+    fault = WorkerDiedError(
+        f"the worker must live until its cell ends, but it crashed or was killed: {_one_line(reason)}"
+    )
+    fault.__cause__ = cause
+    return fault
+
+
+def _reported(trial: Any) -> Exception:
+    """Ray's own exception, or its text where Tune kept no more."""
+    if trial.pickled_error_file is not None:
+        # Written by Tune in this process, into this run's own folder.
+        return pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    if trial.error_file is None:
+        return RuntimeError("Ray gave no reason")
+    return RuntimeError(Path(trial.error_file).read_text().partition("\n")[2])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:300]
+
+
+@contextmanager
+def _ray(address: str | None, cpus: int) -> Iterator[Path]:
+    """Ray initialised, and a temporary folder for what Tune insists on writing; both are gone afterwards."""
+    if address is not None and address != "auto":
+        _check_reachable(address)
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        # Without a token file Ray refuses to start a cluster; a local one listens on loopback only.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    import ray
+
+    heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with _temporary_folder() as temporary:
+        try:
+            _initialise(address, cpus, temporary)
+            # Ray has put its own in their place, which end the process with a dump of addresses.
+            for number, handler in heard.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+            logging.getLogger("ray").setLevel(logging.CRITICAL)
+            yield temporary
+        finally:
+            ray.shutdown()
+
+
+def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
+    import ray
+
+    if address is not None:
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = _one_line(str(error))
+            raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {reason}") from error
+        return
+    # From the main thread only: the processes that Ray starts die with the thread that started them.
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=OBJECT_STORE_BYTES,
+        _temp_dir=str(temporary / "ray"),
+    )
+
+
+def _check_reachable(address: str) -> None:
+    """Raises ValueError where nobody listens; Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        raise ValueError(f"--address must be auto or HOST:PORT of a Ray cluster, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {error}") from None
+
+
+def _room(threads: int, gpus_per_cell: float) -> int:
+    """How many cells fit on the cluster at a time. Raises ValueError when not even one does."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = 0
+    for node in nodes:
+        shares = [node.get("CPU", 0) / threads]
+        if gpus_per_cell:
+            shares.append(node.get("GPU", 0) / gpus_per_cell)
+        fitting += int(min(shares) + 1e-6)
+    if not fitting:
+        most = [max((node.get(kind, 0) for node in nodes), default=0) for kind in ("CPU", "GPU")]
+        raise ValueError(
+            f"a cell must fit on one node of the Ray cluster, got {threads} CPUs and {gpus_per_cell:g} GPUs a cell "
+            f"where the largest node has {most[0]:g} and {most[1]:g}"
+        )
+    return fitting
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is removed at the end, or by the next driver if this one is killed."""
+    _remove_left_over()
+    # In /tmp and short: Ray puts sockets below it, and their paths end at 107 characters.
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir="/tmp"))
+    try:
+        with _lock(folder):
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left_over() -> None:
+    """Removes the temporary folders of drivers that were killed: a living one holds the lock in its folder."""
+    for folder in Path("/tmp").glob(f"{TEMPORARY_PREFIX}*"):
+        if not (folder / LOCK_NAME).exists():
+            continue
+        with suppress(OSError), _lock(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    with (folder / LOCK_NAME).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

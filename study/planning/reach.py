@@ -1,0 +1,96 @@
+"""What the declared contrasts can reach: the smallest p, and the difference that would be found."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from analysis.power import (
+    detectable_difference,
+    detectable_effect,
+    pilot_spread,
+    smallest_adjusted_p,
+)
+from analysis.words import counted
+from study.definition import Contrast, Study
+from study.store.ledger import Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
+from study.planning.inputs import Inputs
+
+
+def unreachable(study: Study) -> str | None:
+    """Why the declared confirmatory contrasts cannot reach their own α with the study's data sets; None where they can.
+
+    Data sets are the units of a claim in general, so that their number sets the smallest p there is.
+    """
+    n = len(study.datasets)
+    short = [c for c in study.contrasts if c.kind == "confirmatory" and not reaches(study, c)]
+    if not short:
+        return None
+    worst = max(short, key=lambda contrast: smallest_p(study, contrast))
+    size, more = family_size(study, worst), "" if len(short) == 1 else f" and {len(short) - 1} more"
+    family = f", {study.correction} over the {size} of family {worst.family}" if size > 1 else ""
+    return (
+        f"{study.path}: confirmatory contrasts must be able to reach α = {study.alpha:g}, "
+        f"got '{worst.name}'{more} with a smallest p of {smallest_p(study, worst):.4g} on {counted(n, 'data set')}"
+        f"{family} (takes {fewest(study, size)} data sets, or kind: exploratory)"
+    )
+
+
+def pilot(study: Study, inputs: Inputs, ledger: Ledger) -> pd.DataFrame | None:
+    """The cells done already of a study with contrasts, from which a spread can be told; None without any."""
+    if not study.contrasts:
+        return None
+    # Late: pandas takes half a second to import.
+    from analysis.records.ledger import load_ledger
+
+    try:
+        return load_ledger(ledger.folder, cell_ids=[cell.cell_id for cell in study.cells(inputs.refs)])
+    except ValueError:
+        return None
+
+
+def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> str:
+    """From which size on a difference is found: in the metric's unit by a pilot's spread, else in spreads."""
+    n, size = len(study.datasets), family_size(study, contrast)
+    family = f" (family of {size})" if size > 1 else ""
+    if pilot is not None:
+        try:
+            spread = pilot_spread(pilot, contrast.metric)
+        except ValueError:
+            pass
+        else:
+            found = detectable_difference(
+                spread, n, len(study.seeds), alpha=study.alpha, family_size=size, correction=study.correction
+            )
+            if math.isinf(found):
+                return f"no difference of one contrast alone{family}"
+            return f"a difference in {contrast.metric} of about {found:.2g} by the spread of cells done already{family}"
+    level = study.alpha if study.correction == "none" else study.alpha / size
+    effect = detectable_effect(n, level)
+    if math.isinf(effect):
+        return f"no difference of one contrast alone{family}"
+    return f"a difference of {effect:.2g} of its standard deviations over data sets{family}"
+
+
+def reaches(study: Study, contrast: Contrast) -> bool:
+    return smallest_p(study, contrast) <= study.alpha
+
+
+def family_size(study: Study, contrast: Contrast) -> int:
+    """How many contrasts share a correction with this one: those of its family and kind."""
+    return sum((c.family, c.kind) == (contrast.family, contrast.kind) for c in study.contrasts)
+
+
+def smallest_p(study: Study, contrast: Contrast) -> float:
+    return smallest_adjusted_p(len(study.datasets), family_size(study, contrast), study.correction)
+
+
+def fewest(study: Study, family_size: int) -> int:
+    """Data sets from which on the smallest adjusted p is at most α."""
+    n = 1
+    while smallest_adjusted_p(n, family_size, study.correction) > study.alpha:
+        n += 1
+    return n

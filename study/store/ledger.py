@@ -1,0 +1,259 @@
+"""The ledger: every record of a store, append-only, safe against a kill at any byte and against two drivers at once.
+
+    <folder>/records.jsonl                  one record a line; a later line replaces an earlier one of the same cell
+    <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
+    <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
+
+JSON knows no NaN and no infinity: such a number is written as null, and whoever reads it finds None.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+Record = dict[str, Any]
+STATUSES = ("done", "failed", "stopped")
+
+
+class Ledger:
+    """All records under one folder, which is created on the first write.
+
+    `warnings` collects, once each, what a person should know about the folder (a torn line, missing probabilities).
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder).absolute()
+        self.records_path = self.folder / "records.jsonl"
+        self.probabilities_folder = self.folder / "probabilities"
+        self.studies_folder = self.folder / "studies"
+        self.warnings: list[str] = []
+        self._latest: dict[str, Record] = {}
+        # Bytes and lines read so far, always up to the end of a whole line: a refresh reads only what is new.
+        self._offset = 0
+        self._lines = 0
+
+    def append(self, record: Mapping[str, Any], probabilities: Mapping[str, np.ndarray] | None = None) -> Record:
+        """The record as written, `probabilities` set to its file's name (or null); on disk when this returns.
+
+        Raises ValueError when the record has no cell_id or no known status, or holds what JSON cannot say.
+        """
+        cell_id, status = record.get("cell_id"), record.get("status")
+        if not (isinstance(cell_id, str) and cell_id.isalnum()):
+            raise ValueError(f"record.cell_id must be letters and digits, got {cell_id!r}")
+        if status not in STATUSES:
+            raise ValueError(f"record.status must be one of {', '.join(STATUSES)}, got {status!r}")
+        name = f"probabilities/{cell_id}.npz" if probabilities else None
+        written = plain_json({**record, "probabilities": name}, "record")
+        line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        if probabilities:
+            self._write_probabilities(cell_id, probabilities)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.records_path) as file:
+            _mend_tail(file)
+            before = os.lseek(file, 0, os.SEEK_END)
+            # One write under O_APPEND: lines of two drivers never mix, and a kill leaves at most one torn line.
+            if os.write(file, line) != len(line):
+                os.ftruncate(file, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file)
+        return written
+
+    def records(self) -> dict[str, Record]:
+        """The record that counts for each cell, by cell_id, in the order the cells first appeared.
+
+        The last one wins, except that a finished cell is never replaced by a later failure (of a second driver).
+        Raises ValueError naming file and line when a line other than a torn last one is not a record.
+        """
+        tail = self._refresh()
+        if tail is None:
+            return dict(self._latest)
+        latest = dict(self._latest)
+        _take(latest, tail)
+        return latest
+
+    def finished(self) -> dict[str, Record]:
+        """The records with status done whose probabilities, where named, are on disk: the cells not to run again."""
+        try:
+            present = {entry.name for entry in os.scandir(self.probabilities_folder)}
+        except FileNotFoundError:
+            present = set()
+        finished = {}
+        for cell_id, record in self.records().items():
+            if record["status"] != "done":
+                continue
+            name = record.get("probabilities")
+            if name is not None and Path(name).name not in present:
+                self._warn(
+                    f"{self.folder / name}: the probabilities of a finished cell must exist, the cell will rerun"
+                )
+                continue
+            finished[cell_id] = record
+        return finished
+
+    def probabilities(self, cell_id: str) -> dict[str, np.ndarray]:
+        """The arrays that were appended with this cell's record. Raises FileNotFoundError when there are none."""
+        with np.load(self.probabilities_folder / f"{cell_id}.npz", allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def write_manifest(self, study_hash: str, manifest: Mapping[str, Any]) -> Path:
+        """The file that keeps what a study asked, written whole or not at all; the same hash is overwritten."""
+        text = json.dumps(plain_json(dict(manifest), "manifest"), ensure_ascii=False, allow_nan=False, indent=1)
+        path = self.studies_folder / f"{study_hash}.json"
+        with whole_file(path) as file:
+            file.write(text.encode() + b"\n")
+        return path
+
+    def _write_probabilities(self, cell_id: str, probabilities: Mapping[str, np.ndarray]) -> None:
+        arrays: dict[str, Any] = dict(probabilities)
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+                raise ValueError(f"probabilities.{name} must be a plain array, got {type(array).__name__} of objects")
+        with whole_file(self.probabilities_folder / f"{cell_id}.npz") as file:
+            np.savez_compressed(file, **arrays)
+
+    def _refresh(self) -> Record | None:
+        """Reads the lines that are new since the last call; a whole record without its newline is handed back."""
+        try:
+            with self.records_path.open("rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return None
+        *lines, tail = text.split(b"\n")
+        for number, line in enumerate(lines, start=self._lines + 1):
+            record = _parse(line)
+            if record is None:
+                raise ValueError(f"{self.records_path}: line {number} must be a record, got {_shorten(line)}")
+            _take(self._latest, record)
+        self._offset += len(text) - len(tail)
+        self._lines += len(lines)
+        record = _parse(tail) if tail else None
+        if tail and record is None:
+            self._warn(f"{self.records_path}: line {self._lines + 1} is torn (a driver was killed) and does not count")
+        return record
+
+    def _warn(self, message: str) -> None:
+        if message not in self.warnings:
+            self.warnings.append(message)
+
+
+def open_ledger(store: Path) -> Ledger:
+    """The ledger of a store, every record in it whole.
+
+    Raises ValueError, one line naming file and line, for a record that breaks the schema: whoever reads it later, after
+    hours of training, would stumble over it.
+    """
+    from analysis.records.ledger import read_records
+
+    ledger = Ledger(store / "ledger")
+    if ledger.records():
+        read_records(ledger.folder)
+    return ledger
+
+
+def plain_json(value: Any, where: str) -> Any:
+    """The value in plain JSON types: tuples as lists, numpy scalars as numbers, NaN and infinity as None.
+
+    Raises ValueError naming the key path of what JSON cannot say.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [plain_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise ValueError(f"{where} must have strings as keys, got {key!r}")
+        return {key: plain_json(item, f"{where}.{key}") for key, item in value.items()}
+    raise ValueError(f"{where} must be a JSON value, got {type(value).__name__}")
+
+
+def _take(latest: dict[str, Record], record: Record) -> None:
+    earlier = latest.get(record["cell_id"])
+    if earlier is None or earlier["status"] != "done" or record["status"] == "done":
+        latest[record["cell_id"]] = record
+
+
+def _parse(line: bytes) -> Record | None:
+    """The record in a line, or None when it holds none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("cell_id"), str):
+        return None
+    return record if record.get("status") in STATUSES else None
+
+
+def _mend_tail(file: int) -> None:
+    """Ends a last line that a kill left open: completes it when only its newline is missing, else cuts it off.
+
+    The caller holds the lock, so nobody is still writing that line.
+    """
+    size = os.lseek(file, 0, os.SEEK_END)
+    tail, start = b"", size
+    while start > 0 and b"\n" not in tail:
+        step = min(start, 1 << 16)
+        start -= step
+        tail = os.pread(file, step, start) + tail
+    tail = tail[tail.rfind(b"\n") + 1 :]
+    if not tail:
+        return
+    if _parse(tail) is not None:
+        os.write(file, b"\n")
+    else:
+        os.ftruncate(file, size - len(tail))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int]:
+    """An open file descriptor for appending, this process the only writer until the block ends."""
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that becomes `path` when the block ends, on disk, and is gone when it fails.
+
+    Raises OSError that names the path, where the disk is full say.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _shorten(line: bytes) -> str:
+    text = line.decode(errors="replace")
+    return repr(text if len(text) <= 60 else text[:57] + "...")

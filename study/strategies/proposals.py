@@ -1,0 +1,85 @@
+"""A search's proposals: from a trial's parameters to a variant, from its cells' records to objectives."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from types import SimpleNamespace
+from typing import Any
+
+from medmamba_variants.config import VariantConfig, dead_axes
+from medmamba_variants.design.axes import AXES
+from medmamba_variants.design.kinds import branches_from_split_ratio, parse_axis
+from study.cells import Cell
+from study.definition import Range, Study
+from study.store.ledger import Record
+
+# Values in steps are kept to this many digits after the point.
+STEP_DIGITS = 12
+
+
+@dataclass
+class Proposal:
+    """A variant that a search has accepted: its cells, what has come of them, and the trials that wait for that."""
+
+    variant: VariantConfig
+    macs: float
+    cells: dict[str, Cell]
+    records: dict[str, Record] = field(default_factory=dict)
+    waiting: list[int] = field(default_factory=list)
+    # The last trial of this variant that was closed without values: to be made good when its cells succeed after all.
+    closed: int | None = None
+    complete: bool = False
+
+    def all_in(self) -> bool:
+        """Whether every cell has left a record."""
+        return len(self.records) == len(self.cells)
+
+    def outcome(self, study: Study) -> tuple[list[float] | None, str, str]:
+        """(objectives, status, reason): the mean over data sets of the mean over seeds of each validation metric.
+
+        No objectives, but a reason, where a cell failed or was stopped, or a metric is not a number.
+        """
+        statuses = Counter(record["status"] for record in self.records.values())
+        for status in ("failed", "stopped"):
+            if statuses[status]:
+                return None, status, f"{statuses[status]} of {len(self.cells)} cells {status}"
+        values = []
+        for objective in study.strategy.objectives:
+            if objective == "macs":
+                values.append(self.macs)
+                continue
+            by_data: dict[str, list[float]] = {name: [] for name in study.datasets}
+            for cell_id, cell in self.cells.items():
+                value = self.records[cell_id]["validation"].get(objective)
+                if value is None or not math.isfinite(value):
+                    where = f"{cell.data.name}, seed {cell.seed}"
+                    return None, "failed", f"validation {objective} is not a number ({where})"
+                by_data[cell.data.name].append(value)
+            values.append(fmean(fmean(by_seed) for by_seed in by_data.values()))
+        return values, "done", ""
+
+
+def variant_of(study: Study, params: Mapping[str, Any]) -> VariantConfig:
+    """The variant of a trial's parameters. An axis that is dead at this point is left out: one network, one variant.
+
+    Raises ValueError when the choices make no network.
+    """
+    choices = {}
+    for name, param in params.items():
+        values = study.axes[name]
+        if not isinstance(values, Range):
+            choices[name] = json.loads(param)
+        else:
+            # .1 + 2 · .1 misses .3 by its last bit, and would be another variant than a file's .3.
+            choices[name] = round(param, STEP_DIGITS) if values.step else param
+    fields: dict[str, Any] = {name: getattr(study.base, name) for name in AXES}
+    fields |= {name: parse_axis(name, value) for name, value in choices.items()}
+    if "split_ratio" in fields:
+        fields["branches"] = branches_from_split_ratio(fields.pop("split_ratio"))
+    dead = dead_axes(SimpleNamespace(**fields))
+    return VariantConfig.from_dict({k: v for k, v in choices.items() if k not in dead}, base=study.base)

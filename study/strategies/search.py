@@ -1,0 +1,369 @@
+"""What to run next: all of a grid, or what Optuna proposes. The only file that imports optuna, and it does so late.
+
+A strategy hands out cells (`ask`) and takes their records (`tell`); it neither runs nor writes them. Seeds and data
+sets are expanded, never sampled: one Optuna trial is one variant on all of them. Finished cells of the ledger are
+never handed out again; failed ones are, once for each time the command is run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from analysis.metrics import LOWER_IS_BETTER
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.axes import AXES
+from medmamba_variants.design.kinds import to_json
+from study.cells import Cell, DataRef
+from study.definition import Range, Study
+from study.store.ledger import Ledger, Record
+from study.strategies.grid import Grid
+from study.strategies.journal import JournalLock, check_lines, cut_torn_line
+from study.strategies.proposals import Proposal, variant_of
+from study.strategies.strategy import Strategy
+
+if TYPE_CHECKING:
+    import optuna
+
+# Multiply-accumulates of one forward pass of a variant on an image of a data set (by name).
+CountMacs = Callable[[VariantConfig, str], float]
+
+# A search ends early when this many proposals in a row bring no new variant: its space is used up, or all is too large.
+BARREN_LIMIT = 200
+
+
+def make_strategy(
+    study: Study,
+    refs: Mapping[str, DataRef],
+    ledger: Ledger,
+    store: Path | str,
+    count_macs: CountMacs | None = None,
+) -> Strategy:
+    """The strategy that a study asks for; a search keeps its proposals in `<store>/optuna/<study>.journal`.
+
+    `refs` has an entry for each of the study's data sets. Searches need `count_macs`. Raises ValueError when two data
+    sets have the same content.
+    """
+    owners: dict[str, str] = {}
+    for name in study.datasets:
+        earlier = owners.setdefault(refs[name].fingerprint, name)
+        if earlier != name:
+            raise ValueError(
+                f"{study.path}: datasets must differ in content, got {earlier} and {name}, which are equal"
+            )
+    if study.is_grid:
+        return Grid(study, refs, ledger)
+    assert count_macs is not None, "a search needs count_macs"
+    return Search(study, refs, ledger, store, count_macs)
+
+
+class Search:
+    """Variants proposed by Optuna, each on all seeds and data sets.
+
+    `strategy.trials` counts distinct variants. A proposal above `max_macs`, or one that makes no network, is told to
+    Optuna as pruned and costs nothing; one that was made before takes over that variant's result. The sampler is seeded
+    from the study's seed and the trial's number, so a resumed search proposes what an uninterrupted one would have (one
+    worker; with several, the order in which cells end matters).
+    """
+
+    def __init__(
+        self, study: Study, refs: Mapping[str, DataRef], ledger: Ledger, store: Path | str, count_macs: CountMacs
+    ) -> None:
+        self.study = study
+        self.resumed: list[Record] = []
+        self._refs = refs
+        self._count_macs = count_macs
+        self._finished = ledger.finished()
+        self._proposals: dict[str, Proposal] = {}
+        self._owners: dict[str, Proposal] = {}
+        self._queue: deque[Cell] = deque()
+        self._running: set[str] = set()
+        self._rejections: Counter[str] = Counter()
+        self._duplicates = 0
+        self._barren = 0
+        self._asked = 0
+        self._storage = _open_storage(_journal(study, store))
+        self._trials = _open_study(study, refs, self._storage)
+        self._trials_id = self._storage.get_study_id_from_name(self._trials.study_name)
+        self._distributions = {name: _distribution(name, values) for name, values in study.axes.items()}
+        self._adopt()
+
+    def ask(self) -> Cell | None:
+        """The next cell of an accepted variant, proposing further variants while there is room for them."""
+        while not self._queue and self._has_room():
+            self._propose()
+        if not self._queue:
+            return None
+        cell = self._queue.popleft()
+        self._running.add(cell.cell_id)
+        return cell
+
+    def tell(self, record: Record) -> None:
+        """Takes a record; Optuna is told when it was the last of its variant."""
+        cell_id = record["cell_id"]
+        self._running.remove(cell_id)
+        proposal = self._owners[cell_id]
+        proposal.records[cell_id] = record
+        self._settle(proposal)
+
+    def done(self) -> bool:
+        """Whether no variant may follow and every cell has been told."""
+        return not self._queue and not self._running and not self._has_room()
+
+    def total(self) -> int | None:
+        """Cells of as many variants as may be accepted."""
+        variants = self.study.strategy.trials if self._has_room() else len(self._proposals)
+        return variants * len(self.study.seeds) * len(self.study.datasets)
+
+    def label(self, cell: Cell) -> str:
+        """The variant's difference from the study's base."""
+        return self.study.label(cell.variant)
+
+    def cell_ids(self) -> list[str]:
+        """The cells of all variants accepted so far."""
+        return list(self._owners)
+
+    def notes(self) -> list[str]:
+        """What became of proposals that were not trained."""
+        notes = [f"{count} proposals were rejected before training: {why}" for why, count in self._rejections.items()]
+        if self._duplicates:
+            notes.append(f"{self._duplicates} proposals repeated an earlier variant and took over its result")
+        missing = self.study.strategy.trials - len(self._proposals)
+        if missing > 0 and not self._has_room():
+            notes.append(
+                f"the search ended {missing} variants early: {self._barren} proposals in a row brought no new variant"
+            )
+        return notes
+
+    def front(self) -> list[tuple[str, dict[str, float]]]:
+        """(label, objectives) of the variants that no other one beats; of the best one where there is one objective."""
+        best = {}
+        for trial in self._trials.best_trials:
+            variant = variant_of(self.study, trial.params)
+            best[variant.variant_id] = (
+                self.study.label(variant),
+                dict(zip(self.study.strategy.objectives, trial.values)),
+            )
+        return list(best.values())
+
+    def _has_room(self) -> bool:
+        return len(self._proposals) < self.study.strategy.trials and self._barren < BARREN_LIMIT
+
+    def _adopt(self) -> None:
+        """Takes up what earlier runs left in the journal; trials that a kill left running are finished by this run."""
+        from optuna.trial import TrialState
+
+        made_good = set()
+        for trial in self._trials.get_trials(deepcopy=False):
+            if "retry_of" in trial.user_attrs:
+                made_good.add(trial.user_attrs["retry_of"])
+                continue
+            if set(trial.params) != set(self._distributions):
+                # Killed while it was asked for. It does not count, not even for the seed of the next one.
+                if trial.state == TrialState.RUNNING:
+                    self._close(trial.number, TrialState.FAIL, "the driver was killed while asking")
+                continue
+            self._asked += 1
+            if "rejected" in trial.user_attrs:
+                self._barren += 1
+                self._rejections[trial.user_attrs["rejected"]] += 1
+                if trial.state == TrialState.RUNNING:
+                    self._trials.tell(trial.number, state=TrialState.PRUNED)
+                continue
+            proposal = self._consider(trial.number, trial.params, settle=False)
+            if proposal is not None and trial.state != TrialState.RUNNING:
+                proposal.waiting.remove(trial.number)
+                if trial.state == TrialState.COMPLETE:
+                    proposal.complete = True
+                else:
+                    proposal.closed = trial.number
+        for proposal in self._proposals.values():
+            proposal.complete |= proposal.closed in made_good
+            self._settle(proposal)
+
+    def _propose(self) -> None:
+        self._trials.sampler = _sampler(self.study, self._asked)
+        trial = self._trials.ask(self._distributions)
+        self._asked += 1
+        self._consider(trial.number, trial.params, settle=True)
+
+    def _consider(self, number: int, params: Mapping[str, Any], settle: bool) -> Proposal | None:
+        """The proposal that a trial waits for, made if its variant is new; None when the trial was rejected."""
+        try:
+            variant = variant_of(self.study, params)
+            known = self._proposals.get(variant.variant_id)
+            macs = {name: self._count_macs(variant, name) for name in self.study.datasets} if known is None else {}
+        except ValueError as error:
+            self._reject(number, str(error))
+            return None
+        limit = self.study.strategy.max_macs
+        if known is not None:
+            self._barren += 1
+            self._duplicates += 1
+            known.waiting.append(number)
+            if settle:
+                self._settle(known)
+            return known
+        if limit is not None and max(macs.values()) > limit:
+            self._reject(number, f"more than max_macs ({limit:g})")
+            return None
+        self._barren = 0
+        cells = {cell.cell_id: cell for cell in self.study.cells_of(variant, self._refs)}
+        proposal = Proposal(variant, fmean(macs.values()), cells, waiting=[number])
+        self._proposals[variant.variant_id] = proposal
+        for cell_id, cell in cells.items():
+            self._owners[cell_id] = proposal
+            if cell_id in self._finished:
+                proposal.records[cell_id] = self._finished[cell_id]
+                self.resumed.append(self._finished[cell_id])
+            else:
+                self._queue.append(cell)
+        if settle:
+            self._settle(proposal)
+        return proposal
+
+    def _reject(self, number: int, why: str) -> None:
+        from optuna.trial import TrialState
+
+        self._barren += 1
+        self._rejections[why] += 1
+        self._attribute(number, "rejected", why)
+        # Pruned, not failed: samplers that learn from pruned trials then keep away from variants that are too large.
+        self._trials.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+
+    def _settle(self, proposal: Proposal) -> None:
+        """Tells Optuna what came of a variant, once all its cells are in."""
+        from optuna.trial import TrialState, create_trial
+
+        if not proposal.all_in():
+            return
+        values, status, why = proposal.outcome(self.study)
+        for number in proposal.waiting:
+            self._attribute(number, "variant", {"id": proposal.variant.variant_id, **proposal.variant.diff()})
+            if values is None:
+                self._close(number, TrialState.PRUNED if status == "stopped" else TrialState.FAIL, why)
+                proposal.closed = number
+            else:
+                self._trials.tell(number, values, skip_if_finished=True)
+                proposal.complete = True
+        proposal.waiting.clear()
+        if values is not None and not proposal.complete and proposal.closed is not None:
+            # A closed trial takes no values, so the retry enters as a new trial of the same generation.
+            failed = self._trials.get_trials(deepcopy=False)[proposal.closed]
+            self._trials.add_trial(
+                create_trial(
+                    state=TrialState.COMPLETE,
+                    values=values,
+                    params=failed.params,
+                    distributions=failed.distributions,
+                    user_attrs={"retry_of": proposal.closed},
+                    system_attrs=failed.system_attrs,
+                )
+            )
+            proposal.complete = True
+
+    def _close(self, number: int, state: optuna.trial.TrialState, why: str) -> None:
+        self._attribute(number, "reason", why)
+        self._trials.tell(number, state=state, skip_if_finished=True)
+
+    def _attribute(self, number: int, key: str, value: Any) -> None:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._trials_id, number)
+        if not self._storage.get_trial(trial_id).state.is_finished():
+            self._storage.set_trial_user_attr(trial_id, key, value)
+
+
+def count_finished(study: Study, refs: Mapping[str, DataRef], ledger: Ledger, store: Path | str) -> int:
+    """Finished cells of the variants that a search has proposed so far. Reads only: nothing is made or mended."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = _journal(study, store)
+    if not journal.exists():
+        return 0
+    check_lines(journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        trials = storage.get_all_trials(storage.get_study_id_from_name(_study_name(study, refs)), deepcopy=False)
+    except KeyError:
+        return 0
+    variants = {
+        variant_of(study, trial.params)
+        for trial in trials
+        if "rejected" not in trial.user_attrs and set(trial.params) == set(study.axes)
+    }
+    finished = ledger.finished()
+    return sum(cell.cell_id in finished for variant in variants for cell in study.cells_of(variant, refs))
+
+
+def _distribution(name: str, values: tuple[Any, ...] | Range) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not isinstance(values, Range):
+        # As JSON texts: Optuna stores no lists.
+        return CategoricalDistribution([json.dumps(to_json(value)) for value in values])
+    if (AXES[name].kind if name in AXES else "float") == "int":
+        return IntDistribution(int(values.low), int(values.high), log=values.log, step=int(values.step or 1))
+    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+
+
+def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler for one trial. Optuna's own state is lost with the process; a seed of the trial's number is not."""
+    from optuna import samplers
+
+    seed = int(np.random.SeedSequence([study.strategy.seed, number]).generate_state(1)[0])
+    if study.strategy.name == "random":
+        return samplers.RandomSampler(seed=seed)
+    if study.strategy.name == "tpe":
+        return samplers.TPESampler(seed=seed)
+    return samplers.NSGAIISampler(seed=seed, population_size=study.strategy.population)
+
+
+def _open_study(study: Study, refs: Mapping[str, DataRef], storage: optuna.storages.JournalStorage) -> optuna.Study:
+    import optuna
+    from optuna.study import StudyDirection
+
+    smaller = LOWER_IS_BETTER | {"macs"}
+    directions = [
+        StudyDirection.MINIMIZE if name in smaller else StudyDirection.MAXIMIZE for name in study.strategy.objectives
+    ]
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=_study_name(study, refs),
+            directions=directions,
+            load_if_exists=True,
+            sampler=_sampler(study, 0),
+        )
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _journal(study: Study, store: Path | str) -> Path:
+    return Path(store).absolute() / "optuna" / f"{study.name}.journal"
+
+
+def _study_name(study: Study, refs: Mapping[str, DataRef]) -> str:
+    return f"{study.name}-{study.search_hash(refs)}"
+
+
+def _open_storage(journal: Path) -> optuna.storages.JournalStorage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    lock = JournalLock(journal)
+    lock.acquire()
+    try:
+        cut_torn_line(journal)
+    finally:
+        lock.release()
+    check_lines(journal)
+    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]

@@ -1,0 +1,128 @@
+"""What a launch would do, told before it is done: cells and their costs, what contrasts can show, and the time."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from analysis.power import (
+    smallest_p_signed_rank,
+)
+from analysis.words import counted, quantity
+from medmamba_variants.config import VariantConfig
+from study.cells import Cell
+from study.definition import Study
+from study.planning.estimate import estimate
+from study.planning.inputs import Costs, Inputs
+from study.planning.reach import detectable, family_size, fewest, pilot, reaches, smallest_p
+from study.store.ledger import Ledger
+from study.strategies.search import count_finished
+from study.telling.terminal import about, columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def describe(
+    study: Study, inputs: Inputs, costs: Costs, ledger: Ledger, store: Path, device: str, threads: int, workers: int
+) -> list[str]:
+    """The lines of a dry run; reads the store and writes nothing."""
+    lines = [f"{study.name}: {study.question}", f"file {study.path}", f"store {store}", ""]
+    lines += _variants(study, inputs, costs)
+    lines += ["", *_datasets(study, inputs)]
+    cells, counts = _cells(study, inputs, ledger, store)
+    lines += ["", *counts]
+    lines += _contrasts(study, pilot(study, inputs, ledger))
+    if not cells:
+        return [*lines, "time: nothing is left to run"]
+    time = estimate(study, cells, inputs, costs, ledger, device, threads)
+    each = f"{counted(len(cells), 'cell')} of {about(time.seconds / len(cells))}"
+    where = f"{counted(workers, 'worker')} with {counted(threads, 'thread')}"
+    rounds = math.ceil(len(cells) / workers) * time.seconds / len(cells)
+    return [*lines, f"time: about {about(rounds)} ({each}, on {where} each); {time.basis}"]
+
+
+def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
+    if not study.is_grid:
+        chosen = study.strategy
+        axes = ", ".join(study.axes)
+        limit = "" if chosen.max_macs is None else f", at most {quantity(chosen.max_macs)} MACs"
+        base = _mean_cost(study, study.base, costs)
+        return [
+            f"{chosen.name} search of {counted(chosen.trials, 'variant')} over {axes}{limit}",
+            f"objectives: {', '.join(chosen.objectives)}",
+            f"the base {study.base_name} has {quantity(base[0])} parameters and {quantity(base[1])} MACs",
+        ]
+    rows = []
+    for label, variant in study.variants():
+        params, macs = _mean_cost(study, variant, costs)
+        rows.append((label, quantity(params), quantity(macs)))
+    sizes = {(study.recipe.size_for(info.image_size), info.channels) for info in inputs.infos.values()}
+    note = "" if len(sizes) == 1 and len(inputs.infos) == 1 else "(parameters and MACs: means over the data sets)"
+    lines = columns(("variant", "parameters", "MACs"), rows, right=(1, 2))
+    return [*lines, note] if note else lines
+
+
+def _mean_cost(study: Study, variant: VariantConfig, costs: Costs) -> tuple[float, float]:
+    found = [costs.of(variant, name) for name in study.datasets]
+    return fmean(cost.params for cost in found), fmean(cost.macs for cost in found)
+
+
+def _datasets(study: Study, inputs: Inputs) -> list[str]:
+    rows = []
+    for name in study.datasets:
+        info = inputs.infos[name]
+        height, width = study.recipe.size_for(info.image_size)
+        shape = f"{height}×{width}×{info.channels}"
+        splits = f"{info.n_train} / {info.n_val} / {info.n_test}"
+        rows.append((name, info.modality, str(len(info.classes)), shape, splits))
+    return columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
+
+
+def _cells(study: Study, inputs: Inputs, ledger: Ledger, store: Path) -> tuple[list[Cell], list[str]]:
+    """The cells still to run (of a search: as many of its base), and how many there are, are done and have failed."""
+    times = f"{counted(len(study.seeds), 'seed')} × {counted(len(study.datasets), 'data set')}"
+    if study.is_grid:
+        finished, records = ledger.finished(), ledger.records()
+        cells = list(study.cells(inputs.refs))
+        left = [cell for cell in cells if cell.cell_id not in finished]
+        failed = sum(records.get(cell.cell_id, {}).get("status") == "failed" for cell in left)
+        again = f" ({failed} failed before and will run again)" if failed else ""
+        product = f"{counted(len(study.variants()), 'variant')} × {times}"
+        done = len(cells) - len(left)
+        return left, [f"cells: {product} = {len(cells)}; {done} done already, {len(left)} to run{again}"]
+    total = study.strategy.trials * len(study.seeds) * len(study.datasets)
+    done = count_finished(study, inputs.refs, ledger, store)
+    left = [
+        Cell(study.base, study.recipe, inputs.refs[name], seed)
+        for _ in range(study.strategy.trials)
+        for seed in study.seeds
+        for name in study.datasets
+    ][: max(0, total - done)]
+    product = f"{counted(study.strategy.trials, 'variant')} × {times}"
+    return left, [f"cells: {product} = {total}; {done} done already, {len(left)} to run"]
+
+
+def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
+    """What the declared contrasts can reach at best, and how large a difference must be for them to find it."""
+    if not study.contrasts:
+        return ["contrasts: none declared, so whatever is compared later is exploratory"]
+    n = len(study.datasets)
+    lines = [
+        f"contrasts over {counted(n, 'data set')}: the smallest p of a signed-rank test is "
+        f"{smallest_p_signed_rank(n):.4g} (α = {study.alpha:g}, correction {study.correction})"
+    ]
+    for contrast in study.contrasts:
+        size = family_size(study, contrast)
+        sides = f"{contrast.against_label} against {contrast.baseline_label}"
+        smallest = f"p ≥ {smallest_p(study, contrast):.4g}"
+        line = f"  {contrast.name}: {sides}, {contrast.metric}, margin {contrast.margin:g}: {smallest}"
+        if size > 1:
+            line += f" (family {contrast.family} of {size})"
+        if not reaches(study, contrast):
+            line += f": cannot reach α, which takes {fewest(study, size)} data sets"
+        lines.append(line)
+    found = {detectable(study, contrast, pilot) for contrast in study.contrasts if reaches(study, contrast)}
+    return lines + [f"  found with 80 % power: {size}" for size in sorted(found)]

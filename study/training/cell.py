@@ -1,0 +1,121 @@
+"""run_cell: a cell in, a record and per-image probabilities out. One loop, no callbacks."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import torch
+from torch import nn
+
+from analysis.records.schema import SCHEMA
+from study.cells import NUMERICS_VERSION, Cell
+from study.data.protocol import Dataset
+from study.data.sources import load_dataset
+from study.recipe import Recipe
+from study.training.devices import device_name, resolved_device
+from study.training.images import Normalise
+from study.training.loop import Probabilities, Record, stream_seed, train_network
+from study.training.memory import PeakMemory
+from study.training.provenance import commit, machine, versions
+
+
+def run_cell(
+    cell: Cell,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+    should_stop: Callable[[int, float], bool] | None = None,
+    keep_model: Callable[[nn.Module, Normalise], None] | None = None,
+) -> tuple[Record, Probabilities]:
+    """Train one cell and return its record and the probabilities of its validation and test images.
+
+    A fault of any kind becomes a record with status "failed", the message and the traceback; only a keyboard interrupt
+    passes. `should_stop(epoch, value)` is asked after each epoch with the selection metric; True ends the cell with
+    status "stopped" and without touching the test split. `threads` sets torch's CPU threads: the last bits of a result
+    depend on it, so every executor passes the same number. `keep_model` gets the network that the test metrics are of,
+    and what turns its uint8 images into inputs: a record keeps no weights.
+    """
+    torch.set_num_threads(threads)
+    record = _identity(cell)
+    started = time.perf_counter()
+    probabilities: Probabilities = {}
+    try:
+        where = resolved_device(device)
+        record["machine"] = {**machine(), "threads": threads, "device": device_name(where)}
+        data = load_dataset(dict(cell.data.source), cell.data.name)
+        record |= _describe(data, cell)
+        # Weights, dropped paths and whatever a layer draws come from torch's global generator: fork it, so that neither
+        # does the caller's state reach the cell nor the cell change the caller's.
+        with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), PeakMemory(where) as memory:
+            torch.manual_seed(stream_seed(cell.seed, 0))
+            outcome = train_network(cell, data, where, should_stop, keep_model)
+        probabilities = outcome.probabilities
+        record |= outcome.fields | {"peak_bytes": memory.peak_bytes}
+    except Exception as error:
+        record |= {
+            "status": "failed",
+            "error": {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()},
+        }
+    record["seconds"] = time.perf_counter() - started
+    record["finished"] = _now()
+    return record, probabilities
+
+
+def failed_record(cell: Cell, error: BaseException) -> Record:
+    """The record of a cell whose worker was lost before it could write its own."""
+    text = "".join(traceback.format_exception(error))
+    fault = {"type": type(error).__name__, "message": str(error), "traceback": text}
+    return _identity(cell) | {"status": "failed", "error": fault, "finished": _now()}
+
+
+def _identity(cell: Cell) -> Record:
+    return {
+        "schema": SCHEMA,
+        "cell_id": cell.cell_id,
+        "variant_id": cell.variant.variant_id,
+        "recipe_id": cell.recipe.recipe_id,
+        "variant": cell.variant.diff(),
+        "recipe": cell.recipe.to_dict(),
+        "dataset": cell.data.name,
+        "data_fingerprint": cell.data.fingerprint,
+        "seed": cell.seed,
+        "numerics_version": NUMERICS_VERSION,
+        "status": "failed",
+        "error": None,
+        "versions": versions(),
+        "commit": commit(),
+        "machine": machine(),
+        "started": _now(),
+        "probabilities": None,
+    }
+
+
+def _describe(data: Dataset, cell: Cell) -> Record:
+    info = data.info
+    if info.fingerprint != cell.data.fingerprint:
+        raise ValueError(
+            f"{info.name}: the data must have the fingerprint {cell.data.fingerprint}, got {info.fingerprint}: "
+            "its content changed since the study was read"
+        )
+    return {
+        "modality": info.modality,
+        "classes": list(info.classes),
+        "channels": info.channels,
+        "image_size": _side(cell.recipe, info.image_size),
+        "n_train": info.n_train,
+        "n_val": info.n_val,
+        "n_test": info.n_test,
+    }
+
+
+def _side(recipe: Recipe, stored: int | tuple[int, int]) -> int | list[int]:
+    """Pixels a side that the cell trains at, or [height, width]."""
+    height, width = recipe.size_for(stored)
+    return height if height == width else [height, width]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,193 @@
+"""The training loop of a cell: optimiser, schedule, loss, and the choice of an epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from timm.optim import create_optimizer_v2
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from analysis.metrics import all_metrics
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.cost import Cost, count_cost
+from medmamba_variants.model import build_model
+from study.cells import Cell
+from study.data.protocol import Dataset
+from study.recipe import Recipe
+from study.training.augment import augment
+from study.training.evaluation import predict, validate
+from study.training.images import Normalise, Normaliser, on_device
+
+Record = dict[str, Any]
+
+
+Probabilities = dict[str, np.ndarray]
+
+
+class NotFiniteError(ArithmeticError):
+    """The training loss left the finite numbers."""
+
+
+@dataclass
+class _Outcome:
+    fields: Record
+    probabilities: Probabilities
+
+
+def train_network(
+    cell: Cell,
+    data: Dataset,
+    device: torch.device,
+    should_stop: Callable[[int, float], bool] | None,
+    keep_model: Callable[[nn.Module, Normalise], None] | None,
+) -> _Outcome:
+    recipe, info = cell.recipe, data.info
+    splits = {name: on_device(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
+    train = splits["train"]
+    height, width = train.pixels.shape[1:3]
+    normalise = Normaliser(train.pixels)
+    num_classes = len(info.classes)
+
+    cost = _cost(cell.variant, (height, width), num_classes, info.channels)
+    model = build_model(cell.variant, num_classes=num_classes, in_channels=info.channels).to(device)
+    epochs = recipe.epochs_for(len(train))
+    steps = math.ceil(len(train) / recipe.batch_size)
+    # A span in steps would average over all of a short run and nothing of a long one.
+    span = recipe.ema_span * epochs * steps
+    ema = ModelEmaV3(model, decay=math.exp(-1 / span)) if span else None
+    evaluated = ema.module if ema else model
+    optimizer = _optimizer(model, recipe)
+    schedule = _schedule(optimizer, recipe, epochs * steps, steps)
+    weights = _class_weights(train.labels, num_classes) if recipe.class_weights else None
+    order = torch.Generator().manual_seed(stream_seed(cell.seed, 1))
+    changes = torch.Generator().manual_seed(stream_seed(cell.seed, 2))
+    cast = _autocast(recipe, device)
+
+    curves: list[Record] = []
+    best: tuple[float, float] | None = None
+    best_state: dict[str, Tensor] = {}
+    best_epoch = -1
+    train_seconds = 0.0
+    for epoch in range(epochs):
+        begun = time.perf_counter()
+        model.train()
+        total = torch.zeros((), device=device)
+        for step, index in enumerate(torch.randperm(len(train), generator=order).split(recipe.batch_size)):
+            learning_rate = optimizer.param_groups[0]["lr"]
+            index = index.to(device)
+            images = augment(normalise(train.pixels[index]), recipe, changes)
+            with cast():
+                logits = model(images)
+            loss = F.cross_entropy(
+                logits.float(), train.labels[index], weight=weights, label_smoothing=recipe.label_smoothing
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if recipe.clip_grad_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
+            optimizer.step()
+            update = epoch * steps + step + 1
+            schedule.step_update(update)
+            if ema:
+                ema.update(model, step=update)
+            total += loss.detach() * len(index)
+        train_loss = float(total) / len(train)
+        train_seconds += time.perf_counter() - begun
+        if not math.isfinite(train_loss):
+            raise NotFiniteError(f"the training loss must stay finite, got {train_loss} in epoch {epoch}")
+
+        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast)
+        curves.append(
+            {"epoch": epoch, "train_loss": train_loss, "val_loss": validation_loss}
+            | {f"val_{name}": value for name, value in metrics.items()}
+            | {"learning_rate": learning_rate}
+        )
+        value = -validation_loss if recipe.select_on == "loss" else metrics.get(recipe.select_on, float(epoch))
+        # A small validation split often ties at its best AUC; then the lower loss decides, then the earlier epoch.
+        candidate = (value, 0.0 if recipe.select_on == "last" else -validation_loss)
+        if best is None or candidate > best:
+            best, best_epoch = candidate, epoch
+            best_state = {name: tensor.detach().clone() for name, tensor in evaluated.state_dict().items()}
+        if should_stop is not None and epoch + 1 < epochs and should_stop(epoch, value):
+            fields = {"status": "stopped", "best_epoch": best_epoch, "curves": curves, "cost": cost}
+            return _Outcome(fields, {})
+
+    evaluated.load_state_dict(best_state)
+    if keep_model is not None:
+        keep_model(evaluated, normalise)
+    probabilities: Probabilities = {}
+    results: Record = {}
+    for split_name, long_name in (("val", "validation"), ("test", "test")):
+        split = data.splits[split_name]
+        scores = predict(evaluated, splits[split_name], normalise, cast).cpu().numpy()
+        results[long_name] = all_metrics(split.labels, scores, classes=info.classes)
+        probabilities[f"{long_name}_probabilities"] = scores
+        probabilities[f"{long_name}_labels"] = np.asarray(split.labels)
+        probabilities[f"{long_name}_ids"] = np.asarray(split.ids)
+        if split.groups is not None:
+            probabilities[f"{long_name}_groups"] = np.asarray(split.groups)
+    fields = {
+        "status": "done",
+        "best_epoch": best_epoch,
+        "curves": curves,
+        "cost": cost,
+        "train_seconds": train_seconds,
+        "images_per_second": epochs * len(train) / train_seconds,
+        **results,
+    }
+    return _Outcome(fields, probabilities)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    make = partial(
+        create_optimizer_v2, model, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    # One fused call for all parameters: for small variants the loop over them costs more than the arithmetic.
+    return make(fused=True) if recipe.optimizer in ("adamw", "adam", "sgd") else make()
+
+
+def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int, steps: int) -> CosineLRScheduler:
+    """Linear warm-up, then a cosine to zero, in updates; the warm-up never takes more than a third of the run."""
+    warmup = min(round(recipe.warmup_epochs * steps), updates // 3)
+    schedule = CosineLRScheduler(
+        optimizer,
+        t_initial=max(1, updates - warmup),
+        warmup_t=warmup,
+        warmup_lr_init=recipe.learning_rate * 0.01 if warmup else 0.0,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    schedule.step_update(0)
+    return schedule
+
+
+def _class_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Weights (classes,) inverse to class frequency, their mean over the images one."""
+    counts = torch.bincount(labels, minlength=num_classes).clamp_min(1).float()
+    return len(labels) / (num_classes * counts)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], Any]:
+    enabled = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@lru_cache(maxsize=256)
+def _cost(variant: VariantConfig, size: tuple[int, int], num_classes: int, channels: int) -> dict[str, int]:
+    cost: Cost = count_cost(variant, image_size=size, num_classes=num_classes, in_channels=channels)
+    return {"params": cost.params, "macs": cost.macs, "flops": cost.flops}
+
+
+def stream_seed(seed: int, purpose: int) -> int:
+    """An independent 63-bit seed for one purpose (0 weights, 1 order, 2 augmentation) of a cell's seed."""
+    return int(np.random.SeedSequence([seed, purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))

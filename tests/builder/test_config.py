@@ -1,0 +1,282 @@
+"""The design space: canonical values, identities that never move, one-line errors."""
+
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+
+from medmamba_variants.axis_table import axis_table
+from medmamba_variants.config import (
+    PRESETS,
+    VariantConfig,
+    axis_schema,
+    branch_widths,
+    dead_axes,
+    json_schema,
+    parse_axis,
+    preset,
+)
+from medmamba_variants.design.axes import AXES, SUGAR
+
+# What results on disk are named by. A changed line here renames published results: never edit, only add.
+GOLDEN_DEFAULTS = {
+    "patch_size": 4,
+    "depths": [2, 2, 4, 2],
+    "dims": [96, 192, 384, 768],
+    "branches": [[0.5, "conv"], [0.5, "ss2d"]],
+    "fusion": "shuffle",
+    "shuffle_groups": 2,
+    "d_state": 16,
+    "expand": 2.0,
+    "d_conv": 3,
+    "dt_rank": "auto",
+    "scan_directions": "cross4",
+    "downsampling": "patch_merging",
+    "odd_maps": "truncate",
+    "drop_path_rate": 0.1,
+    "input_channels": "data",
+}
+GOLDEN_IDS = {
+    "medmamba_t": "44136fa355b3",
+    "medmamba_s": "c5c9218a8e28",
+    "medmamba_b": "b2c882af8146",
+}
+
+
+def test_defaults_never_change():
+    assert VariantConfig().to_dict() == GOLDEN_DEFAULTS, "pin the default of a new axis here"
+    assert {name: PRESETS[name].variant_id for name in GOLDEN_IDS} == GOLDEN_IDS
+    assert VariantConfig.from_dict({"split_ratio": 0.25, "d_state": 8}).variant_id == "592193b6f4fe"
+
+
+def test_axes_and_fields_are_the_same_set():
+    assert set(AXES) == {field.name for field in dataclasses.fields(VariantConfig)}
+
+
+def test_config_needs_no_torch():
+    code = "import sys; import medmamba_variants.config; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("name", AXES)
+def test_probe_is_canonical_and_a_step(name):
+    axis = AXES[name]
+    assert parse_axis(name, axis.probe) == axis.probe
+    variant = VariantConfig.from_dict({name: axis.probe})
+    assert set(variant.diff()) == {name}
+    assert variant.variant_id != VariantConfig().variant_id
+    assert axis.meaning and axis.source
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("ratio", [0, 0.25, 0.5, 1.0])
+def test_every_preset_takes_every_split_ratio(name, ratio):
+    base = PRESETS[name]
+    variant = VariantConfig.from_dict({"split_ratio": ratio}, base=name)
+    assert variant.split_ratio == ratio
+    assert variant.label(base) == ("baseline" if ratio == 0.5 else f"split_ratio={ratio:g}")
+    assert VariantConfig.from_dict(variant.to_dict(), base=name) == variant
+    assert VariantConfig.from_dict(variant.diff()) == variant
+    assert json.loads(json.dumps(variant.diff())) == variant.diff()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"expand": 2}, {}),
+        ({"drop_path_rate": -0.0}, {"drop_path_rate": 0}),
+        ({"split_ratio": 0.9}, {"branches": [[0.1, "conv"], [0.9, "ss2d"]]}),
+        ({"split_ratio": [0.25] * 4}, {"split_ratio": 0.25}),
+        ({"branches": [[0.0, "conv"], [1.0, "ss2d"]]}, {"split_ratio": 1}),
+        ({"scan_directions": ["columns_reverse", "rows", "rows_reverse", "columns"]}, {"scan_directions": "cross4"}),
+        ({"scan_directions": "rows"}, {"scan_directions": ["rows"]}),
+        ({"scan_directions": ["columns", "rows"]}, {"scan_directions": ("rows", "columns")}),
+        ({"dims": [96, 192, 384, 768]}, {}),
+    ],
+)
+def test_equal_designs_are_one_variant(one, other):
+    first, second = VariantConfig.from_dict(one), VariantConfig.from_dict(other)
+    assert first == second and hash(first) == hash(second) and first.variant_id == second.variant_id
+
+
+def test_what_the_base_set_on_a_dead_axis_is_forgotten():
+    base = VariantConfig(d_state=8, fusion="shuffle", shuffle_groups=4)
+    from_it = VariantConfig.from_dict({"split_ratio": 0}, base=base)
+    assert from_it == VariantConfig.from_dict({"split_ratio": 0})
+    assert from_it.label(base) == "split_ratio=0"
+    # Repeating the base's value is no step.
+    assert VariantConfig.from_dict({"split_ratio": 0, "d_state": 8}, base=base) == from_it
+    assert set(dead_axes(from_it)) >= {"d_state", "fusion", "shuffle_groups", "drop_path_rate"}
+
+
+@pytest.mark.parametrize("count", [3, 6, 14])
+def test_equal_shares_of_one_operator_have_a_label(count):
+    """Rounded sixths add up to a little more than one."""
+    variant = VariantConfig.from_dict({"branches": [[1 / count, "ss2d"]] * count, "fusion": "concat"})
+    assert variant.split_ratio is None
+    assert variant.label(VariantConfig()).startswith(f"branches=[[{round(1 / count, 6):g},ss2d],")
+    assert VariantConfig.from_dict(variant.diff()) == variant
+
+
+def test_labels():
+    base = PRESETS["nano"]
+    step = VariantConfig.from_dict({"split_ratio": [0, 0.5, 1], "fusion": "concat"}, base="nano")
+    assert step.label(base) == "split_ratio=[0,0.5,1] fusion=concat"
+    four = VariantConfig.from_dict({"branches": [[0.25, "ss2d"]] * 4}, base="nano")
+    assert four.label(base) == "branches=[[0.25,ss2d],[0.25,ss2d],[0.25,ss2d],[0.25,ss2d]]"
+    assert base.label(base) == "baseline"
+
+
+def test_widths_add_up_by_largest_remainder():
+    third = ((0.333333, "conv"), (0.333333, "ss2d"), (0.333333, "ss2d"))
+    assert branch_widths(third, 96) == (32, 32, 32)
+    assert branch_widths(third, 32) == (11, 11, 10)
+    assert branch_widths(((0.7, "conv"), (0.3, "ss2d")), 16) == (11, 5)
+    rng = random.Random(0)
+    for _ in range(200):
+        ratio, channels = round(rng.uniform(0, 1), 3), rng.randint(2, 200)
+        conv, ss2d = branch_widths(((1 - ratio, "conv"), (ratio, "ss2d")), channels)
+        assert conv + ss2d == channels and abs(ss2d - ratio * channels) < 1 + 1e-3
+
+
+def test_map_sizes():
+    assert VariantConfig().map_sizes(64, 96) == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    assert VariantConfig(odd_maps="pad").map_sizes(28, 44) == [(7, 11), (4, 6), (2, 3), (1, 2)]
+    assert VariantConfig().map_sizes(61, 90) == [(15, 22), (7, 11), (3, 5), (1, 2)]
+    with pytest.raises(ValueError, match=r"stage 3 is empty for images of 28×28.*odd_maps=pad or a smaller patch_size"):
+        VariantConfig().map_sizes(28, 28)
+    with pytest.raises(ValueError, match=r"stage 0 is empty.*set a smaller patch_size"):
+        VariantConfig().map_sizes(3, 28)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"fusio": "concat"}, r"axis must be one of .*; got 'fusio' \(did you mean fusion\?\)"),
+        ({"fusion": "concatt"}, r"fusion must be one of .*; got 'concatt' \(did you mean concat\?\)"),
+        ({"fusion": 3}, "fusion must be one of .*; got 3"),
+        ({"d_state": True}, "d_state must be a whole number from 1 to 256, got the boolean true"),
+        ({"d_state": 16.0}, r"d_state must be a whole number.*got 16.0 \(write 16\)"),
+        ({"d_state": 0}, "d_state must be a whole number from 1 to 256, got 0"),
+        ({"d_state": None}, "d_state must be a whole number from 1 to 256, got nothing"),
+        ({"dt_rank": "aut"}, "dt_rank must be a whole number from 1 to 1024 or auto, got the string 'aut'"),
+        ({"d_conv": 4}, "d_conv must be one of 1, 3, 5, 7; got 4"),
+        ({"d_conv": True}, "d_conv must be one of 1, 3, 5, 7; got the boolean true"),
+        ({"drop_path_rate": "1e-1"}, r"drop_path_rate must be a number .*got the string '1e-1' \(write 0.1\)"),
+        ({"drop_path_rate": float("nan")}, "drop_path_rate must be a number from 0 to 0.95, got nan"),
+        ({"expand": False}, "expand must be a number from 0.25 to 8, got the boolean false"),
+        ({"depths": [2, 2]}, "one entry for each stage, got 2 in depths and 4 in dims"),
+        ({"depths": []}, r"depths must be a list .*got \[\]"),
+        ({"dims": [96, 192, 384, "x"]}, r"dims\[3\] must be a whole number .*got the string 'x'"),
+        ({"dims": [97, 192, 384, 768]}, r"dims must be divisible by shuffle_groups=2, got dims\[0\]=97"),
+        ({"split_ratio": 1.5}, "split_ratio must be a number from 0 to 1, got 1.5"),
+        ({"split_ratio": [0.5, 0.5, 0.5]}, r"one entry for each of 4 stages, got 3"),
+        ({"split_ratio": 0.5, "branches": [[1, "conv"]]}, "split_ratio and branches set the same axis"),
+        ({"split_ratio": 0.001}, r"every branch must get a channel: share 0.001 \(ss2d\) of dims\[0\]=96 is none"),
+        ({"branches": [[0.5, "conv"]]}, "branches shares must add up to 1, got 0.5"),
+        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, r"operator must be one of .*; got 'ssd' \(did you mean"),
+        ({"branches": "conv"}, "branches must be a list of .*got the string 'conv'"),
+        ({"branches": [0.5, "conv"]}, "branches must be a list of .*got 0.5"),
+        ({"scan_directions": "cross5"}, r"scan_directions must be one of .*got 'cross5' \(did you mean cross4\?\)"),
+        ({"scan_directions": ["rows", "rows"]}, "scan_directions must not repeat a direction"),
+        ({"scan_directions": []}, "scan_directions must be a set .*got"),
+        ({"scan_directions": [["rows"]]}, "scan_directions must be one of .*got .*rows"),
+        ({"scan_directions": [{}]}, "scan_directions must be one of .*got '{}'"),
+        ({"fusion": "con\ncat"}, r"fusion must be one of .*; got 'con\\ncat'"),
+        ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
+        ({"expand": 10**400}, "expand must be a number from 0.25 to 8, got 10000"),
+        ({"expand": -(10**400)}, "expand must be a number from 0.25 to 8, got -10000"),
+        ({"split_ratio": 0, "d_state": 8}, "d_state must be left out .*branches .*hold no ss2d; got d_state=8"),
+        ({"split_ratio": 1, "fusion": "concat"}, "fusion must be left out .*single branch; got fusion=concat"),
+        ({"fusion": "concat", "shuffle_groups": 4}, "shuffle_groups must be left out .*fusion is not shuffle"),
+        (
+            {"depths": [1], "dims": [32], "downsampling": "max_pool"},
+            "downsampling must be left out .*depths name a single stage",
+        ),
+        (
+            {"depths": [1, 1], "dims": [32, 64], "split_ratio": [0.5, 0], "drop_path_rate": 0.3},
+            "drop_path_rate must be left out .*no ss2d after the first block",
+        ),
+        (
+            {"fusion": "none", "split_ratio": [0.5, 0.5, 0.5, 1]},
+            "fusion none .*same number of branches; got 2, 2, 2, 1",
+        ),
+        # Two choices that make one network, and choices under which a layer norm of one channel hides its input.
+        (
+            {"depths": [2], "dims": [32], "fusion": "none"},
+            "fusion none must have stages .*a single one it is concat",
+        ),
+        (
+            {"depths": [1, 1], "dims": [16, 32], "split_ratio": [0.5, 1], "shuffle_groups": 16},
+            "shuffle_groups must be fewer than the channels, or the shuffle is concat, got 16 of as many",
+        ),
+        (
+            {"dims": [2, 4, 8, 16]},
+            r"ss2d must have at least two channels .*got 1, and 2 inner ones with expand=2, in stage 0",
+        ),
+        ({"dims": [12, 24, 48, 96], "expand": 0.25}, "ss2d must have .*got 6, and 1 inner ones with expand=0.25, in s"),
+        (
+            {"dims": [8, 16, 32, 64], "split_ratio": 0.875, "fusion": "none", "downsampling": "strided_conv"},
+            r"fusion none must have streams of at least two .*downsampling=strided_conv.*got \[1, 7\] in stage 0",
+        ),
+    ],
+)
+def test_bad_variants_get_one_line(mapping, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        VariantConfig.from_dict(mapping)
+    assert "\n" not in str(caught.value)
+
+
+def test_next_to_what_is_refused():
+    """A single channel is enough for a convolution and for patch merging; a shuffle may be idle in some stages."""
+    for step in (
+        {"dims": [8, 16, 32, 64], "split_ratio": 0.875, "fusion": "none"},
+        {"dims": [8, 16, 32, 64], "split_ratio": 0.875, "fusion": "concat", "downsampling": "max_pool"},
+        {"dims": [16, 32, 64, 128], "shuffle_groups": 16},
+        {"dims": [4, 8, 16, 32], "expand": 1},
+    ):
+        assert VariantConfig.from_dict(step).diff()
+
+
+def test_constructor_checks_too():
+    with pytest.raises(ValueError, match="d_state must be left out"):
+        VariantConfig(branches=((1.0, "conv"),), d_state=8)
+    with pytest.raises(ValueError, match="patch_size must be a whole number"):
+        VariantConfig(patch_size="4")
+    with pytest.raises(ValueError, match=r"preset must be one of .*\(did you mean nano\?\)"):
+        preset("nana")
+
+
+def test_where_opens_the_message():
+    with pytest.raises(ValueError, match=r"^x.yaml: axes.d_state: d_state must be"):
+        parse_axis("d_state", "16", where="x.yaml: axes.d_state")
+    with pytest.raises(ValueError, match=r"^x.yaml: axis must be one of"):
+        parse_axis("dstate", 16, where="x.yaml")
+
+
+def test_schema_says_what_from_dict_reads():
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert set(schema["properties"]) == set(AXES) | set(SUGAR)
+    for variant in PRESETS.values():
+        assert validator.is_valid(variant.to_dict())
+    for name, axis in (AXES | SUGAR).items():
+        assert validator.is_valid({name: json.loads(json.dumps(axis.probe))})
+        assert not validator.is_valid({name: {}})
+        assert axis_schema(name)["description"] == axis.meaning
+    assert not validator.is_valid({"fusio": "concat"})
+    assert not validator.is_valid({"d_state": 0})
+    assert validator.is_valid({"split_ratio": [0, 0.5, 1]})
+
+
+def test_table_names_every_axis_once():
+    lines = axis_table().strip().splitlines()
+    assert len(lines) == 2 + len(AXES) + len(SUGAR)
+    for name, line in zip((*AXES, *SUGAR), lines[2:]):
+        assert line.startswith(f"| `{name}` |") and line.count("|") == lines[0].count("|")

@@ -1,0 +1,98 @@
+"""The scan layer: its gate, and what people do with a layer besides training it."""
+
+import io
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medmamba_variants.config import PRESETS
+from medmamba_variants.parts.mixers.ss2d import SS2D, gated
+
+
+def layer(channels=8):
+    torch.manual_seed(0)
+    return SS2D(channels, PRESETS["nano"])
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)])
+def test_the_gate_is_the_product_and_keeps_its_factors_only(dtypes):
+    y, z = (torch.randn(3, 5).to(dtype).requires_grad_() for dtype in dtypes)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        out = gated(y, z)
+    assert {tensor.data_ptr() for tensor in kept} == {y.data_ptr(), z.data_ptr()}
+    expected = y * F.silu(z)
+    dout = torch.randn_like(out)
+    assert out.dtype == expected.dtype and torch.equal(out, expected)
+    for one, other in zip(torch.autograd.grad(out, (y, z), dout), torch.autograd.grad(expected, (y, z), dout)):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+def test_the_gate_has_a_second_derivative():
+    y, z = (torch.randn(3, 5, dtype=torch.float64).requires_grad_() for _ in range(2))
+    assert torch.autograd.gradcheck(gated, (y, z))
+    assert torch.autograd.gradgradcheck(gated, (y, z))
+
+
+def test_double_precision_is_double_throughout():
+    module = layer(2).double()
+    x = torch.randn(1, 2, 3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        module.dt_projs_bias.zero_()  # long steps, so that the rates of decay matter
+
+    def output(a_logs):
+        return torch.func.functional_call(module, {"A_logs": a_logs}, (x,)) / module.out_proj.weight.norm()
+
+    a_logs = torch.randn_like(module.A_logs).requires_grad_()
+    assert torch.autograd.gradcheck(output, a_logs, eps=1e-7, atol=1e-6, rtol=1e-4)
+
+
+def test_a_second_derivative_through_the_scan_is_refused_in_words():
+    module = layer()
+    x = torch.randn(2, 4, 4, 8, requires_grad=True)
+    (dx,) = torch.autograd.grad(module(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="ss2d_scan can be differentiated once only"):
+        dx.square().sum().backward()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_trace_can_be_saved(grad):
+    module, x = layer(), torch.randn(2, 4, 4, 8)
+    with torch.set_grad_enabled(grad):
+        traced = torch.jit.trace(module, x, check_trace=False)
+        file = io.BytesIO()
+        torch.jit.save(traced, file)
+        file.seek(0)
+        again = torch.jit.load(file)
+        assert torch.allclose(again(x), module(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["A_logs", "out_norm.weight", "in_proj.weight"])
+def test_an_ensemble_over_some_parameters(name):
+    module, x = layer(), torch.randn(2, 4, 4, 8)
+    parameters = {key: value.detach() for key, value in module.named_parameters()}
+    stacked = torch.stack([parameters[name], 1.1 * parameters[name]])
+
+    def member(value):
+        return torch.func.functional_call(module, parameters | {name: value}, (x,))
+
+    together = torch.vmap(member)(stacked)
+    for one, value in zip(together, stacked):
+        assert torch.allclose(one, member(value), atol=1e-6)
+
+
+def test_traces_as_one_graph():
+    torch._dynamo.reset()
+    module, x = layer(), torch.randn(2, 4, 4, 8)
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (module, compiled):
+        module.zero_grad()
+        y = function(x)
+        y.square().sum().backward()
+        results.append([y, *(parameter.grad for parameter in module.parameters())])
+    for one, other in zip(*results):
+        assert torch.allclose(one, other, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,76 @@
+"""The benchmarks run and write what they measured, in small; how fast anything is, is not looked at here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from medmamba_variants.scan import ss2d_scan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_statistics_benchmark_in_small(tmp_path):
+    out = tmp_path / "results" / "analysis.json"
+    size = ["--images", "150", "--classes", "3", "--seeds", "2", "--draws", "40", "--loop-draws", "2"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "analysis.py"), *size, "--out", str(out)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert report["images"] == 150 and report["machine"]["cores"] >= 1 and report["commit"]
+    rows = {row["what"]: row for row in report["rows"]}
+    assert list(rows) == [
+        "paired bootstrap, macro_f1",
+        "randomisation, macro_f1",
+        "two-level bootstrap of 2 seeds, macro_f1",
+        "paired bootstrap, macro_auc_ovr",
+        "randomisation, macro_auc_ovr",
+        "two-level bootstrap of 2 seeds, macro_auc_ovr",
+        "DeLong, macro_auc_ovr",
+    ]
+    for name, row in rows.items():
+        assert row["seconds"] > 0 and name in run.stdout
+        if "loop_seconds" in row:
+            assert row["ratio"] > 0 and row["largest_error"] < 1e-12
+    assert "≤ 3 s, ≥ 50 ×" in run.stdout and "≤ 0.1 s" in run.stdout
+
+
+def test_the_stored_scan_is_the_operator(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    from scan_cpu import make_inputs
+    from step_cpu import stored_scan
+
+    inputs, dy, path = make_inputs((2, 5, 3, 4, 4))
+    pair = [scan(*inputs, path) for scan in (ss2d_scan, stored_scan)]
+    gradients = [torch.autograd.grad(y, inputs, dy) for y in pair]
+    torch.testing.assert_close(*pair, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+    x, delta, *others = inputs
+    factored = x, delta[..., :2], *others, path, torch.randn(*others[0].shape[:2], 2)
+    torch.testing.assert_close(stored_scan(*factored), ss2d_scan(*factored), rtol=1e-5, atol=1e-5)
+
+
+def test_functions_take_turns_with_the_first(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import turns
+
+    now, calls = [0.0], []
+    monkeypatch.setattr(turns.time, "perf_counter", lambda: now[0])
+
+    def lasting(name, seconds):
+        def call():
+            calls.append(name)
+            now[0] += seconds * (1 + calls.count("first"))  # a machine that slows down
+
+        return call
+
+    functions = {"first": lasting("first", 1), "slow": lasting("slow", 8), "quick": lasting("quick", 2)}
+    taken = turns.take_turns(functions, 40)
+    assert calls[:9] == ["first", "slow", "quick"] * 3
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"first": 5, "slow": 2, "quick": 5}
+    assert turns.typical_ratio(taken["quick"], taken["first"]) == 2
+    assert turns.typical_ratio(taken["slow"], taken["first"]) == 8
+    assert turns.typical_ratio(taken["slow"], taken["quick"]) == 4
+    assert [len(seconds) for seconds in turns.take_turns({"first": functions["first"]}, 1).values()] == [1]
