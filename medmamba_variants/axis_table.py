@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from medmamba_variants.config import NEEDS, VariantConfig
-from medmamba_variants.design.axes import AXES, SUGAR, Axis
+from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import short
-from medmamba_variants.scan.directions import DIRECTIONS
 from medmamba_variants.streams import end_with_reader
 
 
@@ -16,20 +15,8 @@ def axis_table() -> str:
     for axis in (*AXES.values(), *SUGAR.values()):
         default = short(defaults[axis.name]) if axis.name in defaults else "writes branches"
         needs = "; ".join(NEEDS[need][0] for need in axis.needs)
-        lines.append(f"| `{axis.name}` | {default} | {_values_text(axis)} | {axis.meaning} | {needs} | {axis.source} |")
+        lines.append(f"| `{axis.name}` | {default} | {axis.kind.words()} | {axis.meaning} | {needs} | {axis.source} |")
     return "\n".join(lines) + "\n"
-
-
-def _values_text(axis: Axis) -> str:
-    words = ", ".join(str(choice) for choice in axis.choices)
-    bounds = "" if axis.low is None or axis.high is None else f"{axis.low:g} to {axis.high:g}"
-    if axis.kind == "ints":
-        return f"list, each {bounds}"
-    if axis.kind == "branches":
-        return f"pairs of share and {words}"
-    if axis.kind == "directions":
-        return f"{words}, or a list of {', '.join(DIRECTIONS)}"
-    return ", ".join(text for text in (words, bounds) if text)
 
 
 if __name__ == "__main__":

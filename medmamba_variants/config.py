@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medmamba_variants.design.axes import AXES, SUGAR, Branches, directions_of, find_axis, is_per_stage
-from medmamba_variants.design.kinds import branches_from_split_ratio, parse_axis, short, to_json
-from medmamba_variants.hints import unknown_name
-from medmamba_variants.scan.directions import DIRECTIONS
+from medmamba_variants.design.axes import AXES, SUGAR, find_axis, parse_axis
+from medmamba_variants.design.branches import Branches, branch_widths, branches_from_split_ratio, is_per_stage
+from medmamba_variants.design.kinds import SettingError, short, to_json
+from medmamba_variants.design.orders import directions_of
+from medmamba_variants.hints import one_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class VariantConfig:
             object.__setattr__(self, "branches", self.branches[0])
         for name, reason in dead_axes(self).items():
             if getattr(self, name) != _DEFAULTS[name]:
-                raise ValueError(_dead_message(name, reason, getattr(self, name)))
+                raise _dead(name, reason, getattr(self, name))
         _check_widths(self)
 
     @classmethod
@@ -66,14 +66,14 @@ class VariantConfig:
         given = {name: parse_axis(name, value) for name, value in mapping.items()}
         if "split_ratio" in given:
             if "branches" in given:
-                raise ValueError("split_ratio and branches set the same axis: give one of them")
+                raise SettingError(("split_ratio",), "and branches set the same axis: give one of them")
             given["branches"] = branches_from_split_ratio(given.pop("split_ratio"))
         fields = start._fields() | given
         _check_stages_of(fields)
         for name, reason in dead_axes(_Fields(fields)).items():
             # Repeating the base's value is no step along the axis, so it is not an error either.
             if name in given and given[name] not in (getattr(start, name), _DEFAULTS[name]):
-                raise ValueError(_dead_message(name, reason, given[name]))
+                raise _dead(name, reason, given[name])
             fields[name] = _DEFAULTS[name]
         return cls(**fields)
 
@@ -152,17 +152,6 @@ class VariantConfig:
         return {name: getattr(self, name) for name in AXES}
 
 
-def branch_widths(branches: Branches, channels: int) -> tuple[int, ...]:
-    """Channels of each branch by largest remainder: they add up to `channels`, ties go to the earlier branch."""
-    exact = [share * channels for share, _ in branches]
-    # A share such as 0.333333 of 96 means 32: remainders that only the rounding of shares makes are none.
-    floors = [math.floor(value + 1e-6 * channels) for value in exact]
-    order = sorted(range(len(exact)), key=lambda index: floors[index] - exact[index])
-    for index in order[: channels - sum(floors)]:
-        floors[index] += 1
-    return tuple(floors)
-
-
 # What an axis may need to have any effect: key → (what is missing, in words; whether a variant has it).
 NEEDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "ss2d": (
@@ -195,38 +184,14 @@ def dead_axes(variant: Any) -> dict[str, str]:
 def preset(name: str) -> VariantConfig:
     """A named variant. Raises ValueError with a suggestion for an unknown name."""
     if name not in PRESETS:
-        raise ValueError(unknown_name("preset", name, PRESETS))
+        raise SettingError((), f"preset {one_of(name, PRESETS)}")
     return PRESETS[name]
 
 
 def axis_schema(name: str) -> dict[str, Any]:
     """The JSON schema of one value of an axis (or of split_ratio)."""
     axis = find_axis(name)
-    number: dict[str, Any] = {"type": "integer" if axis.kind in ("int", "ints") else "number"}
-    if axis.low is not None and axis.high is not None:
-        number |= {"minimum": axis.low, "maximum": axis.high}
-    each_stage = {"type": "array", "items": number, "minItems": 1}
-    pair = {
-        "type": "array",
-        "prefixItems": [{"type": "number", "minimum": 0, "maximum": 1}, {"enum": list(axis.choices)}],
-        "minItems": 2,
-        "maxItems": 2,
-    }
-    pairs = {"type": "array", "items": pair, "minItems": 1}
-    schemas: dict[str, dict[str, Any]] = {
-        "int": {"anyOf": [number, {"enum": list(axis.choices)}]} if axis.choices else number,
-        "float": {"anyOf": [number, each_stage]} if name in SUGAR else number,
-        "choice": {"enum": list(axis.choices)},
-        "ints": each_stage,
-        "branches": {"anyOf": [pairs, {"type": "array", "items": pairs, "minItems": 1}]},
-        "directions": {
-            "anyOf": [
-                {"enum": [*axis.choices, *DIRECTIONS]},
-                {"type": "array", "items": {"enum": list(DIRECTIONS)}, "minItems": 1, "uniqueItems": True},
-            ]
-        },
-    }
-    return schemas[axis.kind] | {"description": axis.meaning}
+    return axis.kind.schema() | {"description": axis.meaning}
 
 
 def json_schema() -> dict[str, Any]:
@@ -262,19 +227,21 @@ def _has_late_ss2d(variant: Any) -> bool:
     )
 
 
-def _dead_message(name: str, reason: str, value: Any) -> str:
-    return f"{name} must be left out where it has no effect: {reason}; got {name}={short(to_json(value))}"
+def _dead(name: str, reason: str, value: Any) -> SettingError:
+    got = f"{name}={short(to_json(value))}"
+    return SettingError((name,), f"must be left out where it has no effect: {reason}; got {got}")
 
 
 def _check_stages_of(fields: Mapping[str, Any]) -> None:
     depths, dims, branches = fields["depths"], fields["dims"], fields["branches"]
     if len(depths) != len(dims):
-        raise ValueError(
-            f"depths and dims must have one entry for each stage, got {len(depths)} in depths and {len(dims)} in dims"
+        raise SettingError(
+            ("depths",),
+            f"and dims must have one entry for each stage, got {len(depths)} in depths and {len(dims)} in dims",
         )
     if is_per_stage(branches) and len(branches) != len(depths):
-        raise ValueError(
-            f"branches (or split_ratio) must have one entry for each of {len(depths)} stages, got {len(branches)}"
+        raise SettingError(
+            ("branches",), f"(or split_ratio) must have one entry for each of {len(depths)} stages, got {len(branches)}"
         )
 
 
@@ -287,23 +254,24 @@ def _check_widths(variant: VariantConfig) -> None:
     for index, (stage, channels) in enumerate(zip(stages, variant.dims)):
         for width, (share, operator) in zip(branch_widths(stage, channels), stage):
             if width == 0:
-                raise ValueError(
-                    f"every branch must get a channel: share {share:g} ({operator}) of dims[{index}]={channels} is none"
-                )
+                none = f"share {share:g} ({operator}) of dims[{index}]={channels} is none"
+                raise SettingError((), f"every branch must get a channel: {none}")
             inner = int(variant.expand * width)
             if operator == "ss2d" and min(width, inner) < 2:
-                raise ValueError(
+                raise SettingError(
+                    (),
                     "ss2d must have at least two channels and two inner ones, since the layer norm of one is constant; "
-                    f"got {width}, and {inner} inner ones with expand={variant.expand:g}, in stage {index}"
+                    f"got {width}, and {inner} inner ones with expand={variant.expand:g}, in stage {index}",
                 )
         if variant.fusion == "shuffle" and len(stage) > 1 and channels % variant.shuffle_groups:
-            raise ValueError(
-                f"dims must be divisible by shuffle_groups={variant.shuffle_groups}, got dims[{index}]={channels}"
+            raise SettingError(
+                ("dims",), f"must be divisible by shuffle_groups={variant.shuffle_groups}, got dims[{index}]={channels}"
             )
     shuffled = {channels for stage, channels in zip(stages, variant.dims) if len(stage) > 1}
     if variant.fusion == "shuffle" and shuffled == {variant.shuffle_groups}:
-        raise ValueError(
-            f"shuffle_groups must be fewer than the channels, or the shuffle is concat, got {shuffled.pop()} of as many"
+        raise SettingError(
+            ("shuffle_groups",),
+            f"must be fewer than the channels, or the shuffle is concat, got {shuffled.pop()} of as many",
         )
     if variant.fusion == "none":
         _check_streams(variant)
@@ -312,17 +280,21 @@ def _check_widths(variant: VariantConfig) -> None:
 def _check_streams(variant: VariantConfig) -> None:
     stages = variant.stages_of_branches()
     if len(stages) == 1:
-        raise ValueError("fusion none must have stages between which streams stay apart: in a single one it is concat")
+        raise SettingError(
+            ("fusion",), "none must have stages between which streams stay apart: in a single one it is concat"
+        )
     if len({len(stage) for stage in stages}) > 1:
-        raise ValueError(
-            "fusion none keeps streams apart from stem to head, so every stage must have the same number of branches; "
-            f"got {', '.join(str(len(stage)) for stage in stages)}"
+        raise SettingError(
+            ("fusion",),
+            "none keeps streams apart from stem to head, so every stage must have the same number of branches; "
+            f"got {', '.join(str(len(stage)) for stage in stages)}",
         )
     for index in range(len(stages) - 1):
         if variant.downsampling != "patch_merging" and 1 in variant.widths(index):
-            raise ValueError(
-                f"fusion none must have streams of at least two channels for downsampling={variant.downsampling}, "
-                f"since the layer norm of one is constant; got {to_json(variant.widths(index))} in stage {index}"
+            raise SettingError(
+                ("fusion",),
+                f"none must have streams of at least two channels for downsampling={variant.downsampling}, "
+                f"since the layer norm of one is constant; got {to_json(variant.widths(index))} in stage {index}",
             )
 
 

@@ -1,4 +1,4 @@
-"""The hint that ends a message about an unknown name."""
+"""What error messages say beside the rule: what came, the nearest known name, what to write instead."""
 
 from __future__ import annotations
 
@@ -20,11 +20,29 @@ def did_you_mean(
     return f"did you mean {' or '.join(str(shown(one)) for one in close)}?" if close else otherwise
 
 
-def unknown_name(what: str, name: Any, known: Iterable[str]) -> str:
-    """The message for an unknown name: what must hold, what came, and the nearest known name."""
-    names = list(known)
-    hint = did_you_mean(name, names)
-    return f"{what} must be one of {', '.join(names)}; got {str(name)!r}{hint and f' ({hint})'}"
+def one_of(value: Any, known: Iterable[str | int]) -> str:
+    """What is wrong with a value that is none of the known literals: what must hold, what came, the nearest name."""
+    names = [str(name) for name in known]
+    rule = f"must be one of {', '.join(names)}; got"
+    if not isinstance(value, str):
+        return f"{rule} {shown(value)}{hint(value)}"
+    meant = did_you_mean(value, names)
+    return f"{rule} {value!r}{meant and f' ({meant})'}"
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: with its type where the type is the point."""
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, str):
+        return f"the string {value!r}"
+    if value is None:
+        return "nothing"
+    if isinstance(value, tuple):
+        return str(list(value))
+    if isinstance(value, dict):
+        return f"the mapping {value}"
+    return str(value)
 
 
 BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"

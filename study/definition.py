@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +33,21 @@ class Range:
 
 @dataclass(frozen=True)
 class StrategyChoice:
-    """What runs next, as the file asks for it. All but the name belongs to searches."""
+    """What runs next, as the file asks for it. All but the name belongs to searches, `settings` to the sampler."""
 
     name: str = GRID
     trials: int = 0
     seed: int = 0
     max_macs: float | None = None
     objectives: tuple[str, ...] = ()
-    population: int = 16
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values."""
         if self.name == GRID:
             return {"name": GRID}
         chosen = {"name": self.name, "trials": self.trials, "seed": self.seed, "max_macs": self.max_macs}
-        if self.name == "nsga2":
-            chosen["population"] = self.population
-        return {**chosen, "objectives": list(self.objectives)}
+        return {**chosen, **self.settings, "objectives": list(self.objectives)}
 
 
 @dataclass(frozen=True)

@@ -3,71 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.hashes import content_hash
-from medmamba_variants.hints import did_you_mean, hint
+from medmamba_variants.design.kinds import Choice, Flag, Kind, Mapped, Number, Setting, SettingError, whole
 
 
-def _setting(default: Any, meaning: str, **limits: Any) -> Any:
-    return field(default=default, metadata={"meaning": meaning, **limits})
+def _setting(default: Any, kind: Kind, meaning: str) -> Any:
+    return field(default=default, metadata={"setting": Setting(kind, meaning, default=default)})
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a variant is trained; every field changes the cell's id."""
 
-    epochs: int = _setting(30, "passes over the training split, at most", low=1, high=100_000)
-    image_budget: int = _setting(
-        0, "training images seen in all, to the nearest epoch (0: no limit)", low=0, high=10**12
-    )
-    batch_size: int = _setting(32, "images a step", low=1, high=65_536)
-    optimizer: str = _setting("adamw", "timm optimiser", choices=("adamw", "nadamw", "adam", "sgd", "lamb", "lion"))
-    learning_rate: float = _setting(2e-3, "peak learning rate", low=1e-8, high=10.0)
+    epochs: int = _setting(30, whole(1, 100_000), "passes over the training split, at most")
+    image_budget: int = _setting(0, whole(0, 10**12), "training images seen in all, to the nearest epoch (0: no limit)")
+    batch_size: int = _setting(32, whole(1, 65_536), "images a step")
+    optimizer: str = _setting("adamw", Choice(("adamw", "nadamw", "adam", "sgd", "lamb", "lion")), "timm optimiser")
+    learning_rate: float = _setting(2e-3, Number(1e-8, 10.0), "peak learning rate")
     weight_decay: float = _setting(
-        0.05, "decoupled weight decay; none on norms, biases and scan parameters", low=0.0, high=10.0
+        0.05, Number(0.0, 10.0), "decoupled weight decay; none on norms, biases and scan parameters"
     )
-    warmup_epochs: float = _setting(2.0, "epochs of linear warm-up before the cosine", low=0.0, high=1000.0)
-    label_smoothing: float = _setting(0.05, "share of the target spread over all classes", low=0.0, high=0.9)
-    class_weights: bool = _setting(False, "weight the loss by inverse class frequency")
+    warmup_epochs: float = _setting(2.0, Number(0.0, 1000.0), "epochs of linear warm-up before the cosine")
+    label_smoothing: float = _setting(0.05, Number(0.0, 0.9), "share of the target spread over all classes")
+    class_weights: bool = _setting(False, Flag(), "weight the loss by inverse class frequency")
     ema_span: float = _setting(
-        0.2, "span of the moving average of the weights, as a share of all steps (0: no average)", low=0.0, high=1.0
+        0.2, Number(0.0, 1.0), "span of the moving average of the weights, as a share of all steps (0: no average)"
     )
-    clip_grad_norm: float = _setting(1.0, "largest norm of the whole gradient (0: no clipping)", low=0.0, high=1e6)
-    flip: str = _setting("horizontal", "random flips", choices=("none", "horizontal", "both"))
-    shift: float = _setting(0.05, "largest random shift, as a share of the side", low=0.0, high=0.5)
-    rotate: float = _setting(5.0, "largest random rotation, degrees", low=0.0, high=180.0)
-    intensity: float = _setting(0.1, "largest random change of contrast and brightness", low=0.0, high=1.0)
+    clip_grad_norm: float = _setting(1.0, Number(0.0, 1e6), "largest norm of the whole gradient (0: no clipping)")
+    flip: str = _setting("horizontal", Choice(("none", "horizontal", "both")), "random flips")
+    shift: float = _setting(0.05, Number(0.0, 0.5), "largest random shift, as a share of the side")
+    rotate: float = _setting(5.0, Number(0.0, 180.0), "largest random rotation, degrees")
+    intensity: float = _setting(0.1, Number(0.0, 1.0), "largest random change of contrast and brightness")
     image_size: int | None = _setting(
-        None, "resize images to this many pixels a side (null: as stored)", low=8, high=4096
+        None, whole(8, 4096, nothing=True), "resize images to this many pixels a side (null: as stored)"
     )
     max_image_size: int | None = _setting(
-        None, "resize only images with more pixels a side than this (null: none)", low=8, high=4096
+        None, whole(8, 4096, nothing=True), "resize only images with more pixels a side than this (null: none)"
     )
     select_on: str = _setting(
         "macro_auc_ovr",
+        Choice(("macro_auc_ovr", "macro_f1", "balanced_accuracy", "loss", "last")),
         "validation metric that picks the epoch",
-        choices=("macro_auc_ovr", "macro_f1", "balanced_accuracy", "loss", "last"),
     )
-    precision: str = _setting("auto", "auto: bfloat16 on GPU, float32 on CPU", choices=("auto", "float32", "bfloat16"))
+    precision: str = _setting("auto", Choice(("auto", "float32", "bfloat16")), "auto: bfloat16 on GPU, float32 on CPU")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-        """A recipe from plain values; ValueError names `where.key` for an unknown key, a wrong type or bound."""
-        known = {f.name: f for f in dataclasses.fields(cls)}
-        checked = {}
-        for key, value in values.items():
-            if key not in known:
-                meant = did_you_mean(key, known, otherwise=f"known: {', '.join(known)}")
-                raise ValueError(f"{where}.{key} is not a recipe setting ({meant})")
-            checked[key] = _checked(f"{where}.{key}", value, str(known[key].type), known[key].metadata)
+        """A recipe from plain values; SettingError below `where` for an unknown key, a wrong type or bound."""
+        checked = Mapped(RECIPE).parse(dict(values), (where,))
         if checked.get("image_size") is not None and checked.get("max_image_size") is not None:
-            raise ValueError(
-                f"{where}.max_image_size must be left out where image_size fixes the size, "
-                f"got {checked['max_image_size']} beside {checked['image_size']}"
+            raise SettingError(
+                (where, "max_image_size"),
+                "must be left out where image_size fixes the size, "
+                f"got {checked['max_image_size']} beside {checked['image_size']}",
             )
         return cls(**checked)
 
@@ -99,30 +91,5 @@ class Recipe:
         return self.epochs
 
 
-def _checked(name: str, value: Any, type_name: str, limits: Mapping[str, Any]) -> Any:
-    """`value` coerced to the field's type, or ValueError: what must hold, then what came."""
-    if value is None and "None" in type_name:
-        return None
-    if type_name == "bool":
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} must be true or false, got {value!r}")
-        return value
-    if type_name == "str":
-        # YAML 1.1 reads a bare `none` as text but `off` and `no` as false.
-        if value not in limits["choices"]:
-            raise ValueError(f"{name} must be one of {', '.join(limits['choices'])}, got {value!r}")
-        return value
-    kind = "a whole number" if type_name.startswith("int") else "a number"
-    if isinstance(value, str):
-        raise ValueError(f"{name} must be {kind}, got the string {value!r}{hint(value)}")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{name} must be {kind}, got {value!r}")
-    if type_name.startswith("int"):
-        if not math.isfinite(value) or value != math.floor(value):
-            raise ValueError(f"{name} must be {kind}, got {value!r}")
-        value = int(value)
-    else:
-        value = float(value)
-    if not limits["low"] <= value <= limits["high"]:
-        raise ValueError(f"{name} must be between {limits['low']} and {limits['high']}, got {value!r}")
-    return value
+# Every setting by name, as studies write them.
+RECIPE: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Recipe)}

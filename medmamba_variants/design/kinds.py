@@ -1,53 +1,305 @@
-"""Values of axes: from what a person wrote to the one canonical form that ids are made of, or a one-line error."""
+"""Bounded settings: what may stand at one place, declared once, for axes, recipes, study files and phantoms alike.
+
+From a kind follow the canonical value or a one-line error, the JSON schema for editors, the words of a table, and what
+Optuna may draw. An error holds its key path as data (`SettingError.path`), so whoever reads a file can say where the
+value stands. This module imports no torch, so that reading a study file stays instant.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from medmamba_variants.design.axes import Axis, Branch, Branches, find_axis
-from medmamba_variants.hints import unknown_name
-from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
+from medmamba_variants.hints import hint, one_of, shown
 
-# Shares are kept to this many digits, so that 1 - 0.9 and 0.1 are one share and one id.
-SHARE_DIGITS = 6
-MAX_BRANCHES = 16
+Key = str | int
+UNSET: Any = object()
+Keys = tuple[Key, ...]
 
 
-def parse_axis(name: str, value: Any, where: str = "") -> Any:
-    """The canonical value of an axis: floats are floats, lists are tuples, equal designs are equal values.
+class SettingError(ValueError):
+    """A value that must not stand where it does: its key path, and what must hold and what came, in one line."""
 
-    `where` (a file and key path) opens the message of the ValueError that a bad value raises.
+    def __init__(self, path: Keys, problem: str) -> None:
+        super().__init__(f"{dotted_path(path)} {problem}".lstrip())
+        self.path = path
+        self.problem = problem
+
+    def below(self, path: Keys) -> SettingError:
+        """The same error where the whole setting stands below a key path."""
+        return SettingError((*path, *self.path), self.problem)
+
+
+def dotted_path(keys: Keys, follows: bool = False) -> str:
+    """A key path as people write it: axes.split_ratio[1]."""
+    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    return text if follows else text.removeprefix(".")
+
+
+class Kind(ABC):
+    """What may stand at one place."""
+
+    @abstractmethod
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        """The canonical value: equal settings are equal values. Raises SettingError at `path` or below it."""
+
+    @abstractmethod
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema (draft 2020-12) of a value."""
+
+    def words(self) -> str:
+        """What may stand there, as a table says it."""
+        return ""
+
+    def names(self) -> tuple[str | int, ...]:
+        """The literals among the values, for tests and tables that go through them all."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Flag(Kind):
+    """True or false."""
+
+    def parse(self, value: Any, path: Keys = ()) -> bool:
+        if not isinstance(value, bool):
+            raise SettingError(path, f"must be true or false, got {shown(value)}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+    def words(self) -> str:
+        return "true, false"
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """A text that is not blank."""
+
+    def parse(self, value: Any, path: Keys = ()) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise SettingError(path, f"must be a text, got {shown(value)}{hint(value)}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string"}
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of some literals."""
+
+    options: tuple[str | int, ...]
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        for option in self.options:
+            # `True == 1` in Python, so types are compared too.
+            if type(value) is type(option) and value == option:
+                return option
+        raise SettingError(path, one_of(value, self.options))
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.options)}
+
+    def words(self) -> str:
+        return ", ".join(str(option) for option in self.options)
+
+    def names(self) -> tuple[str | int, ...]:
+        return self.options
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A number from low to high, both included, or strictly between them where `open`; or one of some words, or null.
+
+    `whole`: a whole number, as which 16.0 does not pass. `digits`: where values are rounded to be one value.
     """
-    axis = find_axis(name, where)
-    try:
-        if name == "split_ratio":
-            return _split_ratio(axis, value)
-        return _PARSERS[axis.kind](axis, value)
-    except ValueError as error:
-        raise ValueError(f"{_prefix(where)}{error}") from None
+
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    open: bool = False
+    nothing: bool = False
+    alternatives: tuple[str, ...] = ()
+    digits: int | None = None
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        if (value is None and self.nothing) or (isinstance(value, str) and value in self.alternatives):
+            return value
+        fits = isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
+        if not fits:
+            raise SettingError(path, f"must be {self.rule()}, got {shown(value)}{self._hint(value)}")
+        try:
+            # + 0.0 turns -0.0 into 0.0, which would otherwise hash differently.
+            number = value if self.whole else float(value) + 0.0
+        except OverflowError:  # a whole number of more than 308 digits
+            number = math.inf
+        inside = self.low < number < self.high if self.open else self.low <= number <= self.high
+        if not inside or not math.isfinite(number):
+            raise SettingError(path, f"must be {self.rule()}, got {value}")
+        return number if self.digits is None else round(number, self.digits)
+
+    def rule(self) -> str:
+        """What must hold, as a message says it."""
+        text = "a whole number" if self.whole else "a number"
+        bounds = self._bounds(" between {} and {}" if self.open else " from {} to {}")
+        if math.isinf(self.high) and not math.isinf(self.low):
+            bounds = f" {'above' if self.open else 'from'} {_plain(self.low)}"
+        return text + bounds + "".join(f" or {word}" for word in (*self.alternatives, *["null"] * self.nothing))
+
+    def schema(self) -> dict[str, Any]:
+        low, high = ("exclusiveMinimum", "exclusiveMaximum") if self.open else ("minimum", "maximum")
+        bounds = {name: bound for name, bound in ((low, self.low), (high, self.high)) if math.isfinite(bound)}
+        kind = "integer" if self.whole else "number"
+        number = {"type": [kind, "null"] if self.nothing else kind, **bounds}
+        return {"anyOf": [number, {"enum": list(self.alternatives)}]} if self.alternatives else number
+
+    def words(self) -> str:
+        return ", ".join(text for text in (*self.alternatives, self._bounds("{} to {}")) if text)
+
+    def names(self) -> tuple[str | int, ...]:
+        return self.alternatives
+
+    def distribution(self, low: float, high: float, log: bool, step: float | None) -> tuple[str, dict[str, Any]]:
+        """What Optuna draws from a range of such numbers: the name of its class, and its arguments."""
+        if self.whole:
+            return "IntDistribution", {"low": int(low), "high": int(high), "log": log, "step": int(step or 1)}
+        return "FloatDistribution", {"low": low, "high": high, "log": log, "step": step}
+
+    def _bounds(self, form: str) -> str:
+        return "" if math.isinf(self.low) or math.isinf(self.high) else form.format(_plain(self.low), _plain(self.high))
+
+    def _hint(self, value: Any) -> str:
+        if not self.whole or isinstance(value, bool):
+            return hint(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            return ""
+        # 2.5 is no advice to who needs a whole number.
+        return f" (write {int(number)})" if number.is_integer() else ""
 
 
-def branches_from_split_ratio(ratio: float | tuple[float, ...]) -> Branches | tuple[Branches, ...]:
-    """The branches that a share of channels through ss2d stands for; a zero share drops its branch."""
-    if isinstance(ratio, tuple):
-        return tuple(_two_branches(share) for share in ratio)
-    return _two_branches(ratio)
+def whole(low: float, high: float, **more: Any) -> Number:
+    """A whole number from low to high."""
+    return Number(low, high, whole=True, **more)
 
 
-def shown(value: Any) -> str:
-    """A value as an error message shows it: with its type where the type is the point."""
-    if isinstance(value, bool):
-        return f"the boolean {str(value).lower()}"
-    if isinstance(value, str):
-        return f"the string {value!r}"
-    if value is None:
-        return "nothing"
-    if isinstance(value, (list, tuple)):
-        return str(to_json(value))
-    if isinstance(value, dict):
-        return f"the mapping {value}"
-    return str(value)
+@dataclass(frozen=True)
+class Listed(Kind):
+    """A list of values of one kind, kept as a tuple.
+
+    `rule` says what it must be, in messages. `filled`: not empty; `distinct`: no value twice.
+    """
+
+    item: Kind
+    rule: str = "a list"
+    filled: bool = False
+    distinct: bool = False
+
+    def parse(self, value: Any, path: Keys = ()) -> tuple[Any, ...]:
+        if not isinstance(value, (list, tuple)) or (self.filled and not value):
+            raise SettingError(path, f"must be {self.rule}, got {shown(value)}{hint(value)}")
+        parsed = tuple(self.item.parse(item, (*path, index)) for index, item in enumerate(value))
+        if self.distinct:
+            refuse_repeats(parsed, value, path)
+        return parsed
+
+    def schema(self) -> dict[str, Any]:
+        more = {"minItems": 1} if self.filled else {}
+        return {"type": "array", "items": self.item.schema(), **more}
+
+    def words(self) -> str:
+        return f"list, each {self.item.words()}"
+
+
+@dataclass(frozen=True)
+class OrEach(Kind):
+    """One value for all, or a list of one for each stage."""
+
+    item: Kind
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return self.item.parse(value, path)
+        if not value:
+            rule = self.item.rule() if isinstance(self.item, Number) else self.item.words()
+            raise SettingError(path, f"must be {rule} or a list of them, one for each stage, got []")
+        return tuple(self.item.parse(item, (*path, index)) for index, item in enumerate(value))
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [self.item.schema(), {"type": "array", "items": self.item.schema(), "minItems": 1}]}
+
+    def words(self) -> str:
+        return self.item.words()
+
+    def names(self) -> tuple[str | int, ...]:
+        return self.item.names()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One named setting: its kind, what it means, whether it must be given, and its default (`UNSET`: none)."""
+
+    kind: Kind
+    meaning: str
+    required: bool = False
+    default: Any = UNSET
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of its value, with its meaning and its default."""
+        default = {} if self.default is UNSET else {"default": self.default}
+        return {"description": self.meaning, **default, **self.kind.schema()}
+
+
+@dataclass(frozen=True)
+class Mapped(Kind):
+    """A mapping whose keys are declared, each with its setting; a value keeps the order in which it was written."""
+
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+
+    def parse(self, value: Any, path: Keys = ()) -> dict[str, Any]:
+        checked_names(value, self.settings, path)
+        for name in self._required():
+            if name not in value:
+                raise SettingError((*path, name), f"must be given, got nothing ({self.settings[name].meaning})")
+        return {name: self.settings[name].kind.parse(item, (*path, name)) for name, item in value.items()}
+
+    def schema(self) -> dict[str, Any]:
+        required = {"required": self._required()} if self._required() else {}
+        properties = {name: setting.schema() for name, setting in self.settings.items()}
+        return {"type": "object", "properties": properties, **required, "additionalProperties": False}
+
+    def _required(self) -> list[str]:
+        return [name for name, setting in self.settings.items() if setting.required]
+
+
+def checked_names(value: Any, known: Iterable[str] | None, path: Keys) -> None:
+    """Raises SettingError for what is no mapping of texts, and for a key that is not among `known` (None: any)."""
+    if not isinstance(value, Mapping):
+        raise SettingError(path, f"must be a mapping, got {shown(value)}{hint(value)}")
+    for name in value:
+        if not isinstance(name, str):
+            raise SettingError(path, f"must have texts as keys, got {shown(name)}{hint(name)}")
+        if known is not None and name not in known:
+            raise SettingError((*path, name), one_of(name, known))
+
+
+def refuse_repeats(parsed: Iterable[Any], written: Iterable[Any], path: Keys) -> None:
+    """Raises SettingError where two canonical values are equal; the message shows the second as it was written."""
+    earlier: list[Any] = []
+    for value, text in zip(parsed, written, strict=True):
+        if value in earlier:
+            raise SettingError(path, f"must not repeat a value, got {shown(text)} twice")
+        earlier.append(value)
+
+
+def to_json(value: Any) -> Any:
+    """A canonical value as plain JSON: tuples become lists."""
+    return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def short(value: Any) -> str:
@@ -59,160 +311,5 @@ def short(value: Any) -> str:
     return str(value)
 
 
-def to_json(value: Any) -> Any:
-    """A canonical value as plain JSON: tuples become lists."""
-    return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _prefix(where: str) -> str:
-    return f"{where}: " if where else ""
-
-
-def _number(label: str, value: Any, low: float | None, high: float | None) -> float:
-    bounds = _bounds_text(low, high)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        hint = ""
-        if isinstance(value, str) and _is_number_text(value):
-            hint = f" (write {float(value)!r})"
-        raise ValueError(f"{label} must be a number{bounds}, got {shown(value)}{hint}")
-    # + 0.0 turns -0.0 into 0.0, which would otherwise hash differently.
-    number = _float(value) + 0.0
-    if not math.isfinite(number) or (low is not None and number < low) or (high is not None and number > high):
-        raise ValueError(f"{label} must be a number{bounds}, got {value}")
-    return number
-
-
-def _float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # a whole number of more than 308 digits
-        return math.inf
-
-
-def _whole(label: str, value: Any, low: float | None, high: float | None, words: tuple[str | int, ...] = ()) -> int:
-    rule = f"{label} must be a whole number{_bounds_text(low, high)}{''.join(f' or {word}' for word in words)}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        hint = f" (write {int(value)})" if isinstance(value, float) and value.is_integer() else ""
-        raise ValueError(f"{rule}, got {shown(value)}{hint}")
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"{rule}, got {value}")
-    return value
-
-
-def _bounds_text(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return f" from {low:g} to {high:g}"
-
-
-def _is_number_text(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _parse_int(axis: Axis, value: Any) -> int | str:
-    if isinstance(value, str) and value in axis.choices:
-        return value
-    return _whole(axis.name, value, axis.low, axis.high, axis.choices)
-
-
-def _parse_float(axis: Axis, value: Any) -> float:
-    return _number(axis.name, value, axis.low, axis.high)
-
-
-def _parse_choice(axis: Axis, value: Any) -> str | int:
-    # `True == 1` in Python, so types are compared too.
-    for choice in axis.choices:
-        if type(value) is type(choice) and value == choice:
-            return choice
-    names = [str(choice) for choice in axis.choices]
-    if isinstance(value, str):
-        raise ValueError(unknown_name(axis.name, value, names))
-    raise ValueError(f"{axis.name} must be one of {', '.join(names)}; got {shown(value)}")
-
-
-def _parse_ints(axis: Axis, value: Any) -> tuple[int, ...]:
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError(f"{axis.name} must be a list of whole numbers, one for each stage, got {shown(value)}")
-    return tuple(_whole(f"{axis.name}[{index}]", item, axis.low, axis.high) for index, item in enumerate(value))
-
-
-def _parse_directions(axis: Axis, value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, str):
-        if value in DIRECTION_SETS:
-            return value
-        if value not in DIRECTIONS:
-            raise ValueError(unknown_name(axis.name, value, (*DIRECTION_SETS, *DIRECTIONS)))
-        value = (value,)
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError(
-            f"{axis.name} must be a set ({', '.join(DIRECTION_SETS)}) or a list of directions, got {shown(value)}"
-        )
-    for name in value:
-        if not isinstance(name, str) or name not in DIRECTIONS:
-            raise ValueError(unknown_name(axis.name, name, DIRECTIONS))
-    if len(set(value)) != len(value):
-        raise ValueError(f"{axis.name} must not repeat a direction, got {shown(value)}")
-    for set_name, members in DIRECTION_SETS.items():
-        if set(members) == set(value):
-            return set_name
-    return tuple(name for name in DIRECTIONS if name in value)
-
-
-def _parse_branches(axis: Axis, value: Any) -> Branches | tuple[Branches, ...]:
-    rule = f"{axis.name} must be a list of [share, operator] pairs, or one such list for each stage"
-    if not isinstance(value, (list, tuple)) or not value:
-        raise ValueError(f"{rule}, got {shown(value)}")
-    first = value[0]
-    if isinstance(first, (list, tuple)) and first and isinstance(first[0], (list, tuple)):
-        return tuple(_parse_stage(axis, f"{axis.name}[{index}]", rule, stage) for index, stage in enumerate(value))
-    return _parse_stage(axis, axis.name, rule, value)
-
-
-def _parse_stage(axis: Axis, label: str, rule: str, value: Any) -> Branches:
-    pairs: list[Branch] = []
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{rule}, got {shown(value)}")
-    for index, pair in enumerate(value):
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"{rule}, got {shown(pair)}")
-        share = round(_number(f"{label}[{index}] share", pair[0], 0.0, 1.0), SHARE_DIGITS)
-        if pair[1] not in axis.choices:
-            raise ValueError(unknown_name(f"{label}[{index}] operator", pair[1], [str(name) for name in axis.choices]))
-        if share > 0:
-            pairs.append((share, pair[1]))
-    total = sum(share for share, _ in pairs)
-    # Thirds cannot be written exactly: the last digits may miss by one for each branch.
-    if abs(total - 1) > 10**-SHARE_DIGITS * max(len(pairs), 1) + 1e-12:
-        raise ValueError(f"{label} shares must add up to 1, got {total:g}")
-    if len(pairs) > MAX_BRANCHES:
-        raise ValueError(f"{label} must have at most {MAX_BRANCHES} branches, got {len(pairs)}")
-    return tuple(pairs)
-
-
-def _split_ratio(axis: Axis, value: Any) -> float | tuple[float, ...]:
-    if isinstance(value, (list, tuple)):
-        if not value:
-            raise ValueError("split_ratio must be a number from 0 to 1 or a list of them, one for each stage, got []")
-        return tuple(
-            round(_number(f"split_ratio[{index}]", item, axis.low, axis.high), SHARE_DIGITS)
-            for index, item in enumerate(value)
-        )
-    return round(_number("split_ratio", value, axis.low, axis.high), SHARE_DIGITS)
-
-
-def _two_branches(ratio: float) -> Branches:
-    pairs = ((round(1 - ratio, SHARE_DIGITS), "conv"), (ratio, "ss2d"))
-    return tuple(pair for pair in pairs if pair[0] > 0)
-
-
-_PARSERS = {
-    "int": _parse_int,
-    "float": _parse_float,
-    "choice": _parse_choice,
-    "ints": _parse_ints,
-    "branches": _parse_branches,
-    "directions": _parse_directions,
-}
+def _plain(bound: float) -> str:
+    return f"{int(bound)}" if float(bound).is_integer() else f"{bound:g}"

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from medmamba_variants.hints import did_you_mean
-from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, order_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -179,20 +179,11 @@ def custom_path(
 
 def _order(name: str, height: int, width: int) -> np.ndarray:
     """Positions of a (height, width) map in the order of one direction, (height · width,) int32."""
-    grid = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    forward = name.removesuffix("_reverse")
-    if forward == "rows":
-        order = grid.ravel()
-    elif forward == "columns":
-        order = grid.T.ravel()
-    elif forward == "columns_right":
-        order = grid[:, ::-1].T.ravel()
-    else:
-        row, column = np.indices((height, width))
-        line = row + column if forward == "diagonals" else row + (width - 1 - column)
-        # Stable: within a line, row-major order is top to bottom.
-        order = grid.ravel()[np.argsort(line.ravel(), kind="stable")]
-    return order[::-1] if name.endswith("_reverse") else order
+    order, backwards = order_of(name)
+    row, column = (part.ravel() for part in np.indices((height, width), dtype=np.int32))
+    # The last key of lexsort is the first that counts.
+    visited = np.lexsort(order.key(row, column, height, width)[::-1]).astype(np.int32)
+    return visited[::-1] if backwards else visited
 
 
 def _rectangle(what: str, rows: np.ndarray | Sequence[Sequence[int]], fill: int) -> np.ndarray:

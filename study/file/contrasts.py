@@ -6,20 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.kinds import Keys, SettingError
 from study.definition import Contrast
-from study.file.text import Keys, StudyText
 
 
 def parse_contrasts(
     values: list[Mapping[str, Any]],
-    text: StudyText,
     grid: tuple[tuple[str, VariantConfig], ...],
     named: Mapping[str, VariantConfig],
     read_point: Callable[[Mapping[str, Any], Keys], VariantConfig],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are those that have a name.
 
-    Raises ValueError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
+    Raises SettingError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
     contrasts: list[Contrast] = []
@@ -27,11 +26,11 @@ def parse_contrasts(
         path: Keys = ("contrasts", index)
         sides = {}
         for side in ("baseline", "against"):
-            variant = _side(value[side], text, (*path, side), named, read_point)
+            variant = _side(value[side], (*path, side), named, read_point)
             if variant.variant_id not in labels:
-                raise ValueError(
-                    f"{text.place((*path, side))} must be a variant of the study ({', '.join(labels.values())}), "
-                    f"got {value[side]}"
+                raise SettingError(
+                    (*path, side),
+                    f"must be a variant of the study ({', '.join(labels.values())}), got {value[side]}",
                 )
             sides[side] = variant
         contrast = Contrast(
@@ -46,18 +45,17 @@ def parse_contrasts(
             kind=value.get("kind", "confirmatory"),
         )
         if contrast.baseline == contrast.against:
-            raise ValueError(
-                f"{text.place((*path, 'against'))} must differ from baseline, got {value['against']} twice"
-            )
+            raise SettingError((*path, "against"), f"must differ from baseline, got {value['against']} twice")
         for earlier in contrasts:
             if earlier.name == contrast.name:
-                raise ValueError(f"{text.place((*path, 'name'))} must be used once, got '{contrast.name}' twice")
+                raise SettingError((*path, "name"), f"must be used once, got '{contrast.name}' twice")
             if {earlier.baseline, earlier.against} == {contrast.baseline, contrast.against} and (
                 earlier.metric == contrast.metric
             ):
-                raise ValueError(
-                    f"{text.place(path)} must compare what no other contrast does, got {contrast.metric} of the "
-                    f"variants of '{earlier.name}'"
+                raise SettingError(
+                    path,
+                    f"must compare what no other contrast does, got {contrast.metric} of the variants of "
+                    f"'{earlier.name}'",
                 )
         contrasts.append(contrast)
     return tuple(contrasts)
@@ -65,7 +63,6 @@ def parse_contrasts(
 
 def _side(
     value: Any,
-    text: StudyText,
     path: Keys,
     named: Mapping[str, VariantConfig],
     read_point: Callable[[Mapping[str, Any], Keys], VariantConfig],
@@ -74,5 +71,5 @@ def _side(
         return read_point(value, path)
     if value not in named:
         known = f"one of variants ({', '.join(named)})" if named else "a mapping of axes to values"
-        raise ValueError(f"{text.place(path)} must be {known}, got '{value}'")
+        raise SettingError(path, f"must be {known}, got '{value}'")
     return named[value]

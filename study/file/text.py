@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
+from medmamba_variants.design.kinds import Keys, SettingError, dotted_path
 from medmamba_variants.hints import did_you_mean
 
-Keys = tuple[str | int, ...]
 # Longer ones have no counterpart among floats.
 LONGEST_NUMBER = 300
 
@@ -75,6 +75,10 @@ class StudyText:
                 return option + dotted_path(keys[length:], follows=True)
         return f"{self.path}: {dotted_path(keys)}" if keys else f"{self.path}:"
 
+    def located(self, error: SettingError) -> ValueError:
+        """The error of a value of this file, with the place where the value stands."""
+        return ValueError(f"{self.place(error.path)}{'' if error.problem.startswith(':') else ' '}{error.problem}")
+
 
 def parse_scalar(text: str, option: str) -> Any:
     """The value of a command-line option, read as the same text in a study file would be."""
@@ -84,12 +88,6 @@ def parse_scalar(text: str, option: str) -> Any:
         raise ValueError(f"{option} must be a YAML value, got {text!r} ({_one_line(error)})") from None
     except RecursionError:
         raise ValueError(f"{option} must be a YAML value, got one nested too deeply") from None
-
-
-def dotted_path(keys: Keys, follows: bool = False) -> str:
-    """A key path as people write it: axes.split_ratio[1]."""
-    text = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    return text if follows else text.removeprefix(".")
 
 
 def _read(path: Path) -> str:

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from medmamba_variants.config import VariantConfig, dead_axes
-from medmamba_variants.design.axes import AXES
-from medmamba_variants.design.kinds import branches_from_split_ratio, parse_axis
+from medmamba_variants.design.axes import AXES, parse_axis
+from medmamba_variants.design.branches import branches_from_split_ratio
 from study.cells import Cell
 from study.definition import Range, Study
 from study.store.ledger import Record

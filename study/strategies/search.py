@@ -18,7 +18,7 @@ import numpy as np
 
 from analysis.metrics import LOWER_IS_BETTER
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.axes import AXES
+from medmamba_variants.design.axes import find_axis
 from medmamba_variants.design.kinds import to_json
 from study.cells import Cell, DataRef
 from study.definition import Range, Study
@@ -26,6 +26,7 @@ from study.store.ledger import Ledger, Record
 from study.strategies.grid import Grid
 from study.strategies.journal import JournalLock, check_lines, cut_torn_line
 from study.strategies.proposals import Proposal, variant_of
+from study.strategies.samplers import SAMPLERS
 from study.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -302,26 +303,22 @@ def count_finished(study: Study, refs: Mapping[str, DataRef], ledger: Ledger, st
 
 
 def _distribution(name: str, values: tuple[Any, ...] | Range) -> optuna.distributions.BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna import distributions
 
     if not isinstance(values, Range):
         # As JSON texts: Optuna stores no lists.
-        return CategoricalDistribution([json.dumps(to_json(value)) for value in values])
-    if (AXES[name].kind if name in AXES else "float") == "int":
-        return IntDistribution(int(values.low), int(values.high), log=values.log, step=int(values.step or 1))
-    return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+        return distributions.CategoricalDistribution([json.dumps(to_json(value)) for value in values])
+    number = find_axis(name).number
+    assert number is not None, "only numbers have a range"
+    kind, arguments = number.distribution(values.low, values.high, values.log, values.step)
+    made: optuna.distributions.BaseDistribution = getattr(distributions, kind)(**arguments)
+    return made
 
 
 def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
     """The sampler for one trial. Optuna's own state is lost with the process; a seed of the trial's number is not."""
-    from optuna import samplers
-
     seed = int(np.random.SeedSequence([study.strategy.seed, number]).generate_state(1)[0])
-    if study.strategy.name == "random":
-        return samplers.RandomSampler(seed=seed)
-    if study.strategy.name == "tpe":
-        return samplers.TPESampler(seed=seed)
-    return samplers.NSGAIISampler(seed=seed, population_size=study.strategy.population)
+    return SAMPLERS[study.strategy.name].make(seed, study.strategy.settings)
 
 
 def _open_study(study: Study, refs: Mapping[str, DataRef], storage: optuna.storages.JournalStorage) -> optuna.Study:

@@ -21,6 +21,7 @@ from medmamba_variants.config import (
     preset,
 )
 from medmamba_variants.design.axes import AXES, SUGAR
+from medmamba_variants.design.kinds import SettingError, dotted_path
 
 # What results on disk are named by. A changed line here renames published results: never edit, only add.
 GOLDEN_DEFAULTS = {
@@ -252,11 +253,20 @@ def test_constructor_checks_too():
         preset("nana")
 
 
-def test_where_opens_the_message():
-    with pytest.raises(ValueError, match=r"^x.yaml: axes.d_state: d_state must be"):
-        parse_axis("d_state", "16", where="x.yaml: axes.d_state")
-    with pytest.raises(ValueError, match=r"^x.yaml: axis must be one of"):
-        parse_axis("dstate", 16, where="x.yaml")
+def test_errors_hold_their_key_path_as_data():
+    for mapping, path in (
+        ({"d_state": "16"}, ("d_state",)),
+        ({"dims": [96, 192, 384, "x"]}, ("dims", 3)),
+        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, ("branches", 1)),
+        ({"split_ratio": [0.5, 2, 0.5, 0.5]}, ("split_ratio", 1)),
+        ({"split_ratio": 0, "d_state": 8}, ("d_state",)),
+        ({"dims": [97, 192, 384, 768]}, ("dims",)),
+        ({"split_ratio": 0.001}, ()),
+    ):
+        with pytest.raises(SettingError) as caught:
+            VariantConfig.from_dict(mapping)
+        assert caught.value.path == path
+        assert str(caught.value) == f"{dotted_path(path)} {caught.value.problem}".lstrip()
 
 
 def test_schema_says_what_from_dict_reads():

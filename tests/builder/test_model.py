@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from medmamba_variants.checkpoints import to_public_state_dict
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, DOWNSAMPLINGS, FUSIONS, OPERATORS
+from medmamba_variants.design.kinds import Choice
+from medmamba_variants.design.orders import Directions
 from medmamba_variants.model import build_model, drop_path_rates
 from medmamba_variants.parts import block as blocks
 from medmamba_variants.parts import downsampling, fusions
@@ -47,8 +49,8 @@ def steps():
     """One step along every axis, every choice of the axes that are lists of names, and every operator of a branch."""
     for name, axis in AXES.items():
         yield name, axis.probe
-        if axis.kind in ("choice", "directions"):
-            for choice in axis.choices:
+        if isinstance(axis.kind, Choice | Directions):
+            for choice in axis.kind.names():
                 if choice not in (axis.probe, getattr(SMALL, name)):
                     yield name, choice
     yield from (("split_ratio", value) for value in (0, 0.25, 1, (0, 0.25, 0.75, 1)))
@@ -97,9 +99,9 @@ def test_registries_are_the_choices():
     assert set(blocks.OPERATORS) == set(OPERATORS)
     assert set(fusions.FUSIONS) == set(FUSIONS)
     assert set(downsampling.DOWNSAMPLINGS) == set(DOWNSAMPLINGS)
-    assert set(AXES["fusion"].choices) == set(FUSIONS)
-    assert set(AXES["downsampling"].choices) == set(DOWNSAMPLINGS)
-    assert set(AXES["branches"].choices) == set(OPERATORS)
+    assert set(AXES["fusion"].kind.names()) == set(FUSIONS)
+    assert set(AXES["downsampling"].kind.names()) == set(DOWNSAMPLINGS)
+    assert set(AXES["branches"].kind.names()) == set(OPERATORS)
 
 
 def test_no_class_swallows_options():

@@ -287,15 +287,16 @@ WRONG = {
     "phantom_ct?size=4": "phantom_ct?size=4: size must be pixels from 8 to 1024, or height x width as in 24x32",
     "phantom_ct?size=9x9x9": "phantom_ct?size=9x9x9: size must be pixels from 8 to 1024, or height x width",
     "phantom_ct?size": "phantom_ct?size: size must be pixels from 8 to 1024, or height x width as in 24x32, got ''",
-    "phantom_ct?n_val=1": "phantom_ct?n_val=1: n_val must be a whole number from 2 to 1e+06, got '1'",
+    "phantom_ct?n_val=1": "phantom_ct?n_val=1: n_val must be a whole number from 2 to 1000000, got 1",
     "phantom_ct?n_val=2": "phantom_ct: n_val must be at least the number of classes, 3, got 2",
-    "phantom_ct?n_val=2.5": "phantom_ct?n_val=2.5: n_val must be a whole number from 2 to 1e+06, got '2.5'",
-    "phantom_ct?classes=4": "phantom_ct?classes=4: classes must be a whole number from 2 to 3, got '4'",
-    "phantom_ct?noise=nan": "phantom_ct?noise=nan: noise must be a number from 0 to 20, got 'nan'",
-    "phantom_ct?imbalance=0.5": "phantom_ct?imbalance=0.5: imbalance must be a number from 1 to 10000, got '0.5'",
+    "phantom_ct?n_val=2.5": "phantom_ct?n_val=2.5: n_val must be a whole number from 2 to 1000000, got the string "
+    "'2.5'",
+    "phantom_ct?classes=4": "phantom_ct?classes=4: classes must be a whole number from 2 to 3, got 4",
+    "phantom_ct?noise=nan": "phantom_ct?noise=nan: noise must be a number from 0 to 20, got nan",
+    "phantom_ct?imbalance=0.5": "phantom_ct?imbalance=0.5: imbalance must be a number from 1 to 10000, got 0.5",
     "phantom_ct?seed=1&seed=2": "phantom_ct?seed=1&seed=2: the dial seed must be turned once, got it twice",
     "phantom_ct?&": "phantom_ct?&: dials must be written dial=value with & between, got '&'",
-    "phantom_position?where=top": "phantom_position?where=top: where must be anywhere, centre, edge, top_left,",
+    "phantom_position?where=top": "phantom_position?where=top: where must be one of anywhere, centre, edge, top_left,",
 }
 
 
@@ -307,7 +308,7 @@ def test_a_wrong_name_or_dial_is_named_in_one_line(name):
 
 
 def test_wrong_dials_of_a_source_are_named():
-    with pytest.raises(ValueError, match=r"source: noise must be a number from 0 to 20, got 'loud'"):
+    with pytest.raises(ValueError, match=r"source: noise must be a number from 0 to 20, got the string 'loud'"):
         open_source({"kind": "phantom", "noise": "loud"})
     with pytest.raises(
         ValueError, match=r"source\.sise must be a setting of kind phantom, and is not; did you mean size"

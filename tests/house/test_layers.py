@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 ONLY_IN = {
     "ray": {"study/executors/ray_tune.py"},
-    "optuna": {"study/strategies/search.py"},
+    "optuna": {"study/strategies/samplers.py", "study/strategies/search.py"},
     "mlflow": {"study/store/tracking.py"},
 }
 LIMIT_LINES = 400

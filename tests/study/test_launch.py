@@ -416,8 +416,11 @@ def test_a_search_without_a_variant_says_why(folder, capsys, monkeypatch):
         ([], "required: FILE"),
         (["study.yaml", "--device", "banana"], "the device must be auto, cpu, cuda or cuda:N, got 'banana'"),
         (["study.yaml", "--device", "cuda:99", "--dry-run"], "the device cuda:99 must be in this machine, which has"),
-        (["study.yaml", "--set", "recipe.image_budget=.inf"], "image_budget must be a whole number, got inf"),
-        (["study.yaml", "--set", "recipe.epochs=.nan"], "epochs must be a whole number, got nan"),
+        (
+            ["study.yaml", "--set", "recipe.image_budget=.inf"],
+            "image_budget must be a whole number from 0 to 1000000000000, got inf",
+        ),
+        (["study.yaml", "--set", "recipe.epochs=.nan"], "epochs must be a whole number from 1 to 100000, got nan"),
         (["study.yaml", "--set", f"recipe.epochs={'9' * 400}"], "must hold a number of at most 300 digits, got 400"),
         (["study.yaml", "--set", f"axes={'[' * 3000}"], "--set axes must be a YAML value, got one nested too deeply"),
         # 28 pixels become 7, 3, 1 and then none.

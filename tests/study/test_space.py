@@ -19,9 +19,9 @@ from medmamba_variants.design.axes import FUSIONS
 from study.cells import Cell, DataRef
 from study.data.phantoms.sets import PHANTOMS
 from study.file.keys import STUDY
+from study.file.keys import study_schema as json_schema
 from study.file.reading import Range, load_study
 from study.recipe import Recipe
-from study.schema import json_schema
 from study.store.ledger import Ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,7 +232,7 @@ DEAD = "must be left out where it has no effect: branches (or split_ratio) "
 BAD = {
     # unknown keys
     "strategi: {name: grid}": "strategi must be one of "
-    f"{', '.join(STUDY.keys)}; got 'strategi' (did you mean strategy?)",
+    f"{', '.join(STUDY.settings)}; got 'strategi' (did you mean strategy?)",
     "recipe: {learning_rat: 0.1}": "recipe.learning_rat must be one of "
     f"{', '.join(f.name for f in dataclasses.fields(Recipe))}; got 'learning_rat' (did you mean learning_rate?)",
     "axes: {split_ration: [0]}": f"axes.split_ration must be one of {POINT_NAMES}; got 'split_ration' "
@@ -242,8 +242,8 @@ BAD = {
     "got 'nam' (did you mean name?)",
     "source: {kin: npz}": "source.kin must be one of kind, root, size, download, image_size; "
     "got 'kin' (did you mean kind?)",
-    "recipe: {epochs: '1'}": "recipe.epochs must be a whole number, got the string '1' (write 1)",
-    "recipe: {epochs: 'nan'}": "recipe.epochs must be a whole number, got the string 'nan'",
+    "recipe: {epochs: '1'}": "recipe.epochs must be a whole number from 1 to 100000, got the string '1' (write 1)",
+    "recipe: {epochs: 'nan'}": "recipe.epochs must be a whole number from 1 to 100000, got the string 'nan'",
     "recipe: {image_size: 28, max_image_size: 28}": "recipe.max_image_size must be left out where image_size fixes the "
     "size, got 28 beside 28",
     "source: {root: ~nobody.of.this.name/data}": "source.root must be a folder, got '~nobody.of.this.name/data' "
@@ -256,11 +256,12 @@ BAD = {
     "strategy: {seed: 1}": "strategy.name must be given, got nothing "
     "(what to run next: all of the grid, or proposals by Optuna)",
     # wrong types
-    "recipe: {learning_rate: 1e-4}": "recipe.learning_rate must be a number, got the string '1e-4' (write 1.0e-4)",
-    "recipe: {epochs: five}": "recipe.epochs must be a whole number, got the string 'five'",
-    "recipe: {epochs: 2.5}": "recipe.epochs must be a whole number, got 2.5",
+    "recipe: {learning_rate: 1e-4}": "recipe.learning_rate must be a number from 1e-08 to 10, got the string '1e-4' "
+    "(write 1.0e-4)",
+    "recipe: {epochs: five}": "recipe.epochs must be a whole number from 1 to 100000, got the string 'five'",
+    "recipe: {epochs: 2.5}": "recipe.epochs must be a whole number from 1 to 100000, got 2.5",
     "recipe: {class_weights: 1}": "recipe.class_weights must be true or false, got 1",
-    "recipe: {flip: off}": f"recipe.flip must be one of none, horizontal, both, got False{YAML_BOOLEAN}",
+    "recipe: {flip: off}": f"recipe.flip must be one of none, horizontal, both; got the boolean false{YAML_BOOLEAN}",
     "recipe: []": "recipe must be a mapping, got []",
     "recipe:": "recipe must be a mapping, got nothing",
     "question: 3": "question must be a text, got 3",
@@ -269,7 +270,7 @@ BAD = {
     "base: 3": f"base must be one of {', '.join(PRESETS)}; got 3",
     "base: nanoo": f"base must be one of {', '.join(PRESETS)}; got 'nanoo' (did you mean nano?)",
     "seeds: 5": "seeds must be a list, got 5",
-    "seeds: [0, 1.0]": "seeds[1] must be a whole number from 0 to 4294967295, got 1.0",
+    "seeds: [0, 1.0]": "seeds[1] must be a whole number from 0 to 4294967295, got 1.0 (write 1)",
     "seeds: [0, true]": f"seeds[1] must be a whole number from 0 to 4294967295, got the boolean true{YAML_BOOLEAN}",
     "seeds: [-1]": "seeds[0] must be a whole number from 0 to 4294967295, got -1",
     "datasets: [3]": "datasets[0] must be a text, got 3",
@@ -277,7 +278,7 @@ BAD = {
     "axes: [split_ratio]": "axes must be a mapping, got ['split_ratio']",
     "axes: {fusion: concat}": "axes.fusion must be a list of values, got the string 'concat'",
     "axes: {fusion: [off]}": f"axes.fusion[0] must be one of {FUSION_NAMES}; got the boolean false{YAML_BOOLEAN}",
-    "axes: {expand: [2, 1e0]}": "axes.expand[1] must be a number from 0.25 to 8, got the string '1e0' (write 1.0)",
+    "axes: {expand: [2, 1e0]}": "axes.expand[1] must be a number from 0.25 to 8, got the string '1e0' (write 1)",
     "axes: {dims: [[32, 64, x]]}": "axes.dims[0][2] must be a whole number from 2 to 4096, got the string 'x'",
     "variant: 3": "variant must be a mapping, got 3",
     "contrasts: {a: 1}": "contrasts must be a list, got the mapping {'a': 1}",
@@ -285,7 +286,7 @@ BAD = {
     "alpha: 5e-2": "alpha must be a number between 0 and 0.5, got the string '5e-2' (write 0.05)",
     "source: {download: 1}": "source.download must be true or false, got 1",
     # bounds
-    "recipe: {epochs: 0}": "recipe.epochs must be between 1 and 100000, got 0",
+    "recipe: {epochs: 0}": "recipe.epochs must be a whole number from 1 to 100000, got 0",
     "alpha: 0": "alpha must be a number between 0 and 0.5, got 0",
     "alpha: .nan": "alpha must be a number between 0 and 0.5, got nan",
     "correction: bonferroni": "correction must be one of holm, bh, none; got 'bonferroni'",
@@ -423,7 +424,7 @@ def test_what_a_contrast_must_say(write, key):
 @pytest.mark.parametrize("key", ["question", "base", "seeds", "datasets"])
 def test_what_must_be_given(write, key):
     text = write(GRID.replace(_block(GRID, key), ""))
-    assert message(text) == f"x.yaml: {key} must be given, got nothing ({STUDY.keys[key].meaning})"
+    assert message(text) == f"x.yaml: {key} must be given, got nothing ({STUDY.settings[key].meaning})"
 
 
 def test_a_study_without_axes_or_variants_is_empty(write):
@@ -528,13 +529,16 @@ def test_options_replace_what_the_file_says(write, tmp_path):
 
 
 OPTIONS = [
-    ({"settings": {"recipe.epochs": "x"}}, "--set recipe.epochs must be a whole number, got the string 'x'"),
+    (
+        {"settings": {"recipe.epochs": "x"}},
+        "--set recipe.epochs must be a whole number from 1 to 100000, got the string 'x'",
+    ),
     (
         {"settings": {"recipe.learning_rate": "1e-4"}},
-        "--set recipe.learning_rate must be a number, got the string '1e-4' (write 1.0e-4)",
+        "--set recipe.learning_rate must be a number from 1e-08 to 10, got the string '1e-4' (write 1.0e-4)",
     ),
     ({"settings": {"recipe": "5"}}, "--set recipe must be a mapping, got 5"),
-    ({"settings": {"recipe": "{epochs: 0}"}}, "--set recipe.epochs must be between 1 and 100000, got 0"),
+    ({"settings": {"recipe": "{epochs: 0}"}}, "--set recipe.epochs must be a whole number from 1 to 100000, got 0"),
     (
         {"settings": {"axes.split_ratio": "[0, 2]"}},
         "--set axes.split_ratio[1] must be a number from 0 to 1, got 2",

@@ -6,12 +6,14 @@ set, the split, the image's number and the dial `seed` alone: the others change 
 
 import hashlib
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
+from medmamba_variants.design.kinds import Choice, Keys, Kind, Number, Setting, SettingError, whole
 from medmamba_variants.hints import did_you_mean
 from study.data.phantoms import colour, controlled, grey
 from study.data.phantoms.brush import Array, Canvas, Dials, Picture
@@ -19,18 +21,25 @@ from study.data.protocol import SPLITS, Dataset, Split, assemble, unknown_name
 
 # Images drawn together from one stream: enough for numpy, few enough for the cache. Another number is other images.
 CHUNK = 40
-DialValue = int | float | str
 
 
 @dataclass(frozen=True)
-class Dial:
-    """A setting of a phantom: its default, whose type it keeps, and its bounds or its choices."""
+class Pixels(Kind):
+    """Pixels a side as in 28, or height and width as in 24x32, kept as a text."""
 
-    default: DialValue
-    meaning: str
-    low: float = 0
-    high: float = 1e9
-    choices: tuple[str, ...] = ()
+    def parse(self, value: Any, path: Keys = ()) -> str:
+        sides = str(value).split("x")
+        if len(sides) > 2 or not all(side.isdecimal() and 8 <= int(side) <= 1024 for side in sides):
+            raise SettingError(
+                path, f"must be pixels from 8 to 1024, or height x width as in 24x32, got {str(value)!r}"
+            )
+        return str(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^\d+(x\d+)?$"}
+
+    def words(self) -> str:
+        return "8 to 1024, or height x width"
 
 
 @dataclass(frozen=True)
@@ -45,18 +54,20 @@ class Phantom:
     classes: tuple[str, ...]
     channels: int
     draw: Callable[[Canvas, Array, Dials], Picture]
-    dials: Mapping[str, Dial] = field(default_factory=dict)
+    dials: Mapping[str, Setting] = field(default_factory=dict)
     shown: int | None = None
 
 
-COMMON_DIALS: dict[str, Dial] = {
-    "size": Dial("28", "pixels a side, or height and width as in 24x32"),
-    "n_train": Dial(200, "training images", low=2, high=10**6),
-    "n_val": Dial(80, "validation images", low=2, high=10**6),
-    "n_test": Dial(120, "test images", low=2, high=10**6),
-    "imbalance": Dial(1.0, "images of the first class for each of the last, the others between", low=1, high=10**4),
-    "noise": Dial(1.0, "noise relative to the set's own", low=0, high=20),
-    "seed": Dial(0, "another draw of the same kind of images", low=0, high=2**32 - 1),
+COMMON_DIALS: dict[str, Setting] = {
+    "size": Setting(Pixels(), "pixels a side, or height and width as in 24x32", default="28"),
+    "n_train": Setting(whole(2, 10**6), "training images", default=200),
+    "n_val": Setting(whole(2, 10**6), "validation images", default=80),
+    "n_test": Setting(whole(2, 10**6), "test images", default=120),
+    "imbalance": Setting(
+        Number(1, 10**4), "images of the first class for each of the last, the others between", default=1.0
+    ),
+    "noise": Setting(Number(0, 20), "noise relative to the set's own", default=1.0),
+    "seed": Setting(whole(0, 2**32 - 1), "another draw of the same kind of images", default=0),
 }
 
 
@@ -76,21 +87,21 @@ PHANTOMS: dict[str, Phantom] = {
         ("blurs", "points"),
         1,
         controlled.sparse,
-        {"count": Dial(6, "points or blurs", low=1, high=64)},
+        {"count": Setting(whole(1, 64), "points or blurs", default=6)},
     ),
     "phantom_relation": Phantom(
         "relation of two findings",
         ("level", "tilted"),
         1,
         controlled.relation,
-        {"distance": Dial(0.5, "distance of the findings, as a share of the side", low=0.2, high=0.8)},
+        {"distance": Setting(Number(0.2, 0.8), "distance of the findings, as a share of the side", default=0.5)},
     ),
     "phantom_position": Phantom(
         "lesion at a position",
         ("absent", "present"),
         1,
         controlled.position,
-        {"where": Dial("anywhere", "place of the lesion", choices=controlled.PLACES)},
+        {"where": Setting(Choice(controlled.PLACES), "place of the lesion", default="anywhere")},
     ),
 }
 
@@ -148,44 +159,34 @@ def parse_name(name: str, defaults: Mapping[str, Any] | None = None) -> tuple[st
     }
 
 
-def dials_of(plain: str) -> dict[str, Dial]:
+def dials_of(plain: str) -> dict[str, Setting]:
     """Every dial of a phantom by name: the common ones, `classes` where it has more than two, and its own."""
     phantom = PHANTOMS[plain]
     dials = dict(COMMON_DIALS)
     if len(phantom.classes) > 2:
-        dials["classes"] = Dial(
-            phantom.shown or len(phantom.classes), "classes, the first ones", 2, len(phantom.classes)
+        dials["classes"] = Setting(
+            whole(2, len(phantom.classes)), "classes, the first ones", default=phantom.shown or len(phantom.classes)
         )
     return dials | dict(phantom.dials)
 
 
-def _turn(where: str, name: str, value: Any, known: Mapping[str, Dial]) -> DialValue:
+def _turn(where: str, name: str, value: Any, known: Mapping[str, Setting]) -> Any:
     if name not in known:
         hint = did_you_mean(name, known, otherwise=f"its dials are {', '.join(known)}")
         raise ValueError(f"{where}: must have the dial {name}, and has not; {hint}")
-    dial = known[name]
-    if dial.choices:
-        if value not in dial.choices:
-            raise ValueError(f"{where}: {name} must be {', '.join(dial.choices)}, got '{value}'")
-        return str(value)
-    if name == "size":
-        _pixels(where, str(value))
-        return str(value)
-    whole = isinstance(dial.default, int)
+    kind = known[name].kind
+    if isinstance(value, str) and isinstance(kind, Number):
+        # A name holds texts only.
+        with suppress(ValueError):
+            value = int(value) if kind.whole else float(value)
     try:
-        number = int(str(value)) if whole else float(str(value))
-    except ValueError:
-        number = None
-    if number is None or not dial.low <= number <= dial.high:
-        rule = "a whole number" if whole else "a number"
-        raise ValueError(f"{where}: {name} must be {rule} from {dial.low:g} to {dial.high:g}, got '{value}'")
-    return number
+        return kind.parse(value)
+    except SettingError as error:
+        raise ValueError(f"{where}: {name} {error.problem}") from None
 
 
-def _pixels(where: str, size: str) -> tuple[int, int]:
+def _pixels(size: str) -> tuple[int, int]:
     sides = size.split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and 8 <= int(side) <= 1024 for side in sides):
-        raise ValueError(f"{where}: size must be pixels from 8 to 1024, or height x width as in 24x32, got '{size}'")
     return int(sides[0]), int(sides[-1])
 
 
@@ -207,7 +208,7 @@ def _labels(plain: str, split: str, dials: Mapping[str, Any], classes: int) -> A
 
 def _draw(plain: str, split: str, dials: Mapping[str, Any], labels: Array) -> tuple[Array, Array]:
     phantom = PHANTOMS[plain]
-    height, width = _pixels(plain, str(dials["size"]))
+    height, width = _pixels(dials["size"])
     images, masks = [], []
     for start in range(0, len(labels), CHUNK):
         part = labels[start : start + CHUNK]

@@ -1,0 +1,55 @@
+"""Scan directions as values: a named set, or a list of directions in canonical order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from medmamba_variants.design.kinds import Keys, Kind, SettingError
+from medmamba_variants.hints import one_of, shown
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
+
+
+@dataclass(frozen=True)
+class Directions(Kind):
+    """A set of directions by name, or a list of directions; a list that is a named set becomes its name."""
+
+    def parse(self, value: Any, path: Keys = ()) -> str | tuple[str, ...]:
+        if isinstance(value, str):
+            if value in DIRECTION_SETS:
+                return value
+            if value not in DIRECTIONS:
+                raise SettingError(path, one_of(value, (*DIRECTION_SETS, *DIRECTIONS)))
+            value = (value,)
+        if not isinstance(value, (list, tuple)) or not value:
+            raise SettingError(
+                path, f"must be a set ({', '.join(DIRECTION_SETS)}) or a list of directions, got {shown(value)}"
+            )
+        for name in value:
+            if not isinstance(name, str) or name not in DIRECTIONS:
+                raise SettingError(path, one_of(str(name), DIRECTIONS))
+        if len(set(value)) != len(value):
+            raise SettingError(path, f"must not repeat a direction, got {shown(value)}")
+        for set_name, members in DIRECTION_SETS.items():
+            if set(members) == set(value):
+                return set_name
+        return tuple(name for name in DIRECTIONS if name in value)
+
+    def schema(self) -> dict[str, Any]:
+        return {
+            "anyOf": [
+                {"enum": [*DIRECTION_SETS, *DIRECTIONS]},
+                {"type": "array", "items": {"enum": list(DIRECTIONS)}, "minItems": 1, "uniqueItems": True},
+            ]
+        }
+
+    def words(self) -> str:
+        return f"{', '.join(DIRECTION_SETS)}, or a list of {', '.join(DIRECTIONS)}"
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(DIRECTION_SETS)
+
+
+def directions_of(scan_directions: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The direction names of a canonical scan_directions value."""
+    return DIRECTION_SETS[scan_directions] if isinstance(scan_directions, str) else scan_directions
