@@ -16,5 +16,4 @@ from .rank_tests import critical_difference as critical_difference
 from .rank_tests import friedman as friedman
 from .rank_tests import hodges_lehmann as hodges_lehmann
 from .rank_tests import signed_rank as signed_rank
-from .standings import standings as standings
 from .summaries import summary as summary
