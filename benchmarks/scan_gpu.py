@@ -34,7 +34,8 @@ from machine import describe_commit, describe_machine
 from scan_cpu import Shape, make_inputs, parse_shape
 from torch import Tensor
 
-from medmamba_variants.config import PRESETS, VariantConfig, branch_widths
+from medmamba_variants.config import PRESETS, VariantConfig
+from medmamba_variants.design.mixers import SS2D
 from medmamba_variants.scan import reference, ss2d_scan, use_backend
 from medmamba_variants.scan.backends import load_backend
 from medmamba_variants.scan.op import path_tensors
@@ -57,10 +58,9 @@ MINIMUM_ROUNDS, MAXIMUM_ROUNDS = 5, 100
 def stage_shapes(config: VariantConfig, pixels: int, batch: int) -> Iterator[Shape]:
     """The scans of a network's stages: batch, channels, height, width and d_state."""
     side = pixels // config.patch_size
-    for dim in config.dims:
-        widths = zip(config.branches, branch_widths(config.branches, dim))
-        width = next(width for (_, operator), width in widths if operator == "ss2d")
-        yield batch, int(config.expand * width), side, side, config.d_state
+    for stage in config.structure.stages:
+        width, mixer = next((w, mixer) for w, mixer in zip(stage.widths, stage.mixers) if isinstance(mixer, SS2D))
+        yield batch, mixer.inner(width), side, side, mixer.d_state
         side //= 2
 
 

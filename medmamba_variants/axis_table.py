@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medmamba_variants.config import NEEDS, VariantConfig
+from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import short
 from medmamba_variants.streams import end_with_reader
@@ -14,7 +14,7 @@ def axis_table() -> str:
     lines = ["| axis | default | values | meaning | no effect where | source |", "|---|---|---|---|---|---|"]
     for axis in (*AXES.values(), *SUGAR.values()):
         default = short(defaults[axis.name]) if axis.name in defaults else "writes branches"
-        needs = "; ".join(NEEDS[need][0] for need in axis.needs)
+        needs = "; ".join(axis.no_effect)
         lines.append(f"| `{axis.name}` | {default} | {axis.kind.words()} | {axis.meaning} | {needs} | {axis.source} |")
     return "\n".join(lines) + "\n"
 

@@ -2,9 +2,9 @@
 
 Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
 papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
-such tables. The scan counts through its operator's formula, nine multiply-adds for each state of each channel,
-direction and position (VMamba's convention), and the product that yields its step sizes; the usual counters take it
-for zero.
+such tables; an operation that is neither counted nor known to be free is an error: no choice costs zero by silence. The
+scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and position
+(VMamba's convention), and the product that yields its step sizes; the usual counters take it for zero.
 """
 
 from __future__ import annotations
@@ -16,14 +16,57 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
+
+# Free by the convention above: layout, norms, activations, gates, pooling, sums. A name is an operation of ATen.
+FREE = frozenset(
+    getattr(torch.ops.aten, name)
+    for name in [
+        "_softmax",
+        "_to_copy",
+        "_unsafe_view",
+        "add",
+        "addcmul",
+        "avg_pool2d",
+        "cat",
+        "clone",
+        "empty",
+        "exp",
+        "expand",
+        "lift_fresh",
+        "max_pool2d_with_indices",
+        "mean",
+        "mul",
+        "native_batch_norm",
+        "native_layer_norm",
+        "neg",
+        "permute",
+        "promote_types",
+        "relu",
+        "select",
+        "sigmoid",
+        "silu",
+        "slice",
+        "split",
+        "split_with_sizes",
+        "stack",
+        "sum",
+        "t",
+        "transpose",
+        "unsqueeze",
+        "view",
+        "zeros",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +124,9 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     some = next(model.parameters())
     images = torch.zeros(1, in_channels, height, width, device=some.device, dtype=some.dtype)
-    with _left_as_found(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with _left_as_found(model), torch.no_grad(), FlopCounterMode(display=False) as counter, _Guard() as guard:
         model.eval()(images)
+    guard.check()
     root = type(model).__name__
     counted = {name: sum(operations.values()) for name, operations in counter.get_flop_counts().items()}
 
@@ -99,6 +143,30 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
         by_module[name] = ModuleCost(params, flops // 2, flops)
     total = by_module.pop("")
     return Cost(total.params, total.macs, total.flops, by_module)
+
+
+class _Guard(TorchDispatchMode):
+    """Watches a count for operations that have no formula and are not known to be free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unknown: set[str] = set()
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        packet = operation._overloadpacket
+        if packet not in flop_registry and packet not in FREE:
+            self._unknown.add(str(packet))
+        return operation(*args, **(kwargs or {}))
+
+    def check(self) -> None:
+        """Raises ValueError naming what would have been counted as nothing."""
+        if self._unknown:
+            raise ValueError(
+                "every operation of a network must have a formula in torch's flop counter or be free by convention "
+                f"(FREE in medmamba_variants.cost), got {', '.join(sorted(self._unknown))}"
+            )
 
 
 def measure_latency(

@@ -49,7 +49,8 @@ class MedMambaVariant(nn.Module):
         self.stem = Stem(self.colour.channels_out, config)
         rates = drop_path_rates(config)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(stage, config, rate) for rate in rates[stage])) for stage in range(len(config.depths))
+            nn.Sequential(*(Block(stage, rate) for rate in stage_rates))
+            for stage, stage_rates in zip(config.structure.stages, rates, strict=True)
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))
         self.head = linear(config.dims[-1], num_classes, bias=True)

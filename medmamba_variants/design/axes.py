@@ -1,4 +1,4 @@
-"""The axes of the design space: each one is declared here once, with its kind, meaning, source and probe.
+"""The axes of the design space: those of the network, declared here, and those that components own.
 
 Validation, the YAML schema, the documentation table, search distributions and tests all follow from these declarations.
 This module imports no torch, so that reading a study file stays instant.
@@ -6,34 +6,39 @@ This module imports no torch, so that reading a study file stays instant.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from medmamba_variants.design.branches import SHARE_DIGITS, BranchLists
+from medmamba_variants.design.components import owners
+from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.kinds import Choice, Kind, Listed, Number, OrEach, SettingError, whole
-from medmamba_variants.design.orders import Directions
+from medmamba_variants.design.mixers import MIXERS
 from medmamba_variants.hints import one_of
 
-OPERATORS = ("conv", "ss2d")
-FUSIONS = ("shuffle", "concat", "conv1x1", "squeeze_excite", "attention", "none")
-DOWNSAMPLINGS = ("patch_merging", "max_pool", "average_pool", "strided_conv")
-ODD_MAPS = ("truncate", "pad")
 EACH_STAGE = "a list of whole numbers, one for each stage"
+# Why an axis may have no effect, in words.
+NO_SUCH_BRANCH = "branches (or split_ratio) hold no {}"
+SINGLE_BRANCH = "branches (or split_ratio) leave every stage a single branch"
+SINGLE_STAGE = "depths name a single stage"
+NO_LATE_MIXER = "branches (or split_ratio) hold no {} after the first block"
 
 
 @dataclass(frozen=True)
 class Axis:
     """One dimension of design: what it may be, what it means, where it comes from, one step away from the default.
 
-    `needs` names the conditions (keys of `config.NEEDS`) under which the axis has any effect.
+    `no_effect` says in words where it has none; `structure.dead_axes` decides it.
     """
 
     name: str
     kind: Kind
+    default: Any
     meaning: str
     source: str
     probe: Any
-    needs: tuple[str, ...] = ()
+    no_effect: tuple[str, ...] = ()
 
     @property
     def number(self) -> Number | None:
@@ -42,10 +47,21 @@ class Axis:
         return kind if isinstance(kind, Number) else None
 
 
-_DECLARED = (
+def or_(words: Iterable[str]) -> str:
+    """Words as alternatives: ss2d; ssd or attention; a, b or c."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+MIXER_AXES = owners(MIXERS)
+FUSION_AXES = owners(FUSIONS)
+_DROPPING = or_(word for word, mixer in MIXERS.items() if mixer.drops_path)
+
+_NETWORK = (
     Axis(
         "patch_size",
         whole(1, 32),
+        4,
         "side of the patches the stem turns into tokens, in pixels",
         "MedMamba, patch embedding",
         probe=2,
@@ -53,6 +69,7 @@ _DECLARED = (
     Axis(
         "depths",
         Listed(whole(1, 64), EACH_STAGE, filled=True),
+        (2, 2, 4, 2),
         "blocks in each stage",
         "MedMamba, model variants",
         probe=(1, 2, 2, 1),
@@ -60,113 +77,95 @@ _DECLARED = (
     Axis(
         "dims",
         Listed(whole(2, 4096), EACH_STAGE, filled=True),
+        (96, 192, 384, 768),
         "channels in each stage",
         "MedMamba, model variants",
         probe=(48, 96, 192, 384),
     ),
     Axis(
         "branches",
-        BranchLists(OPERATORS),
+        BranchLists(MIXERS),
+        ((0.5, "conv"), (0.5, "ss2d")),
         "(share of channels, operator) of each branch of a block, or one such list for each stage",
         "MedMamba, SS-Conv-SSM",
         probe=((0.75, "conv"), (0.25, "ss2d")),
     ),
     Axis(
         "fusion",
-        Choice(FUSIONS),
+        OrEach(Choice(tuple(FUSIONS))),
+        "shuffle",
         "how the outputs of a block's branches are put together",
         "MedMamba, SS-Conv-SSM; squeeze-excite: Hu 2018",
         probe="conv1x1",
-        needs=("two_branches",),
+        no_effect=(SINGLE_BRANCH,),
     ),
-    Axis(
-        "shuffle_groups",
-        whole(2, 64),
-        "groups of the channel shuffle",
-        "MedMamba, SS-Conv-SSM; ShuffleNet",
-        probe=4,
-        needs=("two_branches", "shuffle"),
-    ),
-    Axis(
-        "d_state",
-        whole(1, 256),
-        "size of the state of each channel in the selective scan (N)",
-        "Mamba, section 3",
-        probe=8,
-        needs=("ss2d",),
-    ),
-    Axis(
-        "expand",
-        Number(0.25, 8.0),
-        "inner channels of the scan for each channel of its branch (E)",
-        "Mamba, section 3.4",
-        probe=1.0,
-        needs=("ss2d",),
-    ),
-    Axis(
-        "d_conv",
-        Choice((1, 3, 5, 7)),
-        "side of the depth-wise convolution before the scan",
-        "VMamba, SS2D",
-        probe=5,
-        needs=("ss2d",),
-    ),
-    Axis(
-        "dt_rank",
-        whole(1, 1024, alternatives=("auto",)),
-        "rank of the step-size projection; auto is a sixteenth of the branch's channels, rounded up",
-        "Mamba, section 3.6",
-        probe=5,
-        needs=("ss2d",),
-    ),
-    Axis(
-        "scan_directions",
-        Directions(),
-        "paths over the map, each with its own parameters, summed: a named set or a list of directions",
-        "VMamba, cross-scan",
-        probe="corner4",
-        needs=("ss2d",),
-    ),
+)
+_BETWEEN = (
     Axis(
         "downsampling",
-        Choice(DOWNSAMPLINGS),
+        OrEach(Choice(tuple(HALVINGS))),
+        "patch_merging",
         "how a map is halved between stages",
         "Swin Transformer, patch merging",
         probe="max_pool",
-        needs=("two_stages",),
+        no_effect=(SINGLE_STAGE,),
     ),
     Axis(
         "odd_maps",
-        Choice(ODD_MAPS),
+        Choice(("truncate", "pad")),
+        "truncate",
         "what halving does with an odd row or column: drop it, or repeat it once",
         "MedMamba's code truncates",
         probe="pad",
-        needs=("two_stages",),
+        no_effect=(SINGLE_STAGE,),
     ),
     Axis(
         "drop_path_rate",
         Number(0.0, 0.95),
-        "probability of dropping the ss2d branch of an image, rising linearly to this value in the last block",
+        0.1,
+        f"probability of dropping the {_DROPPING} branch of an image, rising linearly to this value in the last block",
         "Huang 2016; MedMamba's code",
         probe=0.5,
-        needs=("late_ss2d",),
+        no_effect=(NO_LATE_MIXER.format(_DROPPING),),
     ),
     Axis(
         "input_channels",
         Choice(("data", 1, 3)),
+        "data",
         "channels the stem reads: those of the data, or grey (1) or RGB (3) after conversion",
         "this project",
         probe=1,
     ),
 )
 
-AXES: dict[str, Axis] = {axis.name: axis for axis in _DECLARED}
+
+def _owned() -> list[Axis]:
+    """The axes that components own; each may be given for every stage."""
+    found = []
+    for owner, family, reasons in (
+        (FUSION_AXES, FUSIONS, (SINGLE_BRANCH, "fusion is not {}")),
+        (MIXER_AXES, MIXERS, (NO_SUCH_BRANCH,)),
+    ):
+        for name, words in owner.items():
+            declared = family[words[0]].declared()[name]
+            assert all(family[word].declared()[name] == declared for word in words), f"{name} must mean one thing"
+            no_effect = tuple(reason.format(or_(words)) for reason in reasons)
+            each = OrEach(declared.kind)
+            found.append(
+                Axis(name, each, declared.default, declared.meaning, declared.source, declared.probe, no_effect)
+            )
+    return found
+
+
+AXES: dict[str, Axis] = {axis.name: axis for axis in (*_NETWORK, *_owned(), *_BETWEEN)}
+DEFAULTS: dict[str, Any] = {axis.name: axis.default for axis in AXES.values()}
 
 # Accepted wherever an axis is named, rewritten into the axis it stands for: one variant keeps one identity.
 SUGAR: dict[str, Axis] = {
     "split_ratio": Axis(
         "split_ratio",
         OrEach(Number(0.0, 1.0, digits=SHARE_DIGITS)),
+        None,
         "share of the channels through ss2d, the rest through conv; a number, or one for each stage (writes branches)",
         "MedMamba, SS-Conv-SSM",
         probe=0.25,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medmamba_variants.design.kinds import Keys, Kind, Number, SettingError
+from medmamba_variants.design.components import Mixer
+from medmamba_variants.design.kinds import Given, Keys, Kind, Number, SettingError, checked_names
 from medmamba_variants.hints import one_of, shown
 
-Branch = tuple[float, str]
+Branch = tuple[float, "str | Given"]
 Branches = tuple[Branch, ...]
 
 # Shares are kept to this many digits, so that 1 - 0.9 and 0.1 are one share and one id.
@@ -23,10 +25,11 @@ RULE = "must be a list of [share, operator] pairs, or one such list for each sta
 class BranchLists(Kind):
     """A list of (share of channels, operator) pairs whose shares add up to one, or one such list for each stage.
 
-    A share of zero drops its branch.
+    An operator is a word, or {word: {axis: value}} where a branch has values of its own. A share of zero drops its
+    branch.
     """
 
-    operators: tuple[str, ...]
+    mixers: Mapping[str, type[Mixer]]
 
     def parse(self, value: Any, path: Keys = ()) -> Branches | tuple[Branches, ...]:
         if not isinstance(value, (list, tuple)) or not value:
@@ -47,10 +50,9 @@ class BranchLists(Kind):
                 share = SHARE.parse(pair[0], (*path, index))
             except SettingError as error:
                 raise SettingError(error.path, f"share {error.problem}") from None
-            if pair[1] not in self.operators:
-                raise SettingError((*path, index), f"operator {one_of(str(pair[1]), self.operators)}")
+            operator = self._operator(pair[1], (*path, index))
             if share > 0:
-                pairs.append((share, pair[1]))
+                pairs.append((share, operator))
         total = sum(share for share, _ in pairs)
         # Thirds cannot be written exactly: the last digits may miss by one for each branch.
         if abs(total - 1) > 10**-SHARE_DIGITS * max(len(pairs), 1) + 1e-12:
@@ -59,10 +61,37 @@ class BranchLists(Kind):
             raise SettingError(path, f"must have at most {MAX_BRANCHES} branches, got {len(pairs)}")
         return tuple(pairs)
 
+    def _operator(self, value: Any, path: Keys) -> str | Given:
+        if isinstance(value, Given):
+            value = {value.word: dict(value.values)}
+        word, own = next(iter(value.items())) if isinstance(value, Mapping) and len(value) == 1 else (value, {})
+        if not isinstance(word, str) or word not in self.mixers:
+            raise SettingError(path, f"operator {one_of(str(word), self.mixers)}")
+        declared = self.mixers[word].declared()
+        checked_names(own, declared, (*path, word))
+        parsed = {name: declared[name].kind.parse(item, (*path, word, name)) for name, item in own.items()}
+        return Given(word, tuple(sorted(parsed.items()))) if parsed else word
+
     def schema(self) -> dict[str, Any]:
+        own = {
+            word: {
+                "type": "object",
+                "properties": {name: each.kind.schema() for name, each in mixer.declared().items()},
+                "additionalProperties": False,
+            }
+            for word, mixer in self.mixers.items()
+            if mixer.declared()
+        }
+        alone = {
+            "type": "object",
+            "properties": own,
+            "minProperties": 1,
+            "maxProperties": 1,
+            "additionalProperties": False,
+        }
         pair = {
             "type": "array",
-            "prefixItems": [SHARE.schema(), {"enum": list(self.operators)}],
+            "prefixItems": [SHARE.schema(), {"anyOf": [{"enum": list(self.mixers)}, alone]}],
             "minItems": 2,
             "maxItems": 2,
         }
@@ -70,10 +99,15 @@ class BranchLists(Kind):
         return {"anyOf": [pairs, {"type": "array", "items": pairs, "minItems": 1}]}
 
     def words(self) -> str:
-        return f"pairs of share and {', '.join(self.operators)}"
+        return f"pairs of share and {', '.join(self.mixers)}"
 
     def names(self) -> tuple[str, ...]:
-        return self.operators
+        return tuple(self.mixers)
+
+
+def word_of(operator: str | Given) -> str:
+    """The word of a branch's operator."""
+    return operator.word if isinstance(operator, Given) else operator
 
 
 def is_per_stage(branches: Branches | tuple[Branches, ...]) -> bool:
@@ -88,9 +122,9 @@ def branches_from_split_ratio(ratio: float | tuple[float, ...]) -> Branches | tu
     return _two_branches(ratio)
 
 
-def branch_widths(branches: Branches, channels: int) -> tuple[int, ...]:
+def branch_widths(shares: Sequence[float], channels: int) -> tuple[int, ...]:
     """Channels of each branch by largest remainder: they add up to `channels`, ties go to the earlier branch."""
-    exact = [share * channels for share, _ in branches]
+    exact = [share * channels for share in shares]
     # A share such as 0.333333 of 96 means 32: remainders that only the rounding of shares makes are none.
     floors = [math.floor(value + 1e-6 * channels) for value in exact]
     order = sorted(range(len(exact)), key=lambda index: floors[index] - exact[index])

@@ -58,6 +58,10 @@ class Kind(ABC):
         """The literals among the values, for tests and tables that go through them all."""
         return ()
 
+    def takes_list(self, value: list[Any] | tuple[Any, ...]) -> bool:
+        """Whether a list is one value of this kind, and not one for each stage."""
+        return False
+
 
 @dataclass(frozen=True)
 class Flag(Kind):
@@ -223,12 +227,16 @@ class OrEach(Kind):
     item: Kind
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
-        if not isinstance(value, (list, tuple)):
+        if not self.is_each(value):
             return self.item.parse(value, path)
         if not value:
             rule = self.item.rule() if isinstance(self.item, Number) else self.item.words()
             raise SettingError(path, f"must be {rule} or a list of them, one for each stage, got []")
         return tuple(self.item.parse(item, (*path, index)) for index, item in enumerate(value))
+
+    def is_each(self, value: Any) -> bool:
+        """Whether a value is a list of one for each stage."""
+        return isinstance(value, (list, tuple)) and not self.item.takes_list(value)
 
     def schema(self) -> dict[str, Any]:
         return {"anyOf": [self.item.schema(), {"type": "array", "items": self.item.schema(), "minItems": 1}]}
@@ -297,8 +305,18 @@ def refuse_repeats(parsed: Iterable[Any], written: Iterable[Any], path: Keys) ->
         earlier.append(value)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A choice by its word, with values of axes that it does not share with its siblings."""
+
+    word: str
+    values: tuple[tuple[str, Any], ...]
+
+
 def to_json(value: Any) -> Any:
-    """A canonical value as plain JSON: tuples become lists."""
+    """A canonical value as plain JSON: tuples become lists, a choice with values of its own becomes a mapping."""
+    if isinstance(value, Given):
+        return {value.word: {name: to_json(own) for name, own in value.values}}
     return [to_json(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -308,6 +326,8 @@ def short(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, list):
         return f"[{','.join(short(item) for item in value)}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{name}:{short(item)}' for name, item in value.items())}}}"
     return str(value)
 
 

@@ -35,6 +35,12 @@ class Directions(Kind):
                 return set_name
         return tuple(name for name in DIRECTIONS if name in value)
 
+    def takes_list(self, value: list[Any] | tuple[Any, ...]) -> bool:
+        # One for each stage is a list of sets' names or of lists.
+        return not value or not all(
+            isinstance(item, (list, tuple)) or (isinstance(item, str) and item in DIRECTION_SETS) for item in value
+        )
+
     def schema(self) -> dict[str, Any]:
         return {
             "anyOf": [

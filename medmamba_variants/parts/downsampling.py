@@ -7,26 +7,21 @@ All of them normalise by layer norm before the one learned product, have no offs
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.components import Halving
+from medmamba_variants.design.joints import Apart
 from medmamba_variants.parts.init import linear
-
-
-class DownsamplingClass(Protocol):
-    """What a down-sampling's class must offer."""
-
-    def __call__(self, channels_in: int, channels_out: int) -> nn.Module: ...
 
 
 class PatchMerging(nn.Module):
     """The published halving: the four pixels of a 2×2 patch side by side, layer norm, a linear map (Swin)."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * channels_in)
         self.reduction = linear(4 * channels_in, channels_out, bias=False)
@@ -41,7 +36,7 @@ class PatchMerging(nn.Module):
 class MaxPool(nn.Module):
     """The maximum of each 2×2 patch, layer norm, a 1×1 convolution."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels_in)
         self.reduction = linear(channels_in, channels_out, bias=False)
@@ -54,7 +49,7 @@ class MaxPool(nn.Module):
 class AveragePool(nn.Module):
     """The mean of each 2×2 patch, layer norm, a 1×1 convolution."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels_in)
         self.reduction = linear(channels_in, channels_out, bias=False)
@@ -67,7 +62,7 @@ class AveragePool(nn.Module):
 class StridedConv(nn.Module):
     """Layer norm, then a 3×3 convolution of stride 2."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels_in)
         self.reduction = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
@@ -77,22 +72,15 @@ class StridedConv(nn.Module):
         return self.reduction(self.norm(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
 
-# The names are the choices of the axis `downsampling`.
-DOWNSAMPLINGS: dict[str, DownsamplingClass] = {
-    "patch_merging": PatchMerging,
-    "max_pool": MaxPool,
-    "average_pool": AveragePool,
-    "strided_conv": StridedConv,
-}
-
-
 class Streams(nn.Module):
     """A down-sampling of its own for each branch's channels, so that fusion `none` keeps the streams apart."""
 
-    def __init__(self, widths_in: Sequence[int], widths_out: Sequence[int], downsampling: DownsamplingClass) -> None:
+    def __init__(self, widths_in: Sequence[int], widths_out: Sequence[int], component: Halving) -> None:
         super().__init__()
         self.widths = list(widths_in)
-        self.parts = nn.ModuleList(downsampling(before, after) for before, after in zip(widths_in, widths_out))
+        self.parts = nn.ModuleList(
+            component.builder()(before, after, component) for before, after in zip(widths_in, widths_out)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         slices = x.split(self.widths, dim=-1)
@@ -104,13 +92,13 @@ class Downsampling(nn.Module):
 
     def __init__(self, stage: int, config: VariantConfig) -> None:
         super().__init__()
-        downsampling = DOWNSAMPLINGS[config.downsampling]
         self.pads = config.odd_maps == "pad"
-        widths_in, widths_out = config.widths(stage), config.widths(stage + 1)
-        if config.fusion == "none" and len(widths_in) > 1:
-            self.reduce: nn.Module = Streams(widths_in, widths_out, downsampling)
+        before, after = config.structure.stages[stage : stage + 2]
+        component = config.structure.halvings[stage]
+        if isinstance(before.fusion, Apart) and len(before.widths) > 1:
+            self.reduce: nn.Module = Streams(before.widths, after.widths, component)
         else:
-            self.reduce = downsampling(config.dims[stage], config.dims[stage + 1])
+            self.reduce = component.builder()(before.channels, after.channels, component)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.reduce(even(x, self.pads))

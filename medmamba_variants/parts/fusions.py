@@ -1,34 +1,26 @@
 """Fusions: how the outputs of a block's branches meet, and the residual they are added to.
 
 A fusion gets the block's input (batch, height, width, channels) and a list of branch outputs, each (batch, height,
-width, channels of the branch), and returns the block's output. Only ever built for two branches or more.
+width, channels of the branch), and returns the block's output. Only ever built for two branches or more. With `none`
+the streams do not even meet where the map is halved: that difference to `concat` lies in downsampling.Streams.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.config import VariantConfig
-
-# Width of the bottleneck of a gate, as a fraction of the channels it reads, and its floor.
-GATE_REDUCTION, GATE_MINIMUM = 4, 4
-
-
-class FusionClass(Protocol):
-    """What a fusion's class must offer."""
-
-    def __call__(self, widths: Sequence[int], config: VariantConfig) -> nn.Module: ...
+from medmamba_variants.design import joints
+from medmamba_variants.design.components import Component
 
 
 class Concat(nn.Module):
     """Outputs side by side: within a stage the branches stay two streams, which meet where the map is halved."""
 
-    def __init__(self, widths: Sequence[int], config: VariantConfig) -> None:
+    def __init__(self, widths: Sequence[int], component: Component) -> None:
         super().__init__()
 
     def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
@@ -38,9 +30,9 @@ class Concat(nn.Module):
 class Shuffle(nn.Module):
     """The published fusion: concatenation, then the channel shuffle of ShuffleNet; no parameters."""
 
-    def __init__(self, widths: Sequence[int], config: VariantConfig) -> None:
+    def __init__(self, widths: Sequence[int], component: joints.Shuffle) -> None:
         super().__init__()
-        self.groups = config.shuffle_groups
+        self.groups = component.shuffle_groups
         # Two equal branches in two groups interleave, which is one copy instead of two.
         self.interleaves = self.groups == len(widths) and len(set(widths)) == 1
 
@@ -56,7 +48,7 @@ class Shuffle(nn.Module):
 class Pointwise(nn.Module):
     """A learned 1×1 convolution over the concatenation, which can express every shuffle."""
 
-    def __init__(self, widths: Sequence[int], config: VariantConfig) -> None:
+    def __init__(self, widths: Sequence[int], component: joints.Pointwise) -> None:
         super().__init__()
         channels = sum(widths)
         self.mixing = nn.Linear(channels, channels)
@@ -75,10 +67,10 @@ class SqueezeExcite(nn.Module):
     has SiLU, as in EfficientNet: of the few units of a narrow stage a ReLU may leave none alive.
     """
 
-    def __init__(self, widths: Sequence[int], config: VariantConfig) -> None:
+    def __init__(self, widths: Sequence[int], component: joints.SqueezeExcite) -> None:
         super().__init__()
         channels = sum(widths)
-        hidden = max(channels // GATE_REDUCTION, GATE_MINIMUM)
+        hidden = component.hidden(widths)
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
 
@@ -95,9 +87,9 @@ class BranchAttention(nn.Module):
     at each other; what a token has gathered gates the channels of its branch, again by twice a sigmoid.
     """
 
-    def __init__(self, widths: Sequence[int], config: VariantConfig) -> None:
+    def __init__(self, widths: Sequence[int], component: joints.Attention) -> None:
         super().__init__()
-        size = max(sum(widths) // (2 * GATE_REDUCTION), GATE_MINIMUM)
+        size = component.size(widths)
         self.describe = nn.ModuleList(nn.Linear(width, size) for width in widths)
         self.attend = nn.Linear(size, 3 * size, bias=False)
         self.gate = nn.ModuleList(nn.Linear(size, width) for width in widths)
@@ -109,15 +101,3 @@ class BranchAttention(nn.Module):
         gathered = tokens + weights @ value
         gates = torch.cat([gate(gathered[:, index]) for index, gate in enumerate(self.gate)], dim=-1)
         return torch.addcmul(x, torch.cat(outputs, dim=-1), (2 * torch.sigmoid(gates))[:, None, None, :])
-
-
-# The names are the choices of the axis `fusion`. With `none` the streams do not even meet where the map is halved:
-# that difference to `concat` lies in downsampling.Streams.
-FUSIONS: dict[str, FusionClass] = {
-    "shuffle": Shuffle,
-    "concat": Concat,
-    "conv1x1": Pointwise,
-    "squeeze_excite": SqueezeExcite,
-    "attention": BranchAttention,
-    "none": Concat,
-}

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
-from types import SimpleNamespace
 from typing import Any
 
-from medmamba_variants.config import VariantConfig, dead_axes
+from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import AXES, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio
+from medmamba_variants.design.structure import dead_axes
 from study.cells import Cell
 from study.definition import Range, Study
 from study.store.ledger import Record
@@ -81,5 +81,5 @@ def variant_of(study: Study, params: Mapping[str, Any]) -> VariantConfig:
     fields |= {name: parse_axis(name, value) for name, value in choices.items()}
     if "split_ratio" in fields:
         fields["branches"] = branches_from_split_ratio(fields.pop("split_ratio"))
-    dead = dead_axes(SimpleNamespace(**fields))
+    dead = dead_axes(fields)
     return VariantConfig.from_dict({k: v for k, v in choices.items() if k not in dead}, base=study.base)

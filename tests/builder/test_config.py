@@ -1,10 +1,11 @@
 """The design space: canonical values, identities that never move, one-line errors."""
 
-import dataclasses
 import json
+import pickle
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -14,14 +15,18 @@ from medmamba_variants.config import (
     PRESETS,
     VariantConfig,
     axis_schema,
-    branch_widths,
-    dead_axes,
     json_schema,
-    parse_axis,
     preset,
 )
-from medmamba_variants.design.axes import AXES, SUGAR
+from medmamba_variants.design.axes import AXES, SUGAR, parse_axis
+from medmamba_variants.design.branches import branch_widths
+from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.kinds import SettingError, dotted_path
+from medmamba_variants.design.mixers import MIXERS
+from study.cells import Cell, DataRef
+from study.recipe import Recipe
+
+GOLDEN = Path(__file__).with_name("golden_ids.json")
 
 # What results on disk are named by. A changed line here renames published results: never edit, only add.
 GOLDEN_DEFAULTS = {
@@ -55,7 +60,11 @@ def test_defaults_never_change():
 
 
 def test_axes_and_fields_are_the_same_set():
-    assert set(AXES) == {field.name for field in dataclasses.fields(VariantConfig)}
+    assert list(AXES) == list(VariantConfig().to_dict())
+    with pytest.raises(AttributeError, match="no axis 'd_stat'"):
+        VariantConfig().d_stat  # noqa: B018
+    with pytest.raises(AttributeError, match="a variant never changes"):
+        VariantConfig().d_state = 8
 
 
 def test_config_needs_no_torch():
@@ -112,7 +121,7 @@ def test_what_the_base_set_on_a_dead_axis_is_forgotten():
     assert from_it.label(base) == "split_ratio=0"
     # Repeating the base's value is no step.
     assert VariantConfig.from_dict({"split_ratio": 0, "d_state": 8}, base=base) == from_it
-    assert set(dead_axes(from_it)) >= {"d_state", "fusion", "shuffle_groups", "drop_path_rate"}
+    assert set(from_it.dead_axes()) >= {"d_state", "fusion", "shuffle_groups", "drop_path_rate"}
 
 
 @pytest.mark.parametrize("count", [3, 6, 14])
@@ -134,14 +143,14 @@ def test_labels():
 
 
 def test_widths_add_up_by_largest_remainder():
-    third = ((0.333333, "conv"), (0.333333, "ss2d"), (0.333333, "ss2d"))
+    third = (0.333333, 0.333333, 0.333333)
     assert branch_widths(third, 96) == (32, 32, 32)
     assert branch_widths(third, 32) == (11, 11, 10)
-    assert branch_widths(((0.7, "conv"), (0.3, "ss2d")), 16) == (11, 5)
+    assert branch_widths((0.7, 0.3), 16) == (11, 5)
     rng = random.Random(0)
     for _ in range(200):
         ratio, channels = round(rng.uniform(0, 1), 3), rng.randint(2, 200)
-        conv, ss2d = branch_widths(((1 - ratio, "conv"), (ratio, "ss2d")), channels)
+        conv, ss2d = branch_widths((1 - ratio, ratio), channels)
         assert conv + ss2d == channels and abs(ss2d - ratio * channels) < 1 + 1e-3
 
 
@@ -186,7 +195,8 @@ def test_map_sizes():
         ({"scan_directions": "cross5"}, r"scan_directions must be one of .*got 'cross5' \(did you mean cross4\?\)"),
         ({"scan_directions": ["rows", "rows"]}, "scan_directions must not repeat a direction"),
         ({"scan_directions": []}, "scan_directions must be a set .*got"),
-        ({"scan_directions": [["rows"]]}, "scan_directions must be one of .*got .*rows"),
+        ({"scan_directions": [["rows"]]}, "scan_directions must have one entry for each of 4 stages, got 1"),
+        ({"scan_directions": ["rows", ["columns"]]}, "scan_directions must be one of .*got .*columns"),
         ({"scan_directions": [{}]}, "scan_directions must be one of .*got '{}'"),
         ({"fusion": "con\ncat"}, r"fusion must be one of .*; got 'con\\ncat'"),
         ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
@@ -290,3 +300,110 @@ def test_table_names_every_axis_once():
     assert len(lines) == 2 + len(AXES) + len(SUGAR)
     for name, line in zip((*AXES, *SUGAR), lines[2:]):
         assert line.startswith(f"| `{name}` |") and line.count("|") == lines[0].count("|")
+
+
+def test_old_variants_recipes_and_cells_keep_their_ids():
+    """Six hundred random variants, sixty recipes and cells, as the builder named them before components."""
+    golden = json.loads(GOLDEN.read_text())
+    assert len(golden["variants"]) >= 500
+    for base, values, variant_id, label in golden["variants"]:
+        variant = VariantConfig.from_dict(values, base=base)
+        assert (variant.variant_id, variant.label(PRESETS[base or "medmamba_t"])) == (variant_id, label)
+        assert VariantConfig.from_dict(variant.diff()) == variant
+    for values, recipe_id, row, cell_id in golden["recipes"]:
+        recipe = Recipe.from_dict(values)
+        variant = VariantConfig.from_dict(golden["variants"][row][1], base=golden["variants"][row][0])
+        cell = Cell(variant, recipe, DataRef("a", "f" * 12, {}), row)
+        assert (recipe.recipe_id, cell.cell_id) == (recipe_id, cell_id)
+
+
+CROSS = ["columns", "rows", "rows_reverse", "columns_reverse"]
+SCANS = [[0.5, "ss2d"], [0.5, {"ss2d": {"d_state": 4}}]]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        # What differs is written at a branch, whatever was written there.
+        ({"branches": SCANS}, {"branches": [[0.5, {"ss2d": {"d_state": 16}}], SCANS[1]]}),
+        ({"branches": SCANS}, {"d_state": 4, "branches": [[0.5, {"ss2d": {"d_state": 16}}], [0.5, "ss2d"]]}),
+        # What all branches share is hoisted, and so an old variant.
+        ({"branches": [[1.0, {"ss2d": {"d_state": 4}}]]}, {"split_ratio": 1, "d_state": 4}),
+        ({"branches": [[0.5, "conv"], [0.5, {"ss2d": {"d_state": 16}}]]}, {}),
+        # What all stages share is one value; an entry without effect says nothing.
+        ({"d_state": [8, 8, 8, 8]}, {"d_state": 8}),
+        ({"split_ratio": [0, 0.5, 0.5, 1], "d_state": [99, 8, 8, 8]}, {"split_ratio": [0, 0.5, 0.5, 1], "d_state": 8}),
+        ({"fusion": ["concat"] * 4}, {"fusion": "concat"}),
+        ({"downsampling": ["max_pool"] * 3}, {"downsampling": "max_pool"}),
+        (
+            {"scan_directions": ["cross4", ["rows"], "cross4", "cross4"]},
+            {"scan_directions": ["cross4", ["rows"], "cross4", CROSS]},
+        ),
+        # A stage's own value may be written at its branches.
+        (
+            {"branches": [[[1, {"ss2d": {"d_state": 4}}]], [[1, "ss2d"]], [[1, "ss2d"]], [[1, "ss2d"]]]},
+            {"split_ratio": 1, "d_state": [4, 16, 16, 16]},
+        ),
+    ],
+    ids=str,
+)
+def test_one_network_has_one_id(others):
+    first, *rest = (VariantConfig.from_dict(values) for values in others)
+    for other in rest:
+        assert other == first and other.variant_id == first.variant_id and hash(other) == hash(first)
+    assert VariantConfig.from_dict(first.to_dict()) == VariantConfig.from_dict(first.diff()) == first
+    assert pickle.loads(pickle.dumps(first)) == first
+    json.dumps(first.to_dict())
+
+
+def test_values_of_a_stage_and_of_a_branch_reach_their_components():
+    variant = VariantConfig.from_dict(
+        {"branches": SCANS, "d_state": [8, 8, 2, 8], "fusion": ["concat", "shuffle", "shuffle", "conv1x1"]}
+    )
+    assert [[mixer.d_state for mixer in stage.mixers] for stage in variant.structure.stages] == [
+        [8, 4],
+        [8, 4],
+        [2, 4],
+        [8, 4],
+    ]
+    assert [stage.fusion.word for stage in variant.structure.stages] == ["concat", "shuffle", "shuffle", "conv1x1"]
+    assert variant.label(VariantConfig()) == (
+        "branches=[[0.5,ss2d],[0.5,{ss2d:{d_state:4}}]] d_state=[8,8,2,8] fusion=[concat,shuffle,shuffle,conv1x1]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"d_state": [8, 8]}, "^d_state must have one entry for each of 4 stages, got 2"),
+        ({"downsampling": ["max_pool"] * 4}, "^downsampling must have one entry for each of 3 halvings, got 4"),
+        ({"d_state": [8, 8, 0, 8]}, r"^d_state\[2\] must be a whole number from 1 to 256, got 0"),
+        ({"d_state": []}, "^d_state must be a whole number from 1 to 256 or a list of them, one for each stage, got "),
+        (
+            {"branches": [[1, {"ss2d": {"d_stat": 4}}]]},
+            r"^branches\[0\].ss2d.d_stat must be one of .*mean d_state",
+        ),
+        (
+            {"branches": [[1, {"ss2d": {"d_state": 0}}]]},
+            r"^branches\[0\].ss2d.d_state must be a whole .*, got 0",
+        ),
+        ({"branches": [[1, {"conv": {"d_state": 4}}]]}, r"^branches\[0\].conv.d_state must be one of "),
+        ({"branches": [[1, {"sss2d": {}}]]}, r"^branches\[0\] operator must be one of .*did you mean ss2d"),
+        ({"fusion": ["none", "none", "concat", "none"]}, "^fusion none keeps streams apart, so it must stand in every"),
+        ({"fusion": ["concat"] * 4, "shuffle_groups": 4}, "shuffle_groups must be left out .*fusion is not shuffle"),
+    ],
+    ids=str,
+)
+def test_bad_values_of_stages_and_branches_get_one_line(mapping, message):
+    with pytest.raises(SettingError, match=message):
+        VariantConfig.from_dict(mapping)
+
+
+def test_every_component_is_declared_whole():
+    """A word, a builder that is there, documented axes; a component that owns what means another thing is refused."""
+    for family in (MIXERS, FUSIONS, HALVINGS):
+        for word, kind in family.items():
+            assert kind.word == word and kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
+            assert kind.builds.startswith("medmamba_variants.parts.") and callable(kind().builder())
+            for name, declared in kind.declared().items():
+                assert AXES[name].default == declared.default == getattr(kind(), name)

@@ -1,10 +1,15 @@
 """Costs: equal to counts by hand, the same on every device and backend, summing up over modules."""
 
+import itertools
+
 import pytest
 import torch
 
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost, count_model, measure_latency
+from medmamba_variants.design.joints import FUSIONS, HALVINGS
+from medmamba_variants.design.macs import closed_form_macs
+from medmamba_variants.design.mixers import MIXERS
 from medmamba_variants.model import build_model
 from medmamba_variants.scan import use_backend
 
@@ -136,3 +141,50 @@ def test_nonsense_measurements_are_refused():
     model = build_model(PRESETS["nano"], num_classes=2)
     with pytest.raises(ValueError, match="batch_size and repeats must be at least 1, got batch_size=0, repeats=10"):
         measure_latency(model, image_size=28, batch_size=0)
+
+
+SIZED = {"depths": [1, 2, 1], "dims": [12, 24, 36], "d_state": 3, "patch_size": 2, "odd_maps": "pad"}
+
+
+def components():
+    """Every component once, with the probes of its axes one by one, as differences from a small network."""
+    for word, mixer in MIXERS.items():
+        yield {"branches": [[0.25, "conv"], [0.75, word]]}
+        for name, declared in mixer.declared().items():
+            yield {"branches": [[0.25, "conv"], [0.75, word]], name: declared.probe}
+    for word, fusion in FUSIONS.items():
+        yield {"fusion": word, "split_ratio": 0.25}
+        for name, declared in fusion.declared().items():
+            yield {"fusion": word, name: declared.probe}
+    for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
+        yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
+    yield {"downsampling": ["max_pool", "strided_conv"], "d_state": [2, 3, 4]}
+    yield {"fusion": ["concat", "shuffle", "conv1x1"]}
+    yield {"branches": [[0.5, {"ss2d": {"expand": 1.0}}], [0.5, "ss2d"]], "input_channels": 1}
+
+
+@pytest.mark.parametrize("size", [(28, 44), (37, 50)])
+@pytest.mark.parametrize("difference", list(components()), ids=str)
+def test_closed_form_is_the_traced_count(difference, size):
+    config = VariantConfig.from_dict(SIZED | difference)
+    asked = {"image_size": size, "num_classes": 5, "in_channels": 3}
+    assert closed_form_macs(config, **asked) == count_cost(config, **asked).macs
+
+
+def test_the_presets_have_their_closed_form():
+    for name, size in (("medmamba_t", 224), ("medmamba_b", 64), ("nano", 28)):
+        asked = {"image_size": size, "num_classes": 6, "in_channels": 3}
+        assert closed_form_macs(PRESETS[name], **asked) == count_cost(PRESETS[name], **asked).macs
+
+
+def test_an_operation_without_a_formula_is_an_error_that_names_it():
+    class Hidden(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(3))
+
+        def forward(self, x):
+            return torch.fft.rfft2(x * self.weight[:, None, None]).abs().cumsum(-1)
+
+    with pytest.raises(ValueError, match=r"must have a formula .* got aten\._fft_r2c, aten\.abs, aten\.cumsum"):
+        count_model(Hidden(), image_size=8)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from medmamba_variants.config import PRESETS
+from medmamba_variants.design import mixers as design
 from medmamba_variants.parts.mixers.ss2d import SS2D, gated
 
 
 def layer(channels=8):
     torch.manual_seed(0)
-    return SS2D(channels, PRESETS["nano"])
+    return SS2D(channels, design.SS2D(d_state=8))
 
 
 @pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)])

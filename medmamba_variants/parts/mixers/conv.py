@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.mixers import Conv
 from medmamba_variants.parts.init import convolution
 
 
@@ -28,10 +28,10 @@ class ConvBranch(nn.Module):
     Ending in a ReLU, its output is never negative. Map in, map of the same shape out.
     """
 
-    def __init__(self, channels: int, config: VariantConfig, drop_path: float) -> None:
+    def __init__(self, channels: int, component: Conv, drop_path: float) -> None:
         super().__init__()
         # upstream: drop path belongs to the scan branch alone.
-        del config, drop_path
+        del component, drop_path
         self.layers = nn.Sequential(
             BatchNorm(channels),
             convolution(channels, channels, 3, 1, 1),

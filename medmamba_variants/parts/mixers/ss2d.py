@@ -25,7 +25,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.design import mixers as design
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.paths import scan_path
@@ -37,19 +37,19 @@ DT_MIN, DT_MAX = 1e-3, 1e-1
 class SS2D(nn.Module):
     """Gated scan of a map (batch, height, width, channels) along all directions at once, to the same shape.
 
-    Parameters carry the published names and shapes; the leading axis K follows `config.directions`.
+    Parameters carry the published names and shapes; the leading axis K follows `component.directions`.
     """
 
-    def __init__(self, channels: int, config: VariantConfig) -> None:
+    def __init__(self, channels: int, component: design.SS2D) -> None:
         super().__init__()
-        self.directions = config.directions
-        self.d_inner = int(config.expand * channels)
-        self.d_state = config.d_state
-        self.dt_rank = math.ceil(channels / 16) if isinstance(config.dt_rank, str) else config.dt_rank
+        self.directions = component.directions
+        self.d_inner = component.inner(channels)
+        self.d_state = component.d_state
+        self.dt_rank = component.rank(channels)
         K = len(self.directions)
 
         self.in_proj = linear(channels, 2 * self.d_inner, bias=False)
-        self.conv2d = depthwise(self.d_inner, config.d_conv)
+        self.conv2d = depthwise(self.d_inner, component.d_conv)
         self.x_proj_weight = nn.Parameter(torch.empty(K, self.dt_rank + 2 * self.d_state, self.d_inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(K, self.d_inner, self.dt_rank))
         self.dt_projs_bias = nn.Parameter(torch.empty(K, self.d_inner))
@@ -138,10 +138,10 @@ class _Gated(torch.autograd.Function):
 class SS2DBranch(nn.Module):
     """The published global branch: layer norm, 2-D selective scan, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, config: VariantConfig, drop_path: float) -> None:
+    def __init__(self, channels: int, component: design.SS2D, drop_path: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.mixer = SS2D(channels, config)
+        self.mixer = SS2D(channels, component)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,119 @@
+"""Choices that own their axes: a component is a torch-free value with its word, its axes, its rule and its builder.
+
+    @dataclass(frozen=True)
+    class SSD(Mixer):
+        \"\"\"State-space duality: one decay for each head and position.\"\"\"
+
+        word = "ssd"
+        builds = "medmamba_variants.parts.mixers.ssd:SSDBranch"
+        heads: int = axis(4, whole(1, 64), "heads of the state-space dual", "Mamba-2, section 7", probe=2)
+
+From ownership follows where an axis is alive: where some component that owns it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from typing import Any, ClassVar
+
+from medmamba_variants.design.kinds import Kind
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an axis says of itself: what it may be, what it means, where it comes from, one step from the default."""
+
+    kind: Kind
+    meaning: str
+    source: str
+    probe: Any
+    default: Any = None
+
+
+def axis(default: Any, kind: Kind, meaning: str, source: str, probe: Any) -> Any:
+    """A component's field that is an axis of the design space."""
+    return field(default=default, metadata={"axis": Declared(kind, meaning, source, probe, default)})
+
+
+@dataclass(frozen=True)
+class Component:
+    """One choice with the values of the axes that it owns."""
+
+    word: ClassVar[str]
+    # "module:Class", looked up when the network is built, so that a design needs no torch.
+    builds: ClassVar[str]
+
+    @classmethod
+    def declared(cls) -> dict[str, Declared]:
+        """The axes that this choice owns, by name."""
+        return {each.name: each.metadata["axis"] for each in fields(cls)}
+
+    def own(self) -> dict[str, Any]:
+        """The values of its axes, by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def builder(self) -> Any:
+        """The class that builds it."""
+        module, _, name = self.builds.partition(":")
+        return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Mixer(Component):
+    """What a branch does with its channels, map in and map of the same shape out.
+
+    Built as `builder(channels, component, drop_path)`.
+    """
+
+    # Whether drop path may drop the branch of an image.
+    drops_path: ClassVar[bool] = True
+
+    def check(self, channels: int, stage: int) -> None:
+        """Raises SettingError where a branch of so many channels can hold no such mixer."""
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        """Multiply-adds for one image's map, in closed form, by the convention of `medmamba_variants.cost`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Fusion(Component):
+    """How the outputs of a block's branches meet. Built as `builder(widths, component)`, for two branches or more."""
+
+    def check(self, widths: Sequence[int], stage: int) -> None:
+        """Raises SettingError where branches of these widths cannot be joined so."""
+
+    def macs(self, widths: Sequence[int], height: int, width: int) -> int:
+        """Multiply-adds for one image's map, in closed form."""
+        return 0
+
+
+@dataclass(frozen=True)
+class Halving(Component):
+    """How a map is halved between stages. Built as `builder(channels_in, channels_out, component)`."""
+
+    # Whether it normalises the channels that it reads one by one: of a single one a layer norm makes a constant.
+    needs_two_channels: ClassVar[bool] = True
+
+    def macs(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
+        """Multiply-adds for one image, in closed form; height and width are those of the halved map."""
+        raise NotImplementedError
+
+
+def by_word(*kinds: type[Component]) -> dict[str, type[Any]]:
+    """A family's registry: word → component. A word stands for one component."""
+    found = {kind.word: kind for kind in kinds}
+    assert len(found) == len(kinds), "a word must stand for one component"
+    return found
+
+
+def owners(*families: Mapping[str, type[Component]]) -> dict[str, tuple[str, ...]]:
+    """The words of the components that own each axis, by the axis's name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for family in families:
+        for word, kind in family.items():
+            for name in kind.declared():
+                found[name] = (*found.get(name, ()), word)
+    return found

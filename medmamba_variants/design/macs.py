@@ -1,0 +1,33 @@
+"""The multiply-adds of a variant in closed form, added up from what its components say of themselves.
+
+They are the numbers that tracing the network counts (`medmamba_variants.cost`), to the multiply; this needs no torch.
+"""
+
+from __future__ import annotations
+
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.joints import Apart
+
+
+def closed_form_macs(
+    config: VariantConfig, *, image_size: int | tuple[int, int], num_classes: int, in_channels: int = 3
+) -> int:
+    """Multiply-adds for one image of `image_size` (side, or height and width) pixels.
+
+    Raises ValueError where a stage would be left without a pixel.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    sizes = config.map_sizes(height, width)
+    stages, halvings = config.structure.stages, config.structure.halvings
+    read = in_channels if isinstance(config.input_channels, str) else config.input_channels
+    total = config.patch_size**2 * read * stages[0].channels * sizes[0][0] * sizes[0][1]
+    for stage, size in zip(stages, sizes, strict=True):
+        block = sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
+        if len(stage.mixers) > 1:
+            block += stage.fusion.macs(stage.widths, *size)
+        total += stage.depth * block
+    for halving, before, after, size in zip(halvings, stages, stages[1:], sizes[1:]):
+        apart = isinstance(before.fusion, Apart) and len(before.mixers) > 1
+        pairs = zip(before.widths, after.widths) if apart else [(before.channels, after.channels)]
+        total += sum(halving.macs(channels_in, channels_out, *size) for channels_in, channels_out in pairs)
+    return total + stages[-1].channels * num_classes

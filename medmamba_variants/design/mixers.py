@@ -1,0 +1,100 @@
+"""What a branch may do with its channels: the mixers, each with the axes that are its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from medmamba_variants.design.components import Mixer, axis, by_word
+from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
+from medmamba_variants.design.orders import Directions, directions_of
+
+
+@dataclass(frozen=True)
+class Conv(Mixer):
+    """The published local branch: two full 3×3 convolutions and one 1×1."""
+
+    word = "conv"
+    builds = "medmamba_variants.parts.mixers.conv:ConvBranch"
+    # upstream: drop path belongs to the scan branch alone.
+    drops_path = False
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        return (9 + 9 + 1) * channels**2 * height * width
+
+
+@dataclass(frozen=True)
+class SS2D(Mixer):
+    """The published global branch: layer norm, gated 2-D selective scan."""
+
+    word = "ss2d"
+    builds = "medmamba_variants.parts.mixers.ss2d:SS2DBranch"
+
+    d_state: int = axis(
+        16,
+        whole(1, 256),
+        "size of the state of each channel in the selective scan (N)",
+        "Mamba, section 3",
+        probe=8,
+    )
+    expand: float = axis(
+        2.0,
+        Number(0.25, 8.0),
+        "inner channels of the scan for each channel of its branch (E)",
+        "Mamba, section 3.4",
+        probe=1.0,
+    )
+    d_conv: int = axis(
+        3, Choice((1, 3, 5, 7)), "side of the depth-wise convolution before the scan", "VMamba, SS2D", probe=5
+    )
+    dt_rank: int | str = axis(
+        "auto",
+        whole(1, 1024, alternatives=("auto",)),
+        "rank of the step-size projection; auto is a sixteenth of the branch's channels, rounded up",
+        "Mamba, section 3.6",
+        probe=5,
+    )
+    scan_directions: str | tuple[str, ...] = axis(
+        "cross4",
+        Directions(),
+        "paths over the map, each with its own parameters, summed: a named set or a list of directions",
+        "VMamba, cross-scan",
+        probe="corner4",
+    )
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The names of the scan directions, in the order of their parameters."""
+        return directions_of(self.scan_directions)
+
+    def inner(self, channels: int) -> int:
+        """Channels inside the layer."""
+        return int(self.expand * channels)
+
+    def rank(self, channels: int) -> int:
+        """Rank of the step-size projection."""
+        return math.ceil(channels / 16) if isinstance(self.dt_rank, str) else self.dt_rank
+
+    def check(self, channels: int, stage: int) -> None:
+        if min(channels, self.inner(channels)) < 2:
+            raise SettingError(
+                (),
+                "ss2d must have at least two channels and two inner ones, since the layer norm of one is constant; "
+                f"got {channels}, and {self.inner(channels)} inner ones with expand={self.expand:g}, in stage {stage}",
+            )
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        length, inner, rank, directions = (
+            height * width,
+            self.inner(channels),
+            self.rank(channels),
+            len(self.directions),
+        )
+        projections = 2 * channels * inner + inner * channels
+        convolution = self.d_conv**2 * inner
+        # x to step sizes' low rank, B and C; low rank to step sizes; the scan by VMamba's nine for each state.
+        scan = directions * (inner * (rank + 2 * self.d_state) + inner * rank + 9 * inner * self.d_state)
+        return length * (projections + convolution + scan)
+
+
+MIXERS: dict[str, type[Mixer]] = by_word(Conv, SS2D)
