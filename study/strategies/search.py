@@ -23,8 +23,9 @@ from medmamba_variants.design.kinds import to_json
 from study.cells import Cell, DataRef
 from study.definition import Range, Study
 from study.store.ledger import Ledger, Record
+from study.store.lock import file_lock
 from study.strategies.grid import Grid
-from study.strategies.journal import JournalLock, check_lines, cut_torn_line
+from study.strategies.journal import check_lines, cut_torn_line
 from study.strategies.proposals import Proposal, variant_of
 from study.strategies.strategy import Strategy
 
@@ -359,11 +360,9 @@ def _open_storage(journal: Path) -> optuna.storages.JournalStorage:
     from optuna.storages.journal import JournalFileBackend
 
     journal.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalLock(journal)
-    lock.acquire()
-    try:
+    # Optuna's own lock outlives a kill and would block for 30 s.
+    lock = file_lock(journal.with_name(f"{journal.name}.lock"))
+    with lock:
         cut_torn_line(journal)
-    finally:
-        lock.release()
     check_lines(journal)
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]
