@@ -21,13 +21,7 @@ from medmamba_variants.scan import use_backend
 SMALL = VariantConfig(depths=(1, 1, 2, 1), dims=(16, 32, 64, 96))
 HEIGHT, WIDTH = 72, 44
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(batch=2, channels=3, height=HEIGHT, width=WIDTH, dtype=torch.float32):
