@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from study.cells import Cell, DataRef
 from study.definition import Study
 from study.store.ledger import Ledger, Record
-from study.strategies.strategy import Waiting
+from study.strategies.waiting import Waiting
 
 
 class Grid:

@@ -27,7 +27,8 @@ from study.store.lock import file_lock
 from study.strategies.grid import Grid
 from study.strategies.journal import check_lines, cut_torn_line
 from study.strategies.proposals import Proposal, variant_of
-from study.strategies.strategy import Strategy, Waiting
+from study.strategies.strategy import Strategy
+from study.strategies.waiting import Waiting
 
 if TYPE_CHECKING:
     import optuna
