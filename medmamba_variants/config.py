@@ -194,16 +194,6 @@ def axis_schema(name: str) -> dict[str, Any]:
     return axis.kind.schema() | {"description": axis.meaning}
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of what `VariantConfig.from_dict` reads."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {name: axis_schema(name) for name in (*AXES, *SUGAR)},
-        "additionalProperties": False,
-    }
-
-
 class _Fields:
     """A mapping read by attribute: fields that are not yet known to make a variant."""
 
