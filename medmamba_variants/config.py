@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medmamba_variants.design.axes import AXES, SUGAR, find_axis, parse_axis
+from medmamba_variants.design.axes import AXES, find_axis, parse_axis
 from medmamba_variants.design.branches import Branches, branch_widths, branches_from_split_ratio, is_per_stage
 from medmamba_variants.design.kinds import SettingError, short, to_json
 from medmamba_variants.design.orders import directions_of
