@@ -11,7 +11,8 @@ from scipy import stats
 class Interval:
     """A confidence interval that says which uncertainty it holds.
 
-    over: what would be drawn anew, such as "test images", "image groups", "seeds and test images" or "data sets";
+    over: what would be drawn anew, such as "test images", "groups of test images", "seeds and test images" or "data
+    sets";
     whatever it does not name is held fixed. n: how many of it there were, of the first named where two are.
     level: such as 0.95. low and high are NaN where the design gives no interval (one seed, one data set).
     """
@@ -38,8 +39,17 @@ class Interval:
         """Whether a value lies inside, ends included; never where the interval is undefined."""
         return self.low <= value <= self.high
 
+    @property
+    def percent(self) -> str:
+        """The level as a reader sees it, such as 95 %."""
+        return f"{100 * self.level:g} %"
+
+    def basis(self, noun: str = "") -> str:
+        """What it holds, such as 95 % over data sets, n = 8; `noun` stands after the level."""
+        return f"{' '.join(filter(None, (self.percent, noun)))} over {self.over}, n = {self.n}"
+
     def __str__(self) -> str:
-        where = f"{100 * self.level:g} % over {self.over}, n = {self.n}"
+        where = self.basis()
         if not self.is_defined:
             return f"no interval ({where})"
         return f"[{self.low:.4f}, {self.high:.4f}] ({where})"

@@ -10,7 +10,6 @@ classes and 10,000 draws stands beside what was found.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -27,7 +26,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from analysis.paired import bootstrap_difference, delong, randomisation_difference, two_level_bootstrap  # noqa: E402
 from analysis.paired.resampling import drawn_swaps, drawn_units  # noqa: E402
-from benchmarks.machine import RESULTS, describe_commit, describe_machine  # noqa: E402
+from benchmarks.machine import RESULTS, write_results  # noqa: E402
 
 TURNS = 3
 # Of 10,000 images × 9 classes, 10,000 draws: seconds at most, and times as fast as the loop at least.
@@ -132,23 +131,9 @@ def main() -> None:
         peers = [f"{row[key]:.0f}" if key in row else "–" for key in ("loop_seconds", "ratio", "cpu_ratio")]
         times = f"{row['seconds']:>9.3f}{row['cpu_seconds']:>9.3f}"
         print(f"{row['what']:<48}{times}{peers[0]:>20}{peers[1]:>8}{peers[2]:>9}  {wanted(row['what'])}")
-    report = {
-        "command": " ".join(["python", "benchmarks/analysis.py", *sys.argv[1:]]),
-        "commit": describe_commit(),
-        "machine": describe_machine(),
-        "versions": {
-            "numpy": np.__version__,
-            "numba": sys.modules["numba"].__version__,
-            "sklearn": sklearn.__version__,
-        },
-        "images": options.images,
-        "classes": options.classes,
-        "wanted": WANTED,
-        "rows": rows,
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwrote {options.out}")
+    versions = {"numpy": np.__version__, "numba": sys.modules["numba"].__version__, "sklearn": sklearn.__version__}
+    size = {"images": options.images, "classes": options.classes}
+    write_results(options.out, {"versions": versions, **size, "wanted": WANTED, "rows": rows})
 
 
 def wanted(what: str) -> str:

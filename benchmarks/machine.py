@@ -1,9 +1,12 @@
-"""What every benchmark says of where it ran, and the memory of this process."""
+"""What every benchmark says of where it ran, the file it leaves, and the memory of this process."""
 
+import json
 import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,15 @@ def describe_machine() -> dict[str, Any]:
     load = round(os.getloadavg()[0], 1)
     system, python = platform.system(), platform.python_version()
     return {"cpu": model, "cores": os.cpu_count(), "load_average": load, "system": system, "python": python}
+
+
+def write_results(path: Path, measured: Mapping[str, Any]) -> None:
+    """Writes what was measured as JSON, behind the command, the commit and the machine, and says where."""
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    report = {"command": command, "commit": describe_commit(), "machine": describe_machine(), **measured}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\nwrote {path}")
 
 
 def describe_commit() -> str:

@@ -24,7 +24,7 @@ sys.path.append(str(ROOT / "tests"))
 
 from ledger_fixture import Design, write_ledger  # noqa: E402
 
-from benchmarks.machine import RESULTS, describe_commit, describe_machine  # noqa: E402
+from benchmarks.machine import RESULTS, write_results  # noqa: E402
 
 CLASSES = range(2, 10)
 # Seconds and bytes that the report over the default ledger has to stay below.
@@ -78,18 +78,8 @@ def main() -> None:
         print(f"{what:<14}{seconds:>8.1f} s{cpu_seconds:>8.1f} s of CPU{peak_bytes / 1e6:>8.0f} MB")
     within = report[0] < LIMIT_SECONDS and report[2] < LIMIT_BYTES
     print(f"{len(files)} files, page of {page_bytes / 1e6:.1f} MB; within 60 s and 2 GB: {'yes' if within else 'no'}")
-    result = {
-        "command": " ".join(["python", "benchmarks/report.py", *sys.argv[1:]]),
-        "commit": describe_commit(),
-        "machine": describe_machine(),
-        "cells": cells,
-        "images": options.images,
-        "page_bytes": page_bytes,
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "report.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\nwrote {RESULTS / 'report.json'}")
+    size = {"cells": cells, "images": options.images, "page_bytes": page_bytes}
+    write_results(RESULTS / "report.json", {**size, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import RESULTS, PeakMemory, describe_commit, describe_machine
+from machine import RESULTS, PeakMemory, write_results
 from torch import Tensor
 from turns import take_turns, typical_ratio
 
@@ -207,18 +207,9 @@ def main() -> None:
                 raise SystemExit(f"{backend} at {text}: relative error must be below 1e-5, got {row['error']:.1e}")
             rows.append(row)
     print(format_table(rows))
-    RESULTS.mkdir(exist_ok=True)
-    report = {
-        "command": " ".join(["python", "benchmarks/scan_cpu.py", *sys.argv[1:]]),
-        "commit": describe_commit(),
-        "machine": describe_machine(),
-        "versions": {name: sys.modules[name].__version__ for name in ("torch", "numpy", "numba")},
-        "threads": options.threads,
-        "rows": rows,
-    }
-    (RESULTS / "scan_cpu.json").write_text(json.dumps(report, indent=1) + "\n")
+    versions = {name: sys.modules[name].__version__ for name in ("torch", "numpy", "numba")}
+    write_results(RESULTS / "scan_cpu.json", {"versions": versions, "threads": options.threads, "rows": rows})
     draw(rows, RESULTS / "scan_cpu.svg")
-    print(f"\nwrote {RESULTS / 'scan_cpu.json'} and scan_cpu.svg")
 
 
 if __name__ == "__main__":

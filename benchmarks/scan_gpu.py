@@ -19,7 +19,6 @@ Writes benchmarks/results/scan_gpu.json. Without a CUDA device it says so and ex
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
@@ -30,7 +29,7 @@ from typing import Any
 
 import torch
 from machine import RESULTS as RESULTS_FOLDER
-from machine import describe_commit, describe_machine
+from machine import describe_machine, write_results
 from scan_cpu import Shape, make_inputs, parse_shape
 from torch import Tensor
 
@@ -355,16 +354,8 @@ def main() -> int:
         rows += mine
     print(format_table(rows))
     print(summarise(rows))
-    RESULTS_FOLDER.mkdir(exist_ok=True)
-    report = {
-        "command": " ".join(["python", "benchmarks/scan_gpu.py", *sys.argv[1:]]),
-        "commit": describe_commit(),
-        "machine": describe_device(device),
-        "left_out": sorted(left_out),
-        "rows": rows,
-    }
-    (RESULTS_FOLDER / "scan_gpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"wrote {RESULTS_FOLDER / 'scan_gpu.json'}")
+    measured = {"machine": describe_device(device), "left_out": sorted(left_out), "rows": rows}
+    write_results(RESULTS_FOLDER / "scan_gpu.json", measured)
     return 0
 
 

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from machine import RESULTS, PeakMemory, describe_commit, describe_machine
+from machine import RESULTS, PeakMemory, write_results
 from torch import Tensor
 from turns import take_turns, typical_ratio
 
@@ -179,17 +179,8 @@ def main() -> None:
                 }
             )
     print(format_table(rows))
-    report = {
-        "command": " ".join(["python", "benchmarks/step_cpu.py", *sys.argv[1:]]),
-        "commit": describe_commit(),
-        "machine": describe_machine(),
-        "versions": {"torch": torch.__version__},
-        "threads": options.threads,
-        "rows": rows,
-    }
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "step_cpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    print(f"\nwrote {RESULTS / 'step_cpu.json'}")
+    measured = {"versions": {"torch": torch.__version__}, "threads": options.threads, "rows": rows}
+    write_results(RESULTS / "step_cpu.json", measured)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from medmamba_variants.design import presets
-from medmamba_variants.design.axes import AXES, DEFAULTS, SUGAR, find_axis, parse_axis
+from medmamba_variants.design.axes import DEFAULTS, find_axis, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio, is_per_stage, word_of
 from medmamba_variants.design.kinds import SettingError, short, to_json
 from medmamba_variants.design.structure import (
@@ -181,16 +181,6 @@ def axis_schema(name: str) -> dict[str, Any]:
     """The JSON schema of one value of an axis (or of split_ratio)."""
     axis = find_axis(name)
     return axis.kind.schema() | {"description": axis.meaning}
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of what `VariantConfig.from_dict` reads."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": {name: axis_schema(name) for name in (*AXES, *SUGAR)},
-        "additionalProperties": False,
-    }
 
 
 PRESETS: dict[str, VariantConfig] = {name: VariantConfig(**axes) for name, (_, axes) in presets.PRESETS.items()}

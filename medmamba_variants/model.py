@@ -6,7 +6,10 @@ views of (batch, channels, height, width), which costs no copy.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
+from timm.layers import calculate_drop_path_rates
 from torch import Tensor, nn
 
 from medmamba_variants.config import VariantConfig
@@ -47,7 +50,10 @@ class MedMambaVariant(nn.Module):
         self.in_channels = in_channels
         self.colour = ColourConversion(config.input_channels, in_channels)
         self.stem = Stem(self.colour.channels_out, config)
-        rates = drop_path_rates(config)
+        # Rising linearly from block to block, one list a stage, whatever timm's docstring says of stagewise.
+        rates = cast(
+            list[list[float]], calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
+        )
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(stage, rate) for rate in stage_rates))
             for stage, stage_rates in zip(config.structure.stages, rates, strict=True)
@@ -80,9 +86,3 @@ class MedMambaVariant(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay must not touch although they are no vectors."""
         return {name for name, _ in self.named_parameters() if name.endswith(("A_logs", "Ds", "dt_projs_bias"))}
-
-
-def drop_path_rates(config: VariantConfig) -> list[list[float]]:
-    """The drop path rate of every block, by stage: rising linearly from zero in the first block of the network."""
-    rates = torch.linspace(0, config.drop_path_rate, sum(config.depths), device="cpu").tolist()
-    return [[rates.pop(0) for _ in range(depth)] for depth in config.depths]

@@ -42,11 +42,3 @@ def read_settings(given: list[str]) -> dict[str, str]:
             raise ValueError(f"--set must name a key once, got {key} twice")
         settings[key] = value
     return settings
-
-
-def whole(text: str) -> int:
-    """An option's number of things, at least one."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number

@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.arguments import whole
 from medmamba_variants.hints import did_you_mean
-from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams, whole
+from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 if TYPE_CHECKING:
     from medmamba_variants.config import VariantConfig

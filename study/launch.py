@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams, whole
+from analysis.arguments import whole
+from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 SMOKE_CELLS = 2
 # Read when the libraries are imported; what the user has set stays.
@@ -54,9 +55,6 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        # A KeyboardInterrupt that leaves the exec of a text, as dataclasses are made, marks the interpreter to end as
-        # SIGINT would end it, caught or not, in place of our status; the next such exec takes the mark away.
-        exec("")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+
+from filelock import Timeout
 
 from study.definition import Study
 from study.driver import Driver
@@ -17,6 +18,7 @@ from study.executors.ray_tune import run_ray
 from study.planning.inputs import Costs, Inputs, read_inputs
 from study.planning.reach import unreachable
 from study.store.ledger import Ledger, open_ledger
+from study.store.lock import file_lock
 from study.strategies.search import make_strategy
 from study.strategies.strategy import Strategy
 from study.telling.dry_run import describe
@@ -138,17 +140,14 @@ def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
     ends with the process, however it ends.
     """
+    path = ledger.folder / f".{what}.lock"
     with _writing(ledger.folder.parent):
-        lock = (ledger.folder / f".{what}.lock").open("a+")
-    with lock as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+            held = file_lock(path).acquire(blocking=False)
+        except Timeout:
             raise ValueError(
-                f"{ledger.folder}: another launch of {study.name} must end first, got process {file.read() or '?'}"
+                f"{ledger.folder}: another launch of {study.name} must end first, got process {path.read_text() or '?'}"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    with held:
+        path.write_text(str(os.getpid()))
         yield

@@ -37,6 +37,17 @@ def golden_root() -> Path:
     return _folder("MEDMAMBA_GOLDEN")
 
 
+@pytest.fixture
+def one_thread():
+    """Torch computes with one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=["portable", "cpu", "reference"])
 def backend(request):
     """Every scan of the test goes through this backend; its name."""

@@ -1,4 +1,7 @@
-"""How well a network's features separate the classes: numbers in the space of the features, and a picture of it."""
+"""How well a network's features separate the classes: numbers in the space of the features, and a picture of it.
+
+scikit-learn comes late, inside the functions: it takes a second to import, and most readers of records never ask.
+"""
 
 import math
 from dataclasses import dataclass
@@ -50,20 +53,14 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float:
 
     An image that is alone in its class counts 0 (Rousseeuw 1987); NaN with fewer than two classes.
     """
+    from sklearn.metrics import silhouette_score
+
     features, labels = _checked(features, labels)
-    _, own = np.unique(labels, return_inverse=True)
-    sizes = np.bincount(own)
-    if len(sizes) < 2:
-        return float("nan")
-    sums = _distances(features) @ np.eye(len(sizes))[own]
-    rows = np.arange(len(own))
-    inside = sums[rows, own] / np.maximum(sizes[own] - 1, 1)
-    means = sums / sizes
-    means[rows, own] = np.inf
-    outside = means.min(1)
-    larger = np.maximum(inside, outside)
-    values = np.where(larger > 0, (outside - inside) / np.where(larger > 0, larger, 1), 0.0)
-    return float(np.where(sizes[own] > 1, values, 0.0).mean())
+    classes = len(np.unique(labels))
+    if classes < 2:
+        return math.nan
+    # scikit-learn refuses what is zero by the definition: every image alone in its class.
+    return float(silhouette_score(features, labels)) if classes < len(labels) else 0.0
 
 
 def knn_accuracy(
@@ -74,8 +71,10 @@ def knn_accuracy(
     Images of the same group are left out too. Of classes with equally many votes the one with the nearest image wins.
     Raises ValueError where an image has fewer others than that.
     """
+    from sklearn.metrics import euclidean_distances
+
     features, labels = _checked(features, labels)
-    distances = _distances(features)
+    distances = euclidean_distances(features)
     keys = np.arange(len(labels)) if groups is None else np.asarray(groups)
     distances[keys[:, None] == keys[None, :]] = np.inf
     fewest = int(np.isfinite(distances).sum(1).min())
@@ -94,7 +93,6 @@ def tsne(features: np.ndarray, *, rng: np.random.Generator, perplexity: float = 
 
     The perplexity is lowered to a third of the images where they are few. Raises ValueError for fewer than five.
     """
-    # Takes a second to import, and most readers of records never ask.
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -107,16 +105,6 @@ def tsne(features: np.ndarray, *, rng: np.random.Generator, perplexity: float = 
     # Its threads spin while they wait: on a busy machine a second of work takes a minute.
     with threadpool_limits(1):
         return np.asarray(picture.fit_transform(values))
-
-
-def _distances(features: np.ndarray) -> np.ndarray:
-    """Euclidean distances (n, n) with zeros on the diagonal."""
-    squares = (features**2).sum(1)
-    squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
-    # Rounding may leave a distance of nearly equal images below zero.
-    distances = np.sqrt(np.maximum(squared, 0))
-    np.fill_diagonal(distances, 0)
-    return distances
 
 
 def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

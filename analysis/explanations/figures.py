@@ -95,8 +95,8 @@ def localisation(one: Explanations, scores: dict[int, list[Score]]) -> Drawing:
     empty = {stage: score[0].n_empty for stage, score in scores.items() if score[0].n_empty}
     caption = (
         f"{one.title}; {counted(first.n_images, 'test image')} with a known lesion. Lines: "
-        f"{100 * first.interval.level:g} % intervals over {first.interval.over}, n = {first.interval.n}; network and "
-        "seed are held fixed. Hollow: the same scores of controls: chance is the share of the image that the lesion "
+        f"{first.interval.basis('intervals')}; network and seed are held fixed. Hollow: the same scores of controls: "
+        "chance is the share of the image that the lesion "
         "covers, noise random maps on the same grid, other image the maps of all other images on this lesion, "
         "untrained the network before training."
     )
@@ -131,12 +131,11 @@ def curves(one: Explanations, *, rng: np.random.Generator) -> Drawing:
         legend_below(figure, axes[0], 3)
     scores = one.curve_scores(rng)
     words = [f"{score.measure} {share(score.value)} {bounds(score.interval)}" for score in scores]
-    over = scores[0].interval
     caption = (
         f"{one.title}; means over {counted(len(one.arrays['ids']), 'test image')}, pixels in the order of the last "
         "stage's Grad-CAM or of a control. Deletion sets pixels to the mean, insertion starts from a blurred image. "
-        f"Band and brackets: {100 * over.level:g} % intervals over {over.over}, n = {over.n}, network and seed held "
-        "fixed. The untrained network gives the order alone; the probabilities are the trained one's. "
+        f"Band and brackets: {scores[0].interval.basis('intervals')}, network and seed held fixed. The "
+        "untrained network gives the order alone; the probabilities are the trained one's. "
         f"{words[0]} (small is good), {words[1]} (large is good)."
     )
     return Drawing(

@@ -202,7 +202,7 @@ def mean_interval(
 
     Undefined with fewer of them than reach the level, five for .95 (see `analysis.interval.expanded_percentiles`).
     """
-    over = "test images" if groups is None else "image groups"
+    over = "test images" if groups is None else "groups of test images"
     keys = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
     n = int(keys.max()) + 1 if len(keys) else 0
     if n < 2:

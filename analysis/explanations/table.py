@@ -75,5 +75,5 @@ def _line(name: str, score: Score) -> str:
         for control in score.controls
     )
     empty = f", {score.n_empty} of them with empty maps" if score.n_empty else ""
-    over = f"{100 * score.interval.level:g} % over {score.interval.over}, n = {score.interval.n}"
-    return f"  {name}: {share(score.value)} {bounds(score.interval)} ({over}{empty}); {controls}"
+    basis = score.interval.basis()
+    return f"  {name}: {share(score.value)} {bounds(score.interval)} ({basis}{empty}); {controls}"

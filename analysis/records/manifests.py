@@ -4,11 +4,11 @@ A manifest says what was declared before anything ran, and its `contrasts_hash`,
 proof: a declaration that no longer hashes to it was changed afterwards and is refused.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from analysis.hashes import declaration_hash
+from analysis.json_file import read_object
 from analysis.records.places import ledger_folder
 
 Manifest = dict[str, Any]
@@ -51,7 +51,7 @@ def declaring_manifest(folder: Path, contrasts_hash: str) -> Manifest | None:
 
 def parsed_manifests(folder: Path) -> dict[str, Manifest]:
     """All manifests of a ledger by study hash, not held against what they declared. ValueError for a torn one."""
-    return {path.stem: _parsed(path) for path in sorted((folder / "studies").glob("*.json"))}
+    return {path.stem: read_object(path, "a study's manifest") for path in sorted((folder / "studies").glob("*.json"))}
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -60,7 +60,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises ValueError, one line starting with the file, for one that is torn, and for one whose contrasts, alpha or
     correction are not those that its `contrasts_hash` was made of.
     """
-    manifest = _parsed(path)
+    manifest = read_object(path, "a study's manifest")
     declared = manifest.get("contrasts_hash")
     if declared is not None:
         try:
@@ -73,13 +73,3 @@ def read_manifest(path: Path) -> Manifest:
                 f"(contrasts_hash {declared}), got others ({found}): the file was changed afterwards"
             )
     return {**manifest, "study_hash": path.stem}
-
-
-def _parsed(path: Path) -> Manifest:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
-        raise ValueError(f"{path}: must be a study's manifest, whole JSON, got {problem}") from None
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: must be a study's manifest, a JSON object, got {type(manifest).__name__}")
-    return manifest

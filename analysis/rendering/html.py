@@ -7,6 +7,7 @@ from html import escape
 from analysis.rendering.canvas import Picture
 from analysis.rendering.css import CSS
 from analysis.rendering.tables import Strong, Table
+from analysis.words import counted
 
 # A table longer than this is cut in the page; its CSV is whole.
 ROWS_SHOWN = 80
@@ -16,6 +17,7 @@ NO_BREAK = "\u00a0"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
+# Escaped by the standard library: markupsafe writes quotes as other entities, and a page would change its bytes.
 class Html(str):
     """Text that is HTML already; any other text is escaped before it goes into a page."""
 
@@ -89,7 +91,7 @@ def table_block(table: Table) -> Html:
     cut = (
         ""
         if len(shown) == len(table.rows)
-        else f" The first {len(shown)} of {len(table.rows):,} rows; the files have all."
+        else f" The first {len(shown)} of {counted(len(table.rows), 'row')}; the files have all."
     )
     caption = element(
         "caption", {}, element("span", {"class": "title"}, table.title + "."), f" {table.caption}{cut} ", _links(files)

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.across.pareto import Choice, CostEffect, Front, best_under_budget, gain_per_doubling, pareto_front
 from analysis.across.standings import Standings
 from analysis.rendering.tables import Table
-from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, metric_name, percent, quantity, signed
+from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, metric_name, percent, quantity, share, signed
 
 # A probability from so many draws is right to a percent or two.
 DRAWS = 2000
@@ -95,9 +95,8 @@ def sentences(outlook: Outlook, baseline: str | None) -> str:
     if drawn:
         interval = front.hypervolume_interval
         said.append(
-            f"The front's hypervolume is {front.hypervolume:.4f} {bounds(interval, 4)} "
-            f"({100 * interval.level:g} % interval over {interval.over}, n = {interval.n}, "
-            "less the bias of a best mean)"
+            f"The front's hypervolume is {share(front.hypervolume, 4)} {bounds(interval, 4)} "
+            f"({interval.basis('interval')}, less the bias of a best mean)"
         )
     if outlook.gain is None:
         said.append("All variants take the same MACs, so there is no gain per doubling")
@@ -170,7 +169,7 @@ def gain_table(outlooks: Sequence[Outlook]) -> Table:
                 metric_name(o.metric),
                 NOTHING if gain is None else signed(gain.estimate),
                 NOTHING if gain is None else bounds(gain.interval, 4, sign=True),
-                f"{o.front.hypervolume:.4f}",
+                share(o.front.hypervolume, 4),
                 bounds(volume, 4),
                 str(volume.n),
             ]
@@ -211,5 +210,4 @@ def _with(text: str, probability: float, outlook: Outlook) -> str:
 
 
 def _interval(effect: CostEffect) -> str:
-    interval = effect.interval
-    return f"{100 * interval.level:g} % interval, t over {interval.over}, n = {interval.n}"
+    return effect.interval.basis("interval, t")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.arguments import whole
 from analysis.power import detectable_effect, smallest_adjusted_p
 from analysis.selftest.goldens import Check, goldens
 from analysis.selftest.simulation import (
@@ -115,16 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m analysis.selftest", description=__doc__)
     made.add_argument("study", metavar="STUDY", nargs="?", help="name or hash of a study in the store")
     made.add_argument("--store", type=Path, default=Path("mlruns"), metavar="DIR", help="default: mlruns")
-    made.add_argument("--simulations", type=_whole, default=SIMULATIONS, metavar="N", help=f"default: {SIMULATIONS}")
+    made.add_argument("--simulations", type=whole, default=SIMULATIONS, metavar="N", help=f"default: {SIMULATIONS}")
     made.add_argument("--seed", type=int, default=0, help="of the simulation (default: 0)")
     return made
-
-
-def _whole(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
-    return number
 
 
 if __name__ == "__main__":

@@ -184,7 +184,7 @@ def _estimate(verdict: Verdict) -> str:
     else:
         how = "t over data-set means" if verdict.level == IN_GENERAL else f"over {interval.over}"
     shown = f"{signed(estimate)} {bounds(interval, 4, sign=True)}"
-    return f"{shown} ({100 * interval.level:g} % interval, {how}; {_sizes(verdict)})"
+    return f"{shown} ({interval.percent} interval, {how}; {_sizes(verdict)})"
 
 
 def _tests(verdict: Verdict) -> str:
@@ -196,7 +196,7 @@ def _tests(verdict: Verdict) -> str:
         parts.append(within + _adjusted(verdict, verdict.adjusted_equivalence_p))
     if verdict.mixed is not None:
         mixed = verdict.mixed
-        level = f"{100 * mixed.interval.level:g} % over {mixed.interval.over}"
+        level = f"{mixed.interval.percent} over {mixed.interval.over}"
         parts.append(
             f"mixed model of all cells: {signed(mixed.estimate)} {bounds(mixed.interval, 4, sign=True)} ({level})"
         )

@@ -6,7 +6,7 @@ All of them normalise by layer norm before the one learned product, have no offs
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,30 +33,31 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(patches.reshape(batch, height // 2, width // 2, 4 * channels)))
 
 
-class MaxPool(nn.Module):
+class _Pool(nn.Module):
+    """One number of each 2×2 patch, layer norm, a 1×1 convolution."""
+
+    pool: Callable[[Tensor, int], Tensor]
+
+    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels_in)
+        self.reduction = linear(channels_in, channels_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.pool(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+        return self.reduction(self.norm(pooled))
+
+
+class MaxPool(_Pool):
     """The maximum of each 2×2 patch, layer norm, a 1×1 convolution."""
 
-    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
-        self.reduction = linear(channels_in, channels_out, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = F.max_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-        return self.reduction(self.norm(pooled))
+    pool = staticmethod(F.max_pool2d)
 
 
-class AveragePool(nn.Module):
+class AveragePool(_Pool):
     """The mean of each 2×2 patch, layer norm, a 1×1 convolution."""
 
-    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
-        self.reduction = linear(channels_in, channels_out, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = F.avg_pool2d(x.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-        return self.reduction(self.norm(pooled))
+    pool = staticmethod(F.avg_pool2d)
 
 
 class StridedConv(nn.Module):

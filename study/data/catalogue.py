@@ -1,9 +1,10 @@
 """datasets.json: what a folder of data sets says about them beside their files."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from analysis.json_file import read_object
 
 FILE_NAME = "datasets.json"
 
@@ -22,13 +23,7 @@ def read_entry(root: Path, name: str) -> Entry:
     path = root / FILE_NAME
     if not path.is_file():
         return Entry()
-    try:
-        catalogue = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: must be JSON, got {str(error).splitlines()[0]}") from None
-    if not isinstance(catalogue, dict):
-        raise ValueError(f"{path}: must map names to data sets, got a {type(catalogue).__name__}")
-    entry = catalogue.get(name, {})
+    entry = read_object(path, "a catalogue of data sets").get(name, {})
     if not isinstance(entry, dict):
         raise ValueError(f"{path}: {name} must be a mapping, got a {type(entry).__name__}")
     return Entry(

@@ -6,7 +6,6 @@ when a cell fails or its worker dies. Nothing here writes to the store.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import pickle
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from study.executors.inline import Asked, Probabilities, Record, Run, Watcher, attempt, cores, failure_of
+from study.store.lock import file_lock
 
 # Probabilities of one cell are a few hundred kilobytes; Ray's default would reserve a third of the memory.
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -295,7 +295,7 @@ def _temporary_folder() -> Iterator[Path]:
     # In /tmp and short: Ray puts sockets below it, and their paths end at 107 characters.
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir="/tmp"))
     try:
-        with _lock(folder):
+        with file_lock(folder / LOCK_NAME):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -304,14 +304,8 @@ def _temporary_folder() -> Iterator[Path]:
 def _remove_left_over() -> None:
     """Removes the temporary folders of drivers that were killed: a living one holds the lock in its folder."""
     for folder in Path("/tmp").glob(f"{TEMPORARY_PREFIX}*"):
-        if not (folder / LOCK_NAME).exists():
+        lock = folder / LOCK_NAME
+        if not lock.exists():
             continue
-        with suppress(OSError), _lock(folder):
+        with suppress(OSError), file_lock(lock).acquire(blocking=False):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    with (folder / LOCK_NAME).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield

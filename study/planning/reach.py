@@ -11,7 +11,7 @@ from analysis.power import (
     pilot_spread,
     smallest_adjusted_p,
 )
-from analysis.words import counted
+from analysis.words import counted, metric_name
 from study.definition import Contrast, Study
 from study.store.ledger import Ledger
 
@@ -67,7 +67,8 @@ def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> 
             )
             if math.isinf(found):
                 return f"no difference of one contrast alone{family}"
-            return f"a difference in {contrast.metric} of about {found:.2g} by the spread of cells done already{family}"
+            metric = metric_name(contrast.metric)
+            return f"a difference in {metric} of about {found:.2g} by the spread of cells done already{family}"
     level = study.alpha if study.correction == "none" else study.alpha / size
     effect = detectable_effect(n, level)
     if math.isinf(effect):

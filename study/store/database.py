@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+from study.store.lock import file_lock
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -42,8 +43,7 @@ def alone(uri: str) -> Iterator[Path | None]:
         return
     database = Path(uri.removeprefix(PREFIX))
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f".{database.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with file_lock(database.with_name(f".{database.name}.lock")):
         yield database
 
 

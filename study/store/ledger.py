@@ -10,7 +10,6 @@ JSON knows no NaN and no infinity: such a number is written as null, and whoever
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from filelock import lock_descriptor
 
 Record = dict[str, Any]
 STATUSES = ("done", "failed", "stopped")
@@ -224,7 +224,7 @@ def _locked(path: Path) -> Iterator[int]:
     """An open file descriptor for appending, this process the only writer until the block ends."""
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_descriptor(file, poll_interval=0.001)
         yield file
     except OSError as error:
         error.filename = error.filename or str(path)

@@ -39,8 +39,8 @@ Record = dict[str, Any]
 
 # More faults in a row than this, and the server is taken to be down.
 FAULTS_BEFORE_GIVING_UP = 3
-# MLflow refuses larger batches.
-BATCH = 1000
+# As many runs as MLflow gives at a time.
+PAGE = 1000
 SPLITS = ("validation", "test")
 COST_AND_SPEED = ("best_epoch", "seconds", "images_per_second", "peak_bytes")
 
@@ -248,7 +248,7 @@ class _View:
         runs: list[Run] = []
         token = None
         while True:
-            page = self.client.search_runs([self.experiment_id], chosen, max_results=BATCH, page_token=token)
+            page = self.client.search_runs([self.experiment_id], chosen, max_results=PAGE, page_token=token)
             runs += page
             token = page.token
             if not token:
@@ -266,12 +266,8 @@ class _View:
     def _batch(self, run_id: str, metrics: list[Metric], params: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        # Parameters take places in the batch too.
-        first = BATCH - len(params)
         texts = [Param(name, str(value)[:6000]) for name, value in params.items()]
-        self.client.log_batch(run_id, metrics=metrics[:first], params=texts)
-        for start in range(first, len(metrics), BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+        self.client.log_batch(run_id, metrics=metrics, params=texts)
 
 
 def _open(uri: str, store: Path, study: StudyTags) -> _View:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 
 from study.cells import Cell, DataRef
 from study.definition import Study
 from study.store.ledger import Ledger, Record
+from study.strategies.waiting import Waiting
 
 
 class Grid:
@@ -19,24 +19,19 @@ class Grid:
         self.study = study
         self._ids = [cell.cell_id for cell in cells]
         self.resumed = [finished[cell_id] for cell_id in self._ids if cell_id in finished]
-        self._queue = deque(cell for cell, cell_id in zip(cells, self._ids) if cell_id not in finished)
-        self._running: set[str] = set()
+        self._waiting = Waiting(cell for cell, cell_id in zip(cells, self._ids) if cell_id not in finished)
 
     def ask(self) -> Cell | None:
         """The next cell, None when all are handed out."""
-        if not self._queue:
-            return None
-        cell = self._queue.popleft()
-        self._running.add(cell.cell_id)
-        return cell
+        return self._waiting.next()
 
     def tell(self, record: Record) -> None:
         """Takes the record of a cell that was handed out; a failed one is not tried again in this run."""
-        self._running.remove(record["cell_id"])
+        self._waiting.back(record["cell_id"])
 
     def done(self) -> bool:
         """Whether every cell has been handed out and told."""
-        return not self._queue and not self._running
+        return self._waiting.is_over()
 
     def total(self) -> int | None:
         """Cells of the grid, finished ones included."""

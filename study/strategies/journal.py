@@ -1,31 +1,10 @@
-"""What Optuna's journal file lacks to survive a kill: a lock that dies with its holder, the mending of a torn line."""
+"""What Optuna's journal file lacks to survive a kill: the mending of a torn line, and an error that names a bad one."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
-
-
-class JournalLock:
-    """A lock that the kernel releases when its holder dies; Optuna's own would block for 30 s after a kill."""
-
-    def __init__(self, journal: Path) -> None:
-        self._path = journal.with_name(journal.name + ".lock")
-        self._file: int | None = None
-
-    def acquire(self) -> bool:
-        """Waits for the lock, then returns True."""
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        """Gives the lock back."""
-        assert self._file is not None
-        os.close(self._file)
-        self._file = None
 
 
 def cut_torn_line(journal: Path) -> None:

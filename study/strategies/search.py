@@ -8,7 +8,7 @@ never handed out again; failed ones are, once for each time the command is run.
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -23,11 +23,13 @@ from medmamba_variants.design.kinds import to_json
 from study.cells import Cell, DataRef
 from study.definition import Range, Study
 from study.store.ledger import Ledger, Record
+from study.store.lock import file_lock
 from study.strategies.grid import Grid
-from study.strategies.journal import JournalLock, check_lines, cut_torn_line
+from study.strategies.journal import check_lines, cut_torn_line
 from study.strategies.proposals import Proposal, variant_of
 from study.strategies.samplers import SAMPLERS
 from study.strategies.strategy import Strategy
+from study.strategies.waiting import Waiting
 
 if TYPE_CHECKING:
     import optuna
@@ -83,8 +85,7 @@ class Search:
         self._finished = ledger.finished()
         self._proposals: dict[str, Proposal] = {}
         self._owners: dict[str, Proposal] = {}
-        self._queue: deque[Cell] = deque()
-        self._running: set[str] = set()
+        self._waiting = Waiting()
         self._rejections: Counter[str] = Counter()
         self._duplicates = 0
         self._barren = 0
@@ -97,25 +98,21 @@ class Search:
 
     def ask(self) -> Cell | None:
         """The next cell of an accepted variant, proposing further variants while there is room for them."""
-        while not self._queue and self._has_room():
+        while not self._waiting and self._has_room():
             self._propose()
-        if not self._queue:
-            return None
-        cell = self._queue.popleft()
-        self._running.add(cell.cell_id)
-        return cell
+        return self._waiting.next()
 
     def tell(self, record: Record) -> None:
         """Takes a record; Optuna is told when it was the last of its variant."""
         cell_id = record["cell_id"]
-        self._running.remove(cell_id)
+        self._waiting.back(cell_id)
         proposal = self._owners[cell_id]
         proposal.records[cell_id] = record
         self._settle(proposal)
 
     def done(self) -> bool:
         """Whether no variant may follow and every cell has been told."""
-        return not self._queue and not self._running and not self._has_room()
+        return self._waiting.is_over() and not self._has_room()
 
     def total(self) -> int | None:
         """Cells of as many variants as may be accepted."""
@@ -224,7 +221,7 @@ class Search:
                 proposal.records[cell_id] = self._finished[cell_id]
                 self.resumed.append(self._finished[cell_id])
             else:
-                self._queue.append(cell)
+                self._waiting.add(cell)
         if settle:
             self._settle(proposal)
         return proposal
@@ -356,11 +353,9 @@ def _open_storage(journal: Path) -> optuna.storages.JournalStorage:
     from optuna.storages.journal import JournalFileBackend
 
     journal.parent.mkdir(parents=True, exist_ok=True)
-    lock = JournalLock(journal)
-    lock.acquire()
-    try:
+    # Optuna's own lock outlives a kill and would block for 30 s.
+    lock = file_lock(journal.with_name(f"{journal.name}.lock"))
+    with lock:
         cut_torn_line(journal)
-    finally:
-        lock.release()
     check_lines(journal)
     return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from analysis.across.summaries import METRICS_SUMMARISED, summary
 from analysis.records.ledger import load_ledger, load_manifest
 from analysis.verdicts.decisions import decide_all
 from analysis.verdicts.verdict import Verdict
-from analysis.words import counted, ends, quantity, share
+from analysis.words import METRIC_NAMES, counted, ends, quantity, share
 from medmamba_variants.config import VariantConfig
 from study.definition import Study
 from study.store.database import absolute_uri, default_uri
@@ -24,7 +24,6 @@ from study.store.tracking import VariantSummary
 from study.telling.progress import describe_failure
 from study.telling.terminal import columns
 
-HEADINGS = {"macro_f1": "macro-F1", "macro_auc_ovr": "macro-AUC"}
 FAILURES_LISTED = 20
 
 INTERVAL_MEANINGS = {
@@ -125,7 +124,7 @@ def table_lines(table: pd.DataFrame) -> list[str]:
     """The summary as an aligned table, with the meaning of its intervals."""
     head = ["variant"]
     for name in METRICS_SUMMARISED:
-        head += [HEADINGS[name], "95 % interval"]
+        head += [METRIC_NAMES[name], "95 % interval"]
     head += ["parameters", "MACs", "cells"]
     rows = []
     for row in table.to_dict("records"):
@@ -162,7 +161,10 @@ def front_lines(front: list[tuple[str, dict[str, float]]]) -> list[str]:
         [label, *(quantity(values[name]) if name == "macs" else share(values[name]) for name in names)]
         for label, values in ordered
     ]
-    head = ["no other variant beats", *(f"validation {name}" if name != "macs" else "MACs" for name in names)]
+    head = [
+        "no other variant beats",
+        *(f"validation {METRIC_NAMES[name]}" if name != "macs" else "MACs" for name in names),
+    ]
     return ["", *columns(head, rows, right=range(1, len(head)))]
 
 

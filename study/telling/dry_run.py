@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from analysis.power import (
     smallest_p_signed_rank,
 )
-from analysis.words import counted, quantity
+from analysis.words import counted, metric_name, quantity
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell
 from study.definition import Study
@@ -118,7 +118,7 @@ def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
         size = family_size(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
         smallest = f"p ≥ {smallest_p(study, contrast):.4g}"
-        line = f"  {contrast.name}: {sides}, {contrast.metric}, margin {contrast.margin:g}: {smallest}"
+        line = f"  {contrast.name}: {sides}, {metric_name(contrast.metric)}, margin {contrast.margin:g}: {smallest}"
         if size > 1:
             line += f" (family {contrast.family} of {size})"
         if not reaches(study, contrast):

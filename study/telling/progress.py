@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from analysis.words import share
+from analysis.words import METRIC_NAMES, share
 from study.telling.terminal import duration
 
 if TYPE_CHECKING:
@@ -278,4 +278,4 @@ def _best_text(status: Status) -> str:
     if best is None:
         return ""
     label, value, cells = best
-    return f"{label} (validation macro-F1 {share(value)}, n = {cells})"
+    return f"{label} (validation {METRIC_NAMES[METRIC]} {share(value)}, n = {cells})"

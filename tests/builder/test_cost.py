@@ -8,8 +8,8 @@ import torch
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost, count_model, measure_latency
 from medmamba_variants.design.joints import FUSIONS, HALVINGS
-from medmamba_variants.design.macs import closed_form_macs
 from medmamba_variants.design.mixers import MIXERS
+from medmamba_variants.macs import closed_form_macs
 from medmamba_variants.model import build_model
 from medmamba_variants.scan import use_backend
 
@@ -143,7 +143,7 @@ def test_nonsense_measurements_are_refused():
         measure_latency(model, image_size=28, batch_size=0)
 
 
-SIZED = {"depths": [1, 2, 1], "dims": [12, 24, 36], "d_state": 3, "patch_size": 2, "odd_maps": "pad"}
+SIZED = {"depths": [1, 2, 1], "dims": [12, 24, 36], "patch_size": 2, "odd_maps": "pad"}
 
 
 def components():

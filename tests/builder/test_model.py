@@ -17,7 +17,7 @@ from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.kinds import Choice, OrEach
 from medmamba_variants.design.mixers import MIXERS, SS2D
 from medmamba_variants.design.orders import Directions
-from medmamba_variants.model import build_model, drop_path_rates
+from medmamba_variants.model import build_model
 from medmamba_variants.parts import downsampling, fusions
 from medmamba_variants.parts.mixers.ss2d import SS2DBranch
 from medmamba_variants.scan import use_backend
@@ -26,13 +26,7 @@ from medmamba_variants.scan import use_backend
 SMALL = VariantConfig(depths=(1, 1, 2, 1), dims=(16, 32, 64, 96))
 HEIGHT, WIDTH = 72, 44
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(batch=2, channels=3, height=HEIGHT, width=WIDTH, dtype=torch.float32):
@@ -311,9 +305,12 @@ def test_input_channels_adapt_the_images():
 
 
 def test_drop_path_rises_linearly_and_keeps_the_mean():
-    rates = drop_path_rates(VariantConfig(drop_path_rate=0.9))
+    config = VariantConfig.from_dict({"depths": [2, 2, 4, 2], "dims": [8, 8, 8, 8], "drop_path_rate": 0.9})
+    stages = build_model(config, num_classes=2).stages
+    rates = [[block.branches[1].drop_path.drop_prob for block in stage] for stage in stages]
     assert [len(stage) for stage in rates] == [2, 2, 4, 2]
-    assert [rate for stage in rates for rate in stage] == pytest.approx([0.1 * index for index in range(10)])
+    # To the last bit: a mask drawn against another rate could drop another branch.
+    assert [rate for stage in rates for rate in stage] == torch.linspace(0, 0.9, 10).tolist()
     torch.manual_seed(0)
     branch = SS2DBranch(4, SS2D(d_state=2), 0.25)
     x = torch.randn(4, 4).repeat_interleave(1000, 0).view(4000, 1, 1, 4)

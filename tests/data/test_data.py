@@ -236,7 +236,7 @@ CATALOGUES: dict[str, tuple[object, str, str]] = {
     ),
     "modality": ({"toy": {"modality": 3}}, "datasets.json", "toy.modality must be text, got 3"),
     "entry": ({"toy": 3}, "datasets.json", "toy must be a mapping, got a int"),
-    "list": ([], "datasets.json", "must map names to data sets, got a list"),
+    "list": ([], "datasets.json", "must be a catalogue of data sets, a JSON object, got list"),
 }
 
 
@@ -251,7 +251,9 @@ def test_a_wrong_catalogue_is_named_in_one_line(tmp_path, case):
 def test_a_catalogue_that_is_no_json(tmp_path):
     write(tmp_path)
     (tmp_path / "datasets.json").write_text("{")
-    assert refusal(tmp_path).startswith(f"{tmp_path / 'datasets.json'}: must be JSON, got Expecting property name")
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path / 'datasets.json'}: must be a catalogue of data sets, whole JSON, got Expecting property name"
+    )
 
 
 def test_the_right_checksum_passes_in_either_case(tmp_path):

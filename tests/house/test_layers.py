@@ -164,6 +164,8 @@ def test_files_keep_their_size_and_names():
         ("medmamba_variants.scan.paths", ["study", "analysis"]),
         ("analysis.records.ledger", ["torch", "ray", "mlflow"]),
         ("analysis.across.summaries", ["torch", "ray", "mlflow"]),
+        ("analysis.across.rank_tests", ["networkx", "sklearn"]),
+        ("analysis.explanations.features", ["networkx", "sklearn"]),
         ("study.launch", ["torch", "ray", "mlflow", "optuna", "pandas"]),
         ("study.training.cell", ["ray", "mlflow", "optuna"]),
     ],

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ledger_fixture import write_ledger
 
 from medmamba_variants.axis_table import axis_table
 from medmamba_variants.config import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 README = (ROOT / "README.md").read_text()
 
 
@@ -69,11 +71,13 @@ def test_its_study_can_be_read(tmp_path):
     assert [label for label, _ in study.variants()] == ["baseline", "fusion=attention"]
 
 
-def test_its_python_runs():
-    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
-    assert code
-    out = subprocess.run([sys.executable, "-c", code.group(1)], capture_output=True, text=True, cwd=ROOT, check=False)
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["pieces", "statistics"])
+def test_its_python_runs(code, tmp_path):
+    write_ledger(tmp_path / "mlruns")
+    command = [sys.executable, "-W", "error", "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=HERE, check=False)
     assert out.returncode == 0, out.stderr
+    assert out.stdout == ""
 
 
 def test_the_environment_is_entered_before_the_first_command_that_needs_it():

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from analysis.explanations.__main__ import main
@@ -172,7 +171,7 @@ def test_the_interval_of_a_mean_covers_it_and_follows_groups(rng):
     # Ten equal images of one patient say no more than one.
     values, groups = np.repeat(rng.normal(size=20), 10), np.repeat(np.arange(20), 10)
     alone, grouped = mean_interval(values, None, rng), mean_interval(values, groups, rng)
-    assert (grouped.over, grouped.n) == ("image groups", 20)
+    assert (grouped.over, grouped.n) == ("groups of test images", 20)
     assert grouped.high - grouped.low > 2.5 * (alone.high - alone.low)
     assert not mean_interval(np.ones(3), np.zeros(3), rng).is_defined
 
@@ -217,12 +216,18 @@ def test_the_context_of_an_output():
     assert places(3, 5) == [(1, 2), (0, 0), (0, 4), (2, 0), (2, 4)]
 
 
-def test_silhouette_and_neighbours_agree_with_scikit_learn(rng):
+def test_silhouette_and_neighbours_agree_with_their_definitions(rng):
     labels = rng.integers(0, 3, 60)
     features = rng.normal(size=(60, 4)) + labels[:, None] * 0.8
-    assert silhouette(features, labels) == pytest.approx(silhouette_score(features, labels), abs=1e-12)
+    distances = np.linalg.norm(features[:, None] - features[None], axis=2)
+    means = np.stack([distances[:, labels == name].sum(1) for name in range(3)], 1)
+    sizes = np.bincount(labels)
+    inside = means[np.arange(60), labels] / (sizes[labels] - 1)
+    outside = np.where(np.arange(3) == labels[:, None], np.inf, means / sizes).min(1)
+    expected = np.mean((outside - inside) / np.maximum(inside, outside))
+    assert silhouette(features, labels) == pytest.approx(expected, abs=1e-12)
     # Far from the origin the distances stay what they are.
-    assert silhouette(features + 1e6, labels) == pytest.approx(silhouette_score(features, labels), abs=1e-6)
+    assert silhouette(features + 1e6, labels) == pytest.approx(expected, abs=1e-6)
     found = [
         KNeighborsClassifier(1).fit(np.delete(features, i, 0), np.delete(labels, i)).predict(features[i : i + 1])[0]
         for i in range(60)
@@ -250,6 +255,7 @@ def test_images_of_one_patient_do_not_vouch_for_each_other(rng):
 def test_degenerate_features_have_defined_answers():
     assert math.isnan(silhouette(np.ones((4, 2)), np.zeros(4, dtype=int)))
     assert silhouette(np.ones((4, 2)), np.array([0, 0, 1, 1])) == 0
+    assert silhouette(np.array([[0.0], [1.0], [5.0]]), np.array([0, 1, 2])) == 0
     assert silhouette(np.array([[0.0], [1.0], [5.0]]), np.array([0, 0, 1])) == pytest.approx((4 / 5 + 3 / 4) / 3)
     found = separation(np.ones((7, 2)), np.array([0, 0, 0, 0, 1, 1, 1]))
     assert found.majority == pytest.approx(4 / 7)
@@ -341,7 +347,7 @@ def test_without_lesions_and_with_groups(tmp_path, rng):
     assert one.localisation(rng) == {}
     text = "\n".join(describe(one))
     assert "no known lesions" in text
-    assert "95 % over image groups, n = 6" in text
+    assert "95 % over groups of test images, n = 6" in text
 
 
 def test_the_table_has_a_row_a_measure_and_stage(tmp_path, rng):

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import Timeout
 
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell, DataRef
 from study.executors.inline import attempt, run_inline
 from study.executors.ray_tune import TEMPORARY_PREFIX, _remove_left_over, _temporary_folder, run_ray
 from study.recipe import Recipe
+from study.store.lock import file_lock
 
 TINY = VariantConfig.from_dict({"depths": [1, 1], "dims": [8, 16], "d_state": 2})
 QUICK = Recipe(epochs=1, batch_size=50)
@@ -262,14 +264,11 @@ def _wait_for(port):
 
 
 def _is_locked(folder):
-    import fcntl
-
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        return False
+    try:
+        with file_lock(folder / "lock").acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def _children():

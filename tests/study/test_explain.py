@@ -38,13 +38,7 @@ datasets: ["{NAME}"]
 recipe: {{epochs: 1, batch_size: 16}}
 """
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make_model(seed=0, **axes):

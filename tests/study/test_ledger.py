@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import Timeout
 
 from analysis.records.ledger import read_records
 from study.store.ledger import Ledger, plain_json
+from study.store.lock import file_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 PROBABILITIES = {"test_probabilities": np.array([[0.25, 0.75]], np.float32), "test_ids": np.array(["a"])}
@@ -202,6 +204,30 @@ def test_kill_loses_nothing_that_append_returned(tmp_path):
     assert len(ledger.finished()) in (said, said + 1)
     ledger.append(record("after"))
     assert set(ledger.finished()) == {f"c{i}" for i in range(len(ledger.finished()) - 1)} | {"after"}
+
+
+def test_a_lock_ends_with_its_holder_though_a_child_of_his_lives_on(tmp_path):
+    code = (
+        "import os, sys, time; from pathlib import Path; from study.store.lock import file_lock\n"
+        "lock = file_lock(Path(sys.argv[1])); lock.acquire()\n"
+        "child = os.fork()\n"
+        "if child: print(child, flush=True)\n"
+        "time.sleep(60)"
+    )
+    path = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        child = int(holder.stdout.readline())
+        try:
+            with pytest.raises(Timeout):
+                file_lock(path).acquire(blocking=False)
+            holder.kill()
+            holder.wait()
+            with file_lock(path).acquire(timeout=10):
+                os.kill(child, 0)
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert path.exists()
 
 
 def test_a_thousand_cells_are_resumed_in_a_second(ledger):

@@ -14,8 +14,8 @@ import yaml
 
 from analysis.metrics import METRICS
 from analysis.power import smallest_adjusted_p
-from medmamba_variants.config import AXES, PRESETS, SUGAR, VariantConfig
-from medmamba_variants.design.axes import FUSIONS
+from medmamba_variants.config import PRESETS, VariantConfig
+from medmamba_variants.design.axes import AXES, FUSIONS, SUGAR
 from study.cells import Cell, DataRef
 from study.data.phantoms.sets import PHANTOMS
 from study.file.keys import STUDY

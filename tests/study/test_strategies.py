@@ -482,12 +482,12 @@ def test_kill_9_loses_no_cell_and_repeats_none(tmp_path):
 
 def test_a_killed_drivers_lock_does_not_block(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from study.strategies.journal import JournalLock\n"
-        "JournalLock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from study.store.lock import file_lock\n"
+        "file_lock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(60)"
     )
     made = Store(tmp_path, search("random", trials=1, seeds=[0], datasets=["a"]))
     (tmp_path / "optuna").mkdir()
-    arguments = [sys.executable, "-c", code, str(tmp_path / "optuna" / "x.journal")]
+    arguments = [sys.executable, "-c", code, str(tmp_path / "optuna" / "x.journal.lock")]
     with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"

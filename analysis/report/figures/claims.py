@@ -148,14 +148,12 @@ def forest(verdict: Verdict, name: str) -> Drawing:
                 size, (1.0, height), xycoords=("axes fraction", "data"),
                 xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=INK, annotation_clip=False,
             )  # fmt: skip
-    overs = {f"{100 * row.interval.level:g} % over {row.interval.over}" for row in rows if row.interval.is_defined}
+    overs = {f"{row.interval.percent} over {row.interval.over}" for row in rows if row.interval.is_defined}
     caption = f"{contrast.against_label} minus {contrast.baseline_label}. "
     caption += f"Lines: {listed(sorted(overs))}. " if overs else "Single data sets carry no interval here. "
     for summary, whose, _, interval in summaries:
         if interval.is_defined:
-            caption += (
-                f"Diamond, {summary}: {whose} {100 * interval.level:g} % over {interval.over}, n = {interval.n}. "
-            )
+            caption += f"Diamond, {summary}: {whose} {interval.basis()}. "
     shown = "; ".join(f"{row.dataset} {signed(row.difference)} {bounds(row.interval, 4, sign=True)}" for row in rows)
     return Drawing(name, figure, f"{contrast.name}, {metric}", caption.strip(), f"Forest plot. {shown}.")
 
@@ -165,7 +163,7 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     mean_ranks = result.mean_ranks
     ordered = list(mean_ranks)
     count = len(ordered)
-    texts = {v: f"{shortened(labels[v], 24)}  {mean_ranks[v]:.2f}" for v in ordered}
+    texts = {v: f"{shortened(labels[v], 24)}  {share(mean_ranks[v], 2)}" for v in ordered}
     bars = [sorted(mean_ranks[v] for v in group) for group in result.groups]
     depth = 0.45 + 0.28 * len(bars)
     bottom = depth + 0.55 * count
@@ -195,7 +193,7 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
             axes.text(low, y - 0.06, texts[v], ha="left", va="bottom", fontsize=7.5)
     test = "exact signed-rank tests of all pairs under Holm"
     if result.difference is not None:
-        test = f"Nemenyi's test, critical difference {result.difference:.2f}"
+        test = f"Nemenyi's test, critical difference {share(result.difference, 2)}"
     caption = (
         f"Mean rank of {metric_name(metric)} on test over {counted(result.n, 'data set')}, 1 is best, on each the mean "
         f"of the seeds that all of them finished. A line joins variants of which no two differ at α = "
@@ -209,7 +207,7 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
         )
     if result.n_incomplete:
         caption += f" Left out: {counted(result.n_incomplete, 'data set')} without a seed that all finished."
-    shown = "; ".join(f"{labels[v]} {mean_ranks[v]:.2f}" for v in ordered)
+    shown = "; ".join(f"{labels[v]} {share(mean_ranks[v], 2)}" for v in ordered)
     title = f"Mean ranks over data sets: {metric_name(metric)}"
     return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")
 
@@ -239,7 +237,7 @@ def _over_text(place: Standings) -> str:
     seeds = counted(high, "seed") if low == high else f"{low} to {high} seeds"
     one = defined[0]
     counts = f"n = {one.n}" if one.over == "seeds" else f"n = {one.n}, {seeds} on each"
-    return f"{100 * one.level:g} % intervals over {one.over} ({counts})."
+    return f"{one.percent} intervals over {one.over} ({counts})."
 
 
 def _named(ids: Sequence[str], front: Sequence[str], baseline: str | None) -> list[str]:

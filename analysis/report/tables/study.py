@@ -267,7 +267,7 @@ def _standing_caption(evidence: Evidence, place: Standings, split: str) -> str:
     caption = f"Means on {split} over {listed(place.datasets, 12)}, {seeds} of each variant"
     defined = [interval for interval in place.intervals.values() if interval.is_defined]
     if defined:
-        caption += f"; in brackets {100 * defined[0].level:g} % intervals over {place.over}, n = {defined[0].n}"
+        caption += f"; in brackets {defined[0].percent} intervals over {place.over}, n = {defined[0].n}"
     else:
         caption += "; one seed on one data set carries no interval"
     values = evidence.done().groupby("dataset")[f"{split}.{place.metric}"].count()

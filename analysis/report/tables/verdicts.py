@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.rendering.tables import Strong, Table
 from analysis.verdicts.verdict import Verdict, corrected
-from analysis.words import NOTHING, bounds, metric_name, p_value, percent, signed
+from analysis.words import bounds, metric_name, p_value, percent, share, signed
 
 
 def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> Table:
@@ -23,7 +23,7 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
             p_value(verdict.p_value),
             p_value(verdict.adjusted_p),
             f"{verdict.n_datasets} / {verdict.n_seeds} / {verdict.n_images:,}",
-            f"{verdict.cost_ratio:.2f}" if verdict.cost_ratio == verdict.cost_ratio else NOTHING,
+            share(verdict.cost_ratio, 2),
             percent(verdict.false_claim_probability),
         ]
         for verdict in verdicts
