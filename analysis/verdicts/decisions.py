@@ -28,7 +28,8 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.paired.false_claim import false_claim_probability
 from analysis.power import smallest_adjusted_p
 from analysis.records.places import predictions_path
-from analysis.records.predictions import Pairing, check_recorded, paired_predictions
+from analysis.records.predictions import Pairing, PredictionFiles, check_recorded, paired_predictions
+from analysis.records.schema import Record
 from analysis.verdicts.cells import PairedCells, paired_cells
 from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
 from analysis.verdicts.judgement import in_general, on_dataset, untested
@@ -91,18 +92,21 @@ def decide_all(
     *,
     rng: np.random.Generator,
     draws: int = DRAWS,
+    records: Sequence[Record] | None = None,
+    files: PredictionFiles | None = None,
 ) -> list[Verdict]:
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
     `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
     (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
+    records, files: every record that counts in the folder and its files of predictions, where they have been read.
     Raises ValueError as `decide` does.
     """
     check_generator(rng)
     today = read_declaration(manifest)
-    asked = [_asked(contrast, today, manifest, table, folder) for contrast in today.contrasts]
-    images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
+    asked = [_asked(contrast, today, manifest, table, folder, records) for contrast in today.contrasts]
+    images, models = _Images(folder, rng, draws, files), _Models(table, [declared.contrast for declared in asked])
     # Contrasts of the same variants one after the other: their predictions are read once.
     order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
     expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
@@ -125,17 +129,29 @@ def decide_all(
 
 
 def _asked(
-    contrast: Contrast, today: Declaration, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
+    contrast: Contrast,
+    today: Declaration,
+    manifest: Mapping[str, Any],
+    table: pd.DataFrame,
+    folder: Path | str,
+    records: Sequence[Record] | None,
 ) -> Declared:
     declared = as_declared(contrast, today, table, folder)
-    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder)))
+    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder, records)))
 
 
 class _Images:
     """Per-image predictions of pairs of variants, those of the last pair kept, and the draws that use them."""
 
-    def __init__(self, folder: Path | str | None, rng: np.random.Generator | None, draws: int) -> None:
+    def __init__(
+        self,
+        folder: Path | str | None,
+        rng: np.random.Generator | None,
+        draws: int,
+        files: PredictionFiles | None = None,
+    ) -> None:
         self.folder = folder
+        self.files = PredictionFiles(folder) if files is None and folder is not None else files
         self.rng = rng
         self.draws = draws
         self._pair: tuple[str, str] | None = None
@@ -155,9 +171,8 @@ class _Images:
         key = (*cells.baseline_cells, *cells.against_cells)
         if key not in self._kept:
             whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
-            self._kept[key] = (
-                paired_predictions(self.folder, cells.baseline_cells, cells.against_cells) if whole else None
-            )
+            sides = (cells.baseline_cells, cells.against_cells)
+            self._kept[key] = paired_predictions(self.folder, *sides, files=self.files) if whole else None
         found = self._kept[key]
         if found is not None:
             for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):

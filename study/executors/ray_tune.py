@@ -20,7 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from study.executors.inline import Asked, Probabilities, Record, Run, Watcher, attempt, cores, failure_of
+from analysis.records.schema import Record
+from study.executors.inline import Asked, Probabilities, Run, Watcher, attempt, cores, failure_of
 
 # Probabilities of one cell are a few hundred kilobytes; Ray's default would reserve a third of the memory.
 OBJECT_STORE_BYTES = 256 * 2**20

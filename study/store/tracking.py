@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from study.store.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
 from study.store.views import view_tags
@@ -34,8 +35,6 @@ from study.store.views import view_tags
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
-
-Record = dict[str, Any]
 
 # More faults in a row than this, and the server is taken to be down.
 FAULTS_BEFORE_GIVING_UP = 3

@@ -11,12 +11,12 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig, dead_axes
 from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import branches_from_split_ratio, parse_axis
 from study.cells import Cell
 from study.definition import Range, Study
-from study.store.ledger import Record
 
 # Values in steps are kept to this many digits after the point.
 STEP_DIGITS = 12
