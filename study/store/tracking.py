@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.predictions import SPLITS
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from study.store.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 FAULTS_BEFORE_GIVING_UP = 3
 # MLflow refuses larger batches.
 BATCH = 1000
-SPLITS = ("validation", "test")
 COST_AND_SPEED = ("best_epoch", "seconds", "images_per_second", "peak_bytes")
 
 SETTINGS = {

@@ -16,7 +16,7 @@ question: Does the share of the scan matter?
 base: nano
 variant: {depths: [1, 1], dims: [8, 16], d_state: 2}
 axes: {split_ratio: [0.25, 0.5, 1]}
-seeds: [0]
+seeds: [0, 1]
 datasets: [phantom_ct]
 recipe: {epochs: 1, batch_size: 50}
 contrasts:
@@ -24,7 +24,7 @@ contrasts:
   - {name: less, baseline: {split_ratio: 0.5}, against: {split_ratio: 0.25}, metric: macro_f1, margin: 0.01}
   - {name: ends, baseline: {split_ratio: 0.25}, against: {split_ratio: 1}, metric: macro_f1, margin: 0.01}
 """
-CELLS = 3
+CELLS = 6
 # The files that this process opened for reading while somebody listens: an audit hook can never be taken away again.
 listeners: list[Counter[str]] = []
 
@@ -82,16 +82,33 @@ def watched(tmp_path, monkeypatch):
 
 def test_a_launch_reads_its_store_once(watched, capsys):
     assert watched.launch() == 0
-    first = capsys.readouterr().out
-    assert "report  " in first and "warning" not in first
-    for done_already in (False, True):
-        if done_already:
-            assert watched.launch() == 0
-            assert "3 cells, 3 done already" in capsys.readouterr().out
-        assert len(watched.hashed) == CELLS and set(watched.hashed.values()) == {1}
-        assert watched.parsed == watched.hashed
-        files = {f"{cell_id}.npz" for cell_id in watched.hashed}
-        assert files <= set(watched.opened), "the listener must hear what is read"
-        assert max(watched.opened[name] for name in files) <= 2
-    assert watched.launch("--dry-run", "--set", "contrasts=[]") == 0
-    assert watched.parsed == watched.hashed and set(watched.hashed.values()) == {1}
+    out = capsys.readouterr().out
+    assert "report  " in out and "warning" not in out
+    cells = set(watched.hashed)
+    assert len(cells) == CELLS and set(watched.hashed.values()) == {1}
+    assert watched.parsed == watched.hashed
+    files = {f"{cell_id}.npz" for cell_id in cells}
+    assert files <= set(watched.opened), "the listener must hear what is read"
+    assert max(watched.opened[name] for name in files) <= 2
+
+    # Half of it again: verdicts then look through the whole ledger for what was left out.
+    assert watched.launch("--seeds", "0", "--no-report") == 0
+    out = capsys.readouterr().out
+    assert "3 cells, 3 done already" in out and "seed 1 was left out" in out
+    assert set(watched.parsed) == cells and set(watched.parsed.values()) == {1}
+    assert len(watched.hashed) == CELLS // 2 and set(watched.hashed.values()) == {1}
+    assert len(files & set(watched.opened)) == CELLS // 2
+    assert max(watched.opened[name] for name in files) <= 2
+
+    with_spread = [
+        "--set",
+        "alpha=0.45",
+        "--set",
+        "correction=none",
+        "--datasets",
+        "phantom_ct,phantom_mri,phantom_xray",
+    ]
+    assert watched.launch("--dry-run", *with_spread) == 0
+    assert f"{CELLS} done already" in capsys.readouterr().out
+    assert set(watched.parsed) == cells and set(watched.parsed.values()) == {1}
+    assert len(watched.hashed) == 3 * CELLS and set(watched.hashed.values()) == {1}
