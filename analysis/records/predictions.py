@@ -16,7 +16,7 @@ from analysis.records.places import predictions_path
 ROUNDING = 1e-9
 SPLITS = ("validation", "test")
 # Of predictions read, so much is kept for whoever asks for the same cell again: a thousand cells of a thousand images.
-KEPT_BYTES = 256 * 2**20
+KEPT_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)

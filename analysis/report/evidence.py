@@ -11,7 +11,6 @@ from analysis.records.ledger import absent_cells as absent_cells_of
 from analysis.records.ledger import load_ledger, load_manifest, read_records
 from analysis.records.lines import Reading
 from analysis.records.places import ledger_folder
-from analysis.records.predictions import PredictionFiles
 from analysis.records.schema import Record
 
 DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
@@ -23,12 +22,11 @@ class Evidence:
 
     variants: variant_id → label, in the study's order. baseline: the variant most contrasts start from, None where
     nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one. reading: the
-    whole ledger, of whatever study. files: per-image predictions, read when asked for and kept.
+    whole ledger, of whatever study.
     """
 
     folder: Path
     reading: Reading
-    files: PredictionFiles
     manifest: dict[str, Any]
     table: pd.DataFrame
     records: dict[str, Record]
@@ -98,7 +96,6 @@ def load_evidence(store: Path | str, study: str, *, reading: Reading | None = No
     return Evidence(
         folder=folder,
         reading=reading,
-        files=PredictionFiles(folder),
         manifest=manifest,
         table=table,
         records=records,

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics import checked, confusion
-from analysis.records.predictions import PredictionFiles, check_recorded
+from analysis.records.predictions import check_recorded, load_probabilities
 
 # Ten bins show a curve where the 15 of the calibration error would show noise on a few hundred images.
 CONFIDENCE_BINS = 10
@@ -33,18 +33,9 @@ class Tally:
 
 
 def tally_cells(
-    folder: Path | str,
-    cells: pd.DataFrame,
-    variants: Iterable[str],
-    datasets: Iterable[str],
-    *,
-    files: PredictionFiles | None = None,
+    folder: Path | str, cells: pd.DataFrame, variants: Iterable[str], datasets: Iterable[str]
 ) -> tuple[dict[tuple[str, str], Tally], dict[str, str]]:
-    """Tallies by (variant_id, dataset) of a table's finished cells, and why, by cell_id, a cell is not in them.
-
-    files: where what was read of the folder is kept; by default it is not.
-    """
-    files = PredictionFiles(folder, kept_bytes=0) if files is None else files
+    """Tallies by (variant_id, dataset) of a table's finished cells, and why, by cell_id, a cell is not in them."""
     variants, datasets = set(variants), set(datasets)
     wanted = cells[(cells["status"] == "done") & cells["variant_id"].isin(variants) & cells["dataset"].isin(datasets)]
     tallies: dict[tuple[str, str], Tally] = {}
@@ -55,7 +46,7 @@ def tally_cells(
             problems[cell_id] = "its record names no probabilities"
             continue
         try:
-            predictions = files.load(cell_id)
+            predictions = load_probabilities(folder, cell_id)
             check_recorded(folder, cell_id, HELD, recorded, predictions.labels, predictions.probabilities)
             tally = _tally(predictions.labels, predictions.probabilities)
         except ValueError as problem:

@@ -79,17 +79,10 @@ def write_report(
 def _verdicts(evidence: Evidence, rng: np.random.Generator) -> tuple[list[Verdict], str | None]:
     """The study's verdicts, or why there are none: a page without them still shows what there is."""
     try:
-        found = decide_all(
-            evidence.table,
-            evidence.manifest,
-            evidence.folder,
-            rng=rng,
-            records=evidence.reading.records,
-            files=evidence.files,
-        )
+        records = evidence.reading.records
+        return decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng, records=records), None
     except ValueError as problem:
         return [], str(problem)
-    return found, None
 
 
 def _parts(

@@ -93,20 +93,19 @@ def decide_all(
     rng: np.random.Generator,
     draws: int = DRAWS,
     records: Sequence[Record] | None = None,
-    files: PredictionFiles | None = None,
 ) -> list[Verdict]:
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
     `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
     (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
-    records, files: every record that counts in the folder and its files of predictions, where they have been read.
+    records: every one that counts in the folder, where it has been read already.
     Raises ValueError as `decide` does.
     """
     check_generator(rng)
     today = read_declaration(manifest)
     asked = [_asked(contrast, today, manifest, table, folder, records) for contrast in today.contrasts]
-    images, models = _Images(folder, rng, draws, files), _Models(table, [declared.contrast for declared in asked])
+    images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
     # Contrasts of the same variants one after the other: their predictions are read once.
     order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
     expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
@@ -143,17 +142,11 @@ def _asked(
 class _Images:
     """Per-image predictions of pairs of variants, those of the last pair kept, and the draws that use them."""
 
-    def __init__(
-        self,
-        folder: Path | str | None,
-        rng: np.random.Generator | None,
-        draws: int,
-        files: PredictionFiles | None = None,
-    ) -> None:
+    def __init__(self, folder: Path | str | None, rng: np.random.Generator | None, draws: int) -> None:
         self.folder = folder
-        self.files = PredictionFiles(folder) if files is None and folder is not None else files
         self.rng = rng
         self.draws = draws
+        self._files = None if folder is None else PredictionFiles(folder)
         self._pair: tuple[str, str] | None = None
         self._kept: dict[tuple[str, ...], Pairing | None] = {}
         self._held: set[tuple[str, str]] = set()
@@ -172,7 +165,7 @@ class _Images:
         if key not in self._kept:
             whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
             sides = (cells.baseline_cells, cells.against_cells)
-            self._kept[key] = paired_predictions(self.folder, *sides, files=self.files) if whole else None
+            self._kept[key] = paired_predictions(self.folder, *sides, files=self._files) if whole else None
         found = self._kept[key]
         if found is not None:
             for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):

@@ -65,15 +65,8 @@ def conclude(study: Study, evidence: Evidence, store: Path, report: bool) -> Con
 
 def _verdicts_alone(evidence: Evidence) -> list[str]:
     try:
-        found = decide_all(
-            evidence.table,
-            evidence.manifest,
-            evidence.folder,
-            rng=np.random.default_rng(0),
-            records=evidence.reading.records,
-            files=evidence.files,
-        )
-        return verdict_lines(found)
+        rng, records = np.random.default_rng(0), evidence.reading.records
+        return verdict_lines(decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng, records=records))
     except Exception as error:
         return [f"warning: no verdicts ({_reason(error)})"]
 

@@ -74,7 +74,7 @@ def _has_one_answer(record: Record) -> bool:
 def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> list[Part]:
     """Calibration and confusion matrices, both from per-image predictions on test."""
     datasets = evidence.datasets[:DRAWN_DATASETS]
-    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets, files=evidence.files)
+    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets)
     reliability, matrices = [], []
     for dataset in datasets:
         here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
