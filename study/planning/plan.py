@@ -42,7 +42,17 @@ class Plan:
 
 
 def make_plan(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -> Plan:
-    """The plan of a study as its ledger stands. `refs` has an entry for each of a grid's data sets."""
+    """The plan of a study as its ledger stands. `refs` has an entry for each of its data sets.
+
+    Raises ValueError when two data sets have the same content: their cells would be one.
+    """
+    owners: dict[str, str] = {}
+    for name in study.datasets:
+        earlier = owners.setdefault(refs[name].fingerprint, name)
+        if earlier != name:
+            raise ValueError(
+                f"{study.path}: datasets must differ in content, got {earlier} and {name}, which are equal"
+            )
     finished, records = ledger.finished(), ledger.records()
     cells = {cell.cell_id: cell for cell in study.cells(refs)} if study.is_grid else {}
     failed = frozenset(cell_id for cell_id in cells if records.get(cell_id, {}).get("status") == "failed")

@@ -42,18 +42,9 @@ BARREN_LIMIT = 200
 def make_strategy(plan: Plan, store: Path | str, count_macs: CountMacs | None = None) -> Strategy:
     """The strategy that a planned study asks for; a search keeps its proposals in `<store>/optuna/<study>.journal`.
 
-    The plan's `refs` have an entry for each of the study's data sets. Searches need `count_macs`. Raises ValueError
-    when two data sets have the same content.
+    Searches need `count_macs`.
     """
-    study, refs = plan.study, plan.refs
-    owners: dict[str, str] = {}
-    for name in study.datasets:
-        earlier = owners.setdefault(refs[name].fingerprint, name)
-        if earlier != name:
-            raise ValueError(
-                f"{study.path}: datasets must differ in content, got {earlier} and {name}, which are equal"
-            )
-    if study.is_grid:
+    if plan.study.is_grid:
         return Grid(plan)
     assert count_macs is not None, "a search needs count_macs"
     return Search(plan, store, count_macs)

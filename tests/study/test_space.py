@@ -184,7 +184,8 @@ def test_the_plan_counts_what_the_ledger_holds(write, tmp_path):
     assert plan.total == 12 and plan.failed == {cells[4].cell_id}
     assert [record["cell_id"] for record in plan.done()] == [cells[3].cell_id]
     assert plan.left() == [*cells[:3], *cells[4:]]
-    search = make_plan(load_study(write(SEARCH)), {}, ledger)
+    searched = load_study(write(SEARCH))
+    search = make_plan(searched, refs(searched), ledger)
     assert (search.total, search.cells, search.failed, search.left(), search.done()) == (5, {}, set(), [], [])
     assert set(search.finished) == {cells[3].cell_id, "other"}
 
