@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from analysis.hashes import content_hash
@@ -32,7 +33,7 @@ class Cell:
     data: DataRef
     seed: int
 
-    @property
+    @cached_property
     def cell_id(self) -> str:
         """Content hash of all that may change the numbers: a finished cell is recognised by it."""
         return content_hash(

@@ -12,7 +12,6 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.kinds import to_json
 from study.cells import NUMERICS_VERSION, Cell, DataRef
 from study.recipe import Recipe
-from study.store.ledger import Ledger
 
 GRID = "grid"
 
@@ -48,19 +47,6 @@ class StrategyChoice:
             return {"name": GRID}
         chosen = {"name": self.name, "trials": self.trials, "seed": self.seed, "max_macs": self.max_macs}
         return {**chosen, **self.settings, "objectives": list(self.objectives)}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study amounts to before it runs, and what the ledger already holds of it.
-
-    For a search `variants` is empty and `done` and `failed` are None: which cells it will ask for is not known yet.
-    """
-
-    variants: tuple[tuple[str, str], ...]
-    cells: int
-    done: int | None
-    failed: int | None
 
 
 @dataclass(frozen=True)
@@ -137,19 +123,6 @@ class Study:
                 raise ValueError(
                     f"{self.path}: source.{key} must be left out where no data set uses it, got {value!r} ({found})"
                 )
-
-    def plan(self, ledger: Ledger, refs: Mapping[str, DataRef]) -> Plan:
-        """Counts of cells, and of those that the ledger holds as done or failed."""
-        if not self.is_grid:
-            return Plan((), self.strategy.trials * len(self.seeds) * len(self.datasets), None, None)
-        finished, records = ledger.finished(), ledger.records()
-        ids = [cell.cell_id for cell in self.cells(refs)]
-        return Plan(
-            variants=tuple((label, variant.variant_id) for label, variant in self.grid),
-            cells=len(ids),
-            done=sum(cell_id in finished for cell_id in ids),
-            failed=sum(records.get(cell_id, {}).get("status") == "failed" for cell_id in ids),
-        )
 
     @property
     def study_hash(self) -> str:

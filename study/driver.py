@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell
+from study.command import DEFAULT_STORE
 from study.definition import Study
-from study.executors.choice import Options, Probabilities, Record
+from study.executors.choice import Options
+from study.executors.inline import Probabilities
 from study.store.ledger import Ledger
 from study.store.tracking import StudyTags, Tracker
 from study.strategies.search import Search
@@ -18,20 +21,16 @@ from study.telling.closing import (
     failure_lines,
     for_tracking,
     front_lines,
+    gather,
     place_lines,
     summarise,
     table_lines,
 )
 from study.telling.progress import Progress, Status, say
 
-# After an interrupt a person waits for the prompt; the next launch logs what is missing.
 SECONDS_TO_LOG = 300.0
-
-
+# After an interrupt a person waits for the prompt; the next launch logs what is missing.
 SECONDS_TO_LOG_WHEN_INTERRUPTED = 15.0
-
-
-DEFAULT_STORE = Path("mlruns")
 
 
 class Driver:
@@ -99,22 +98,22 @@ class Driver:
 
     def close(self) -> int:
         """Prints the closing table, the verdicts and the places, ends the tracker's run; returns the exit status."""
-        ids = self.strategy.cell_ids()
-        records = self.ledger.records()
-        table = summarise(self.study, self.ledger)
+        evidence = gather(self.study, self.ledger)
+        table = summarise(self.study, evidence)
         say("\n".join(["", *table_lines(table)]))
         if self._tracker is not None:
-            self._tracker.summarise(for_tracking(table, records))
+            self._tracker.summarise(for_tracking(table, evidence.records))
         lines = []
         if isinstance(self.strategy, Search) and self.options.limit is None:
             lines += front_lines(self.strategy.front())
-        lines += [*self.strategy.notes(), *self.ledger.warnings, *failure_lines(self.study, records, ids)]
+        failures = failure_lines(self.study, evidence.records, self.strategy.cell_ids())
+        lines += [*self.strategy.notes(), *self.ledger.warnings, *failures]
         end = Conclusion()
         if self.options.limit is None:
             say("\nmaking the verdicts" + (" and the report …" if self.options.report else " …"))
-            end = conclude(self.study, self.ledger, self.options.store, self.options.report)
+            end = conclude(self.study, evidence, self.options.store, self.options.report)
         lines += [*end.lines, ""]
-        lines += place_lines(self.options.store, self.ledger, end.page, self.options.tracking_uri, DEFAULT_STORE)
+        lines += place_lines(self.options.store, self.ledger, end.page, self.options.tracking_uri, Path(DEFAULT_STORE))
         say("\n".join(lines))
         if self._tracker is not None and not self._tracker.close(
             "FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG

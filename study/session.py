@@ -15,7 +15,9 @@ from study.driver import Driver
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
 from study.executors.ray_tune import run_ray
-from study.planning.inputs import Costs, Inputs, read_inputs
+from study.planning.costs import Costs
+from study.planning.inputs import Inputs, read_inputs
+from study.planning.plan import make_plan
 from study.planning.reach import unreachable
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
@@ -35,10 +37,10 @@ def dry_run(study: Study, options: Options) -> None:
     """
     inputs, costs = _checked(study, options)
     ledger = open_ledger(options.store)
-    plan = study.plan(ledger, inputs.refs)
-    executor = choose_executor(options, plan.cells - (plan.done or 0))
+    plan = make_plan(study, inputs.refs, ledger)
+    executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
-    lines = describe(study, inputs, costs, ledger, options.store, options.device, options.threads, workers)
+    lines = describe(plan, inputs, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
     problem = unreachable(study)
     if problem is not None:
@@ -57,7 +59,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     ledger = open_ledger(options.store)
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
     with _only_driver(ledger, study, shared):
-        strategy = make_strategy(study, inputs.refs, ledger, options.store, costs.macs)
+        strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         say(driver.headline())
@@ -95,7 +97,7 @@ def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:
         resolved_device(options.device)
     study.check_source()
     inputs = read_inputs(study)
-    costs = Costs(study, inputs)
+    costs = Costs(study, inputs.infos)
     costs.check()
     return inputs, costs
 

@@ -1,4 +1,4 @@
-"""The record's schema, and a ledger read as a tidy table: one row a cell.
+"""A ledger read as a tidy table: one row a cell.
 
 A ledger is a folder with `records.jsonl` (one record a line; of several lines of one cell the last counts, except that
 a finished cell is never replaced by a later failure), `probabilities/<cell_id>.npz` and `studies/<study_hash>.json`.
@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics import METRICS
+from analysis.records.lines import Lines, Reading, parsed, take, validate_at
 from analysis.records.manifests import load_manifest
 from analysis.records.places import RECORDS, records_folder
 from analysis.records.predictions import SPLITS
-from analysis.records.schema import COSTS, DRIVER, STATUSES, Record, shortened, validate_record
+from analysis.records.schema import COSTS, DRIVER, STATUSES, Record, shortened
 
 NEVER_RAN = "no record in the ledger: not run yet"
-
-
 # Columns of the table that are copied as they stand, None where a record lacks them.
 PLAIN = (
     "modality",
@@ -46,7 +45,7 @@ PLAIN = (
 )
 
 
-def read_records(folder: Path | str) -> tuple[list[Record], int]:
+def read_records(folder: Path | str) -> Reading:
     """The record that counts for each cell, in the order the cells first appeared, and the number of torn lines (≤ 1).
 
     A last line that a kill left half-written is counted as torn and left out. Of artifacts of one cell, logged for two
@@ -54,49 +53,31 @@ def read_records(folder: Path | str) -> tuple[list[Record], int]:
     anything else that is no record, for a record that breaks the schema, and when there is no record at all.
     """
     folder, artifacts = records_folder(folder)
-    found, torn = _artifact_records(artifacts) if artifacts else _lines(folder / RECORDS)
-    latest: dict[str, tuple[str, Record]] = {}
-    for place, record in found:
-        # Replacing a value keeps the key's place: the order is that of first appearance, the place that of what counts.
-        earlier = latest.get(record["cell_id"])
-        if earlier is None or earlier[1].get("status") != "done" or record.get("status") == "done":
-            latest[record["cell_id"]] = (place, record)
-    for place, record in latest.values():
-        try:
-            validate_record(record)
-        except ValueError as problem:
-            raise ValueError(f"{place}: {problem}") from None
-    return [record for _, record in latest.values()], torn
+    if artifacts:
+        return Reading(_artifact_records(artifacts), 0)
+    lines = Lines(folder / RECORDS)
+    found = lines.reading()
+    if not found.records:
+        came = "a half-written one" if found.torn else "none"
+        raise ValueError(f"{lines.path}: must hold at least one record, got {came}")
+    return found
 
 
-def _lines(path: Path) -> tuple[list[tuple[str, Record]], int]:
-    """Every record of a ledger, with its place, and the number of torn lines."""
-    found = []
-    torn = 0
-    *lines, tail = path.read_bytes().split(b"\n")
-    for number, line in enumerate([*lines, tail] if tail else lines, start=1):
-        record = _parsed(line)
-        if record is not None:
-            found.append((f"{path}: line {number}", record))
-        elif number > len(lines):
-            torn = 1
-        else:
-            raise ValueError(f"{path}: line {number} must be a record, got {shortened(line.decode(errors='replace'))}")
-    if not found:
-        raise ValueError(f"{path}: must hold at least one record, got {'a half-written one' if torn else 'none'}")
-    return found, torn
-
-
-def _artifact_records(paths: list[Path]) -> tuple[list[tuple[str, Record]], int]:
-    """The record of every cell's artifacts, with its file, by the time they were finished; none of them is torn."""
+def _artifact_records(paths: list[Path]) -> list[Record]:
+    """The record that counts of every cell's artifacts; none of them is torn."""
     found = []
     for path in paths:
         text = path.read_bytes()
-        record = _parsed(text)
+        record = parsed(text)
         if record is None:
             raise ValueError(f"{path}: must be a record, got {shortened(text.decode(errors='replace'))}")
-        found.append((str(path), record))
-    return sorted(found, key=lambda item: str(item[1].get("finished") or "")), 0
+        found.append((path, record))
+    latest: dict[str, tuple[Path, Record]] = {}
+    for path, record in sorted(found, key=lambda item: str(item[1].get("finished") or "")):
+        take(latest, path, record)
+    for path, record in latest.values():
+        validate_at(str(path), record)
+    return [record for _, record in latest.values()]
 
 
 def load_ledger(
@@ -106,6 +87,7 @@ def load_ledger(
     cell_ids: Collection[str] | None = None,
     numerics_version: int | None = None,
     fingerprints: Mapping[str, str] | None = None,
+    records: Reading | None = None,
 ) -> pd.DataFrame:
     """A ledger as a tidy table, one row a cell, the record that counts for each.
 
@@ -118,6 +100,7 @@ def load_ledger(
     labels variants as it does: a cell is shared by all studies that ask for it, its record labelled by the first.
     Artifacts hold no manifest: there a study keeps the cells that it was the first to run.
     cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
+    records: what `read_records` gave of this folder, where it has been read already.
     `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
     `missing` (ids that were asked for and have no record), `folder`. `absent_cells` names all that have no result.
 
@@ -125,44 +108,44 @@ def load_ledger(
     different contents or numerics versions (select one), and when two cells are one variant, recipe, data set and seed.
     """
     folder, artifacts = records_folder(folder)
-    records, torn = read_records(folder)
+    found, torn = read_records(folder) if records is None else records
     labels: dict[str, str] = {}
     wanted = None if cell_ids is None else set(cell_ids)
     if study is not None and artifacts:
-        records = [r for r in records if study in (r.get("study"), r.get("study_hash"))]
+        found = [r for r in found if study in (r.get("study"), r.get("study_hash"))]
     elif study is not None:
         manifest = load_manifest(folder, study)
         labels = manifest.get("variants") or {}
         listed = manifest.get("cell_ids")
         if not listed:
-            listed = [r["cell_id"] for r in records if r.get("study_hash") == manifest["study_hash"]]
+            listed = [r["cell_id"] for r in found if r.get("study_hash") == manifest["study_hash"]]
         wanted = set(listed) if wanted is None else wanted & set(listed)
     if wanted is not None:
-        records = [r for r in records if r["cell_id"] in wanted]
+        found = [r for r in found if r["cell_id"] in wanted]
     if numerics_version is not None:
-        records = [r for r in records if r["numerics_version"] == numerics_version]
+        found = [r for r in found if r["numerics_version"] == numerics_version]
     if fingerprints is not None:
-        records = [r for r in records if r["data_fingerprint"] == fingerprints.get(r["dataset"], r["data_fingerprint"])]
-    if not records:
+        found = [r for r in found if r["data_fingerprint"] == fingerprints.get(r["dataset"], r["data_fingerprint"])]
+    if not found:
         place = folder if artifacts else folder / RECORDS
         raise ValueError(f"{place}: must hold a record of what was selected, got none")
-    _refuse_mixtures(records, folder)
+    _refuse_mixtures(found, folder)
 
-    axes = _axes(records)
-    table = pd.DataFrame([_row(record, axes) for record in records])
+    axes = _axes(found)
+    table = pd.DataFrame([_row(record, axes) for record in found])
     numbers = [
         c for c in table if c.startswith(("validation.", "test.", "cost.")) and not c.endswith("missing_classes")
     ]
     numbers += ["seconds", "train_seconds", "images_per_second", "peak_bytes"]
-    table["variant_label"] = [labels.get(r["variant_id"], label) for r, label in zip(records, table["variant_label"])]
+    table["variant_label"] = [labels.get(r["variant_id"], label) for r, label in zip(found, table["variant_label"])]
     # None becomes NaN, also where no cell at all has a number.
     table[numbers] = table[numbers].astype(np.float64)
     counts = Counter(table["status"])
     table.attrs = {
         **{status: counts[status] for status in STATUSES},
         "torn": torn,
-        "errors": {r["cell_id"]: _message(r) for r in records if r["status"] == "failed"},
-        "missing": sorted((wanted or set()) - {r["cell_id"] for r in records}),
+        "errors": {r["cell_id"]: _message(r) for r in found if r["status"] == "failed"},
+        "missing": sorted((wanted or set()) - {r["cell_id"] for r in found}),
         "folder": str(folder),
     }
     return table
@@ -245,11 +228,3 @@ def _scalar(value: Any) -> Any:
 
 def _message(record: Record) -> str:
     return f"{record['error']['type']}: {record['error']['message']}"
-
-
-def _parsed(line: bytes) -> Record | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("cell_id"), str) else None

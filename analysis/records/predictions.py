@@ -1,6 +1,7 @@
 """Per-image predictions of cells, and of two variants on the same images, paired seed by seed."""
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from analysis.records.places import predictions_path
 # Sums of 1e5 images in another order differ by 1e-11; one image's step in accuracy or F1 is 1e-5 then.
 ROUNDING = 1e-9
 SPLITS = ("validation", "test")
+# Of predictions read, so much is kept for whoever asks for the same cell again: a thousand cells of a thousand images.
+KEPT_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,12 @@ class Predictions:
     labels: np.ndarray
     ids: np.ndarray
     groups: np.ndarray | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that its arrays take."""
+        arrays = (self.probabilities, self.labels, self.ids, self.groups)
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass(frozen=True)
@@ -79,22 +88,54 @@ def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") ->
     return Predictions(probabilities, labels, ids, found.get(f"{split}_groups"))
 
 
+class PredictionFiles:
+    """The predictions of a folder's cells, a file read once while there is room for what is in it.
+
+    What was asked for longest ago is given up first. Nobody writes into the arrays: whoever asks next gets the same.
+    """
+
+    def __init__(self, folder: Path | str, kept_bytes: int = KEPT_BYTES) -> None:
+        self.folder = folder
+        self._room = kept_bytes
+        self._kept: OrderedDict[tuple[str, str], Predictions] = OrderedDict()
+
+    def load(self, cell_id: str, split: str = "test") -> Predictions:
+        """One split's predictions of one cell, as `load_probabilities` reads them and with its errors."""
+        key = (cell_id, split)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        found = load_probabilities(self.folder, cell_id, split)
+        self._kept[key] = found
+        self._room -= found.nbytes
+        while self._room < 0:
+            self._room += self._kept.popitem(last=False)[1].nbytes
+        return found
+
+
 def paired_predictions(
-    folder: Path | str, baseline: Sequence[str], against: Sequence[str], split: str = "test"
+    folder: Path | str,
+    baseline: Sequence[str],
+    against: Sequence[str],
+    split: str = "test",
+    *,
+    files: PredictionFiles | None = None,
 ) -> Pairing:
     """The predictions of two variants' cells on one data set, seed by seed: baseline[i] is paired with against[i].
 
-    Images that lie in another order are put into that of the first cell. Raises ValueError, one line naming the file,
+    Images that lie in another order are put into that of the first cell. files: where what was read of this folder is
+    kept. Raises ValueError, one line naming the file,
     where a cell's predictions are missing, or its ids, labels, classes or groups are not those of the first cell.
     """
     if len(baseline) != len(against) or not baseline:
         raise ValueError(
             f"baseline and against must be as many cells, at least one each, got {len(baseline)} and {len(against)}"
         )
+    files = PredictionFiles(folder) if files is None else files
     first: Predictions | None = None
     sides: list[np.ndarray] = []
     for cell_id in (*baseline, *against):
-        found = load_probabilities(folder, cell_id, split)
+        found = files.load(cell_id, split)
         if len(np.unique(found.ids)) != len(found.ids):
             path = predictions_path(folder, cell_id)
             raise ValueError(f"{path}: {split} ids must differ from each other, got {_twice(found.ids)} twice")

@@ -10,18 +10,12 @@ import numpy as np
 from analysis.metrics import METRICS
 from analysis.records.predictions import SPLITS
 
-SCHEMA = 1
-
-
-STATUSES = ("done", "failed", "stopped")
-
-
-COSTS = ("params", "macs", "flops")
-
-
 Record = dict[str, Any]
 
-
+SCHEMA = 1
+# What became of a cell.
+STATUSES = ("done", "failed", "stopped")
+COSTS = ("params", "macs", "flops")
 # What every record has, whatever became of its cell.
 IDENTITY: dict[str, type | tuple[type, ...]] = {
     "cell_id": str,
@@ -35,8 +29,6 @@ IDENTITY: dict[str, type | tuple[type, ...]] = {
     "numerics_version": int,
     "status": str,
 }
-
-
 # What a finished cell has besides.
 RESULTS: dict[str, type | tuple[type, ...]] = {
     "classes": list,
@@ -45,8 +37,6 @@ RESULTS: dict[str, type | tuple[type, ...]] = {
     "test": dict,
     "seconds": (int, float),
 }
-
-
 # Written by the driver, hence absent from a record that has not passed through it.
 DRIVER = ("study", "study_hash", "contrasts_hash", "variant_label")
 
@@ -96,5 +86,6 @@ def _require_number(where: str, value: Any) -> None:
 
 
 def shortened(value: Any) -> str:
+    """A value as an error shows it: as Python writes it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.metrics import LOWER_IS_BETTER, METRICS
 from analysis.records.ledger import absent_cells as absent_cells_of
 from analysis.records.ledger import load_ledger, load_manifest, read_records
+from analysis.records.lines import Reading
 from analysis.records.places import ledger_folder
 from analysis.records.schema import Record
 
@@ -20,10 +21,12 @@ class Evidence:
     """A study's manifest, table (one row a cell) and records (by cell_id), with its variants, data sets and seeds.
 
     variants: variant_id → label, in the study's order. baseline: the variant most contrasts start from, None where
-    nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one.
+    nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one. reading: the
+    whole ledger, of whatever study.
     """
 
     folder: Path
+    reading: Reading
     manifest: dict[str, Any]
     table: pd.DataFrame
     records: dict[str, Record]
@@ -78,16 +81,21 @@ class Evidence:
         return next((value for value in values if value), None)
 
 
-def load_evidence(store: Path | str, study: str) -> Evidence:
-    """A study's evidence, by its name or hash. Raises ValueError, one line, which names the known ones."""
+def load_evidence(store: Path | str, study: str, *, reading: Reading | None = None) -> Evidence:
+    """A study's evidence, by its name or hash. Raises ValueError, one line, which names the known ones.
+
+    reading: what `read_records` gave of this store, where it has been read already.
+    """
     folder = ledger_folder(store)
     manifest = load_manifest(folder, study)
-    table = load_ledger(folder, study=manifest["study_hash"])
+    reading = read_records(folder) if reading is None else reading
+    table = load_ledger(folder, study=manifest["study_hash"], records=reading)
     wanted = set(table["cell_id"])
-    records = {r["cell_id"]: r for r in read_records(folder)[0] if r["cell_id"] in wanted}
+    records = {r["cell_id"]: r for r in reading.records if r["cell_id"] in wanted}
     seen = dict(zip(table["variant_id"], table["variant_label"]))
     return Evidence(
         folder=folder,
+        reading=reading,
         manifest=manifest,
         table=table,
         records=records,

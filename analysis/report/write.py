@@ -41,13 +41,19 @@ class Report:
 
 
 def write_report(
-    store: Path | str, study: str, out: Path | str | None = None, *, rng: np.random.Generator | None = None
+    store: Path | str,
+    study: str,
+    out: Path | str | None = None,
+    *,
+    rng: np.random.Generator | None = None,
+    evidence: Evidence | None = None,
 ) -> Report:
     """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
 
-    The same records give the same bytes. Raises ValueError, one line, for an unknown study or an unreadable ledger.
+    evidence: the study's, where it has been loaded already. The same records give the same bytes.
+    Raises ValueError, one line, for an unknown study or an unreadable ledger.
     """
-    evidence = load_evidence(store, study)
+    evidence = load_evidence(store, study) if evidence is None else evidence
     rng = rng or np.random.default_rng(SEED)
     # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
     with threadpool_limits(1):
@@ -73,7 +79,8 @@ def write_report(
 def _verdicts(evidence: Evidence, rng: np.random.Generator) -> tuple[list[Verdict], str | None]:
     """The study's verdicts, or why there are none: a page without them still shows what there is."""
     try:
-        return decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng), None
+        records = evidence.reading.records
+        return decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng, records=records), None
     except ValueError as problem:
         return [], str(problem)
 

@@ -28,7 +28,8 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.paired.false_claim import false_claim_probability
 from analysis.power import smallest_adjusted_p
 from analysis.records.places import predictions_path
-from analysis.records.predictions import Pairing, check_recorded, paired_predictions
+from analysis.records.predictions import Pairing, PredictionFiles, check_recorded, paired_predictions
+from analysis.records.schema import Record
 from analysis.verdicts.cells import PairedCells, paired_cells
 from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
 from analysis.verdicts.judgement import in_general, on_dataset, untested
@@ -91,17 +92,19 @@ def decide_all(
     *,
     rng: np.random.Generator,
     draws: int = DRAWS,
+    records: Sequence[Record] | None = None,
 ) -> list[Verdict]:
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
     `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
     (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
+    records: every one that counts in the folder, where it has been read already.
     Raises ValueError as `decide` does.
     """
     check_generator(rng)
     today = read_declaration(manifest)
-    asked = [_asked(contrast, today, manifest, table, folder) for contrast in today.contrasts]
+    asked = [_asked(contrast, today, manifest, table, folder, records) for contrast in today.contrasts]
     images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
     # Contrasts of the same variants one after the other: their predictions are read once.
     order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
@@ -125,10 +128,15 @@ def decide_all(
 
 
 def _asked(
-    contrast: Contrast, today: Declaration, manifest: Mapping[str, Any], table: pd.DataFrame, folder: Path | str
+    contrast: Contrast,
+    today: Declaration,
+    manifest: Mapping[str, Any],
+    table: pd.DataFrame,
+    folder: Path | str,
+    records: Sequence[Record] | None,
 ) -> Declared:
     declared = as_declared(contrast, today, table, folder)
-    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder)))
+    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder, records)))
 
 
 class _Images:
@@ -138,6 +146,7 @@ class _Images:
         self.folder = folder
         self.rng = rng
         self.draws = draws
+        self._files = None if folder is None else PredictionFiles(folder)
         self._pair: tuple[str, str] | None = None
         self._kept: dict[tuple[str, ...], Pairing | None] = {}
         self._held: set[tuple[str, str]] = set()
@@ -155,9 +164,8 @@ class _Images:
         key = (*cells.baseline_cells, *cells.against_cells)
         if key not in self._kept:
             whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
-            self._kept[key] = (
-                paired_predictions(self.folder, cells.baseline_cells, cells.against_cells) if whole else None
-            )
+            sides = (cells.baseline_cells, cells.against_cells)
+            self._kept[key] = paired_predictions(self.folder, *sides, files=self._files) if whole else None
         found = self._kept[key]
         if found is not None:
             for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):

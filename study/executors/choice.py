@@ -4,19 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from analysis.records.schema import Record
 from study.cells import Cell
-from study.executors.inline import Asked, cores
+from study.executors.inline import Asked, Probabilities, cores
 from study.executors.ray_tune import ray_is_installed
-
-Record = dict[str, Any]
-
-
-Probabilities = dict[str, np.ndarray]
-
 
 # Below this, starting Ray takes longer than it saves.
 CELLS_WORTH_RAY = 5

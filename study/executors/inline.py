@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from analysis.records.schema import Record
 from study.cells import Cell
 
-Record = dict[str, Any]
-
-
 Probabilities = dict[str, np.ndarray]
-
-
 Outcome = tuple[Record, Probabilities]
-
-
 Run = Callable[[Cell], Outcome]
 
 

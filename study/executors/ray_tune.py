@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from study.executors.inline import Asked, Probabilities, Record, Run, Watcher, attempt, cores, failure_of
+from analysis.records.schema import Record
+from study.executors.inline import Asked, Probabilities, Run, Watcher, attempt, cores, failure_of
 from study.store.lock import file_lock
 
 # Probabilities of one cell are a few hundred kilobytes; Ray's default would reserve a third of the memory.

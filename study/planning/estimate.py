@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
 
+import torch
+
+from analysis.records.schema import Record
 from analysis.words import counted
 from medmamba_variants.cost import measure_latency
 from medmamba_variants.model import build_model
 from study.cells import Cell
+from study.data import DatasetInfo
 from study.definition import Study
-from study.store.ledger import Ledger, Record
+from study.planning.costs import Costs
+from study.planning.plan import Plan
+from study.training.devices import resolved_device
 from study.training.provenance import machine
-
-if TYPE_CHECKING:
-    pass
-from study.planning.inputs import Costs, Inputs
 
 # Repeats of the timed training step behind a guess.
 TIMED_STEPS = 3
-
-
 LARGEST_TIMED_BATCH = 64
 
 
@@ -35,21 +34,27 @@ class Estimate:
 
 
 def estimate(
-    study: Study, cells: Sequence[Cell], inputs: Inputs, costs: Costs, ledger: Ledger, device: str, threads: int
+    plan: Plan,
+    cells: Sequence[Cell],
+    infos: Mapping[str, DatasetInfo],
+    costs: Costs,
+    device: str,
+    threads: int,
 ) -> Estimate:
     """The time of these cells: measured ones of the same recipe, data and machine, else a timed step.
 
     From measured cells: the median of the same variant, or that of all variants in proportion to their MACs. For data
-    without any, one training step of the study's base is timed and taken in proportion to MACs × images.
+    without any, one training step of the study's base is timed and taken in proportion to MACs × images. infos: the
+    study's data sets by name.
     """
-    measured = _Measured(study, ledger.finished().values())
+    measured = _Measured(plan.study, plan.finished.values())
     guess: _Guess | None = None
     known, total = 0, 0.0
     for cell in cells:
         macs = costs.macs(cell.variant, cell.data.name)
         seconds = measured.seconds(cell, macs)
         if seconds is None:
-            guess = guess or _Guess(study, inputs, costs, device, threads)
+            guess = guess or _Guess(plan.study, infos, costs, device, threads)
             seconds = guess.seconds(cell, macs)
         else:
             known += 1
@@ -90,15 +95,10 @@ class _Measured:
 class _Guess:
     """Seconds in proportion to MACs × images, from one timed training step of the study's base variant."""
 
-    def __init__(self, study: Study, inputs: Inputs, costs: Costs, device: str, threads: int) -> None:
-        import torch
-
-        from study.training.devices import resolved_device
-
-        self._study = study
-        self._infos = inputs.infos
+    def __init__(self, study: Study, infos: Mapping[str, DatasetInfo], costs: Costs, device: str, threads: int) -> None:
+        self._infos = infos
         name = study.datasets[0]
-        info = self._infos[name]
+        info = infos[name]
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:

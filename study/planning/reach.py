@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from analysis.power import (
-    detectable_difference,
-    detectable_effect,
-    pilot_spread,
-    smallest_adjusted_p,
-)
+import pandas as pd
+
+from analysis.power import detectable_difference, detectable_effect, pilot_spread, smallest_adjusted_p
+from analysis.records.ledger import load_ledger
 from analysis.words import counted, metric_name
 from study.definition import Contrast, Study
+from study.planning.plan import Plan
 from study.store.ledger import Ledger
-
-if TYPE_CHECKING:
-    import pandas as pd
-from study.planning.inputs import Inputs
 
 
 def unreachable(study: Study) -> str | None:
@@ -39,15 +33,12 @@ def unreachable(study: Study) -> str | None:
     )
 
 
-def pilot(study: Study, inputs: Inputs, ledger: Ledger) -> pd.DataFrame | None:
+def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:
     """The cells done already of a study with contrasts, from which a spread can be told; None without any."""
-    if not study.contrasts:
+    if not plan.study.contrasts:
         return None
-    # Late: pandas takes half a second to import.
-    from analysis.records.ledger import load_ledger
-
     try:
-        return load_ledger(ledger.folder, cell_ids=[cell.cell_id for cell in study.cells(inputs.refs)])
+        return load_ledger(ledger.folder, cell_ids=plan.cells, records=ledger.reading())
     except ValueError:
         return None
 
@@ -77,6 +68,7 @@ def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> 
 
 
 def reaches(study: Study, contrast: Contrast) -> bool:
+    """Whether a contrast could be told at the study's α, were its data sets all to agree."""
     return smallest_p(study, contrast) <= study.alpha
 
 
@@ -86,6 +78,7 @@ def family_size(study: Study, contrast: Contrast) -> int:
 
 
 def smallest_p(study: Study, contrast: Contrast) -> float:
+    """The smallest p, adjusted within its family, that a contrast can have on the study's data sets."""
     return smallest_adjusted_p(len(study.datasets), family_size(study, contrast), study.correction)
 
 

@@ -1,6 +1,6 @@
 """The ledger: every record of a store, append-only, safe against a kill at any byte and against two drivers at once.
 
-    <folder>/records.jsonl                  one record a line; a later line replaces an earlier one of the same cell
+    <folder>/records.jsonl                  one record a line; which of a cell's counts, `analysis.records.lines` says
     <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
     <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
 
@@ -21,8 +21,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import lock_descriptor
 
-Record = dict[str, Any]
-STATUSES = ("done", "failed", "stopped")
+from analysis.records.lines import Lines, Reading, parsed
+from analysis.records.places import RECORDS
+from analysis.records.schema import STATUSES, Record
 
 
 class Ledger:
@@ -33,14 +34,11 @@ class Ledger:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder).absolute()
-        self.records_path = self.folder / "records.jsonl"
+        self.records_path = self.folder / RECORDS
         self.probabilities_folder = self.folder / "probabilities"
         self.studies_folder = self.folder / "studies"
         self.warnings: list[str] = []
-        self._latest: dict[str, Record] = {}
-        # Bytes and lines read so far, always up to the end of a whole line: a refresh reads only what is new.
-        self._offset = 0
-        self._lines = 0
+        self._lines = Lines(self.records_path)
 
     def append(self, record: Mapping[str, Any], probabilities: Mapping[str, np.ndarray] | None = None) -> Record:
         """The record as written, `probabilities` set to its file's name (or null); on disk when this returns.
@@ -74,12 +72,18 @@ class Ledger:
         The last one wins, except that a finished cell is never replaced by a later failure (of a second driver).
         Raises ValueError naming file and line when a line other than a torn last one is not a record.
         """
-        tail = self._refresh()
-        if tail is None:
-            return dict(self._latest)
-        latest = dict(self._latest)
-        _take(latest, tail)
-        return latest
+        latest = self._lines.latest()
+        self._tell_torn()
+        return {cell_id: record for cell_id, (_, record) in latest.items()}
+
+    def reading(self) -> Reading:
+        """The same records, each held to the schema, as whoever judges or draws them takes them; none where none is.
+
+        Raises ValueError, one line naming file and line, also for a record that breaks the schema.
+        """
+        found = self._lines.reading()
+        self._tell_torn()
+        return found
 
     def finished(self) -> dict[str, Record]:
         """The records with status done whose probabilities, where named, are on disk: the cells not to run again."""
@@ -121,26 +125,10 @@ class Ledger:
         with whole_file(self.probabilities_folder / f"{cell_id}.npz") as file:
             np.savez_compressed(file, **arrays)
 
-    def _refresh(self) -> Record | None:
-        """Reads the lines that are new since the last call; a whole record without its newline is handed back."""
-        try:
-            with self.records_path.open("rb") as file:
-                file.seek(self._offset)
-                text = file.read()
-        except FileNotFoundError:
-            return None
-        *lines, tail = text.split(b"\n")
-        for number, line in enumerate(lines, start=self._lines + 1):
-            record = _parse(line)
-            if record is None:
-                raise ValueError(f"{self.records_path}: line {number} must be a record, got {_shorten(line)}")
-            _take(self._latest, record)
-        self._offset += len(text) - len(tail)
-        self._lines += len(lines)
-        record = _parse(tail) if tail else None
-        if tail and record is None:
-            self._warn(f"{self.records_path}: line {self._lines + 1} is torn (a driver was killed) and does not count")
-        return record
+    def _tell_torn(self) -> None:
+        torn = self._lines.torn
+        if torn is not None:
+            self._warn(f"{self.records_path}: line {torn} is torn (a driver was killed) and does not count")
 
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -153,11 +141,8 @@ def open_ledger(store: Path) -> Ledger:
     Raises ValueError, one line naming file and line, for a record that breaks the schema: whoever reads it later, after
     hours of training, would stumble over it.
     """
-    from analysis.records.ledger import read_records
-
     ledger = Ledger(store / "ledger")
-    if ledger.records():
-        read_records(ledger.folder)
+    ledger.reading()
     return ledger
 
 
@@ -182,23 +167,6 @@ def plain_json(value: Any, where: str) -> Any:
     raise ValueError(f"{where} must be a JSON value, got {type(value).__name__}")
 
 
-def _take(latest: dict[str, Record], record: Record) -> None:
-    earlier = latest.get(record["cell_id"])
-    if earlier is None or earlier["status"] != "done" or record["status"] == "done":
-        latest[record["cell_id"]] = record
-
-
-def _parse(line: bytes) -> Record | None:
-    """The record in a line, or None when it holds none."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or not isinstance(record.get("cell_id"), str):
-        return None
-    return record if record.get("status") in STATUSES else None
-
-
 def _mend_tail(file: int) -> None:
     """Ends a last line that a kill left open: completes it when only its newline is missing, else cuts it off.
 
@@ -213,7 +181,7 @@ def _mend_tail(file: int) -> None:
     tail = tail[tail.rfind(b"\n") + 1 :]
     if not tail:
         return
-    if _parse(tail) is not None:
+    if parsed(tail) is not None:
         os.write(file, b"\n")
     else:
         os.ftruncate(file, size - len(tail))
@@ -252,8 +220,3 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
-
-
-def _shorten(line: bytes) -> str:
-    text = line.decode(errors="replace")
-    return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -27,6 +27,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.records.predictions import SPLITS
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from study.store.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
 from study.store.views import view_tags
@@ -35,13 +37,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-Record = dict[str, Any]
-
 # More faults in a row than this, and the server is taken to be down.
 FAULTS_BEFORE_GIVING_UP = 3
 # As many runs as MLflow gives at a time.
 PAGE = 1000
-SPLITS = ("validation", "test")
 COST_AND_SPEED = ("best_epoch", "seconds", "images_per_second", "peak_bytes")
 
 SETTINGS = {

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from study.cells import Cell, DataRef
-from study.definition import Study
-from study.store.ledger import Ledger, Record
+from analysis.records.schema import Record
+from study.cells import Cell
+from study.planning.plan import Plan
 from study.strategies.waiting import Waiting
 
 
 class Grid:
-    """Every cell of a grid that the ledger does not hold as finished, in the study's order."""
+    """Every cell of a grid's plan that is not finished, in the study's order."""
 
-    def __init__(self, study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -> None:
-        finished = ledger.finished()
-        cells = list(study.cells(refs))
-        self.study = study
-        self._ids = [cell.cell_id for cell in cells]
-        self.resumed = [finished[cell_id] for cell_id in self._ids if cell_id in finished]
-        self._waiting = Waiting(cell for cell, cell_id in zip(cells, self._ids) if cell_id not in finished)
+    def __init__(self, plan: Plan) -> None:
+        self.study = plan.study
+        self.resumed = plan.done()
+        self._ids = list(plan.cells)
+        self._waiting = Waiting(plan.left())
 
     def ask(self) -> Cell | None:
         """The next cell, None when all are handed out."""

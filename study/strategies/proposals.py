@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import AXES, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio
 from medmamba_variants.design.structure import dead_axes
 from study.cells import Cell
 from study.definition import Range, Study
-from study.store.ledger import Record
 
 # Values in steps are kept to this many digits after the point.
 STEP_DIGITS = 12

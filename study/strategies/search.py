@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis.metrics import LOWER_IS_BETTER
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import find_axis
 from medmamba_variants.design.kinds import to_json
 from study.cells import Cell, DataRef
 from study.definition import Range, Study
-from study.store.ledger import Ledger, Record
+from study.planning.plan import Plan
 from study.store.lock import file_lock
 from study.strategies.grid import Grid
 from study.strategies.journal import check_lines, cut_torn_line
@@ -41,29 +42,15 @@ CountMacs = Callable[[VariantConfig, str], float]
 BARREN_LIMIT = 200
 
 
-def make_strategy(
-    study: Study,
-    refs: Mapping[str, DataRef],
-    ledger: Ledger,
-    store: Path | str,
-    count_macs: CountMacs | None = None,
-) -> Strategy:
-    """The strategy that a study asks for; a search keeps its proposals in `<store>/optuna/<study>.journal`.
+def make_strategy(plan: Plan, store: Path | str, count_macs: CountMacs | None = None) -> Strategy:
+    """The strategy that a planned study asks for; a search keeps its proposals in `<store>/optuna/<study>.journal`.
 
-    `refs` has an entry for each of the study's data sets. Searches need `count_macs`. Raises ValueError when two data
-    sets have the same content.
+    Searches need `count_macs`.
     """
-    owners: dict[str, str] = {}
-    for name in study.datasets:
-        earlier = owners.setdefault(refs[name].fingerprint, name)
-        if earlier != name:
-            raise ValueError(
-                f"{study.path}: datasets must differ in content, got {earlier} and {name}, which are equal"
-            )
-    if study.is_grid:
-        return Grid(study, refs, ledger)
+    if plan.study.is_grid:
+        return Grid(plan)
     assert count_macs is not None, "a search needs count_macs"
-    return Search(study, refs, ledger, store, count_macs)
+    return Search(plan, store, count_macs)
 
 
 class Search:
@@ -75,14 +62,13 @@ class Search:
     worker; with several, the order in which cells end matters).
     """
 
-    def __init__(
-        self, study: Study, refs: Mapping[str, DataRef], ledger: Ledger, store: Path | str, count_macs: CountMacs
-    ) -> None:
+    def __init__(self, plan: Plan, store: Path | str, count_macs: CountMacs) -> None:
+        study, refs = plan.study, plan.refs
         self.study = study
         self.resumed: list[Record] = []
         self._refs = refs
         self._count_macs = count_macs
-        self._finished = ledger.finished()
+        self._finished = plan.finished
         self._proposals: dict[str, Proposal] = {}
         self._owners: dict[str, Proposal] = {}
         self._waiting = Waiting()
@@ -276,11 +262,12 @@ class Search:
             self._storage.set_trial_user_attr(trial_id, key, value)
 
 
-def count_finished(study: Study, refs: Mapping[str, DataRef], ledger: Ledger, store: Path | str) -> int:
+def count_finished(plan: Plan, store: Path | str) -> int:
     """Finished cells of the variants that a search has proposed so far. Reads only: nothing is made or mended."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
+    study, refs = plan.study, plan.refs
     journal = _journal(study, store)
     if not journal.exists():
         return 0
@@ -295,8 +282,7 @@ def count_finished(study: Study, refs: Mapping[str, DataRef], ledger: Ledger, st
         for trial in trials
         if "rejected" not in trial.user_attrs and set(trial.params) == set(study.axes)
     }
-    finished = ledger.finished()
-    return sum(cell.cell_id in finished for variant in variants for cell in study.cells_of(variant, refs))
+    return sum(cell.cell_id in plan.finished for variant in variants for cell in study.cells_of(variant, refs))
 
 
 def _distribution(name: str, values: tuple[Any, ...] | Range) -> optuna.distributions.BaseDistribution:

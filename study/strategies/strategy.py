@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from analysis.records.schema import Record
 from study.cells import Cell
-from study.store.ledger import Record
-
-if TYPE_CHECKING:
-    pass
 
 
 class Strategy(Protocol):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.across.summaries import METRICS_SUMMARISED, summary
-from analysis.records.ledger import load_ledger, load_manifest
+from analysis.report.evidence import Evidence, load_evidence
 from analysis.verdicts.decisions import decide_all
 from analysis.verdicts.verdict import Verdict
 from analysis.words import METRIC_NAMES, counted, ends, quantity, share
@@ -42,31 +42,30 @@ class Conclusion:
     page: Path | None = None
 
 
-def conclude(study: Study, ledger: Ledger, store: Path, report: bool) -> Conclusion:
+def conclude(study: Study, evidence: Evidence, store: Path, report: bool) -> Conclusion:
     """Tells the verdicts of a study, and writes its report where asked.
 
     Whatever goes wrong with it is told in a line: the cells are done and recorded, and their exit status stands.
     """
     if not report:
-        return Conclusion(_verdicts_alone(study, ledger))
+        return Conclusion(_verdicts_alone(evidence))
     try:
         # Late: it draws, and a launch that never gets here need not load what it takes.
         from analysis.report.write import write_report
 
-        written = write_report(store, study.study_hash)
+        written = write_report(store, study.study_hash, evidence=evidence)
     except Exception as error:
         again = f"python -m analysis.report {study.study_hash} --store {shlex.quote(str(store))}"
         warning = f"warning: the report was not written ({_reason(error)}); once that is mended: {again}"
-        return Conclusion([*_verdicts_alone(study, ledger), warning])
+        return Conclusion([*_verdicts_alone(evidence), warning])
     warnings = [f"warning: {warning}" for warning in written.warnings]
     return Conclusion([*verdict_lines(written.verdicts), *warnings], written.page)
 
 
-def _verdicts_alone(study: Study, ledger: Ledger) -> list[str]:
+def _verdicts_alone(evidence: Evidence) -> list[str]:
     try:
-        manifest = load_manifest(ledger.folder, study.study_hash)
-        table = load_ledger(ledger.folder, study=study.study_hash)
-        return verdict_lines(decide_all(table, manifest, ledger.folder, rng=np.random.default_rng(0)))
+        rng, records = np.random.default_rng(0), evidence.reading.records
+        return verdict_lines(decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng, records=records))
     except Exception as error:
         return [f"warning: no verdicts ({_reason(error)})"]
 
@@ -90,12 +89,17 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def summarise(study: Study, ledger: Ledger) -> pd.DataFrame:
-    """One row a variant of the study, from its cells in the ledger. The study's manifest must be written.
+def gather(study: Study, ledger: Ledger) -> Evidence:
+    """What the ledger holds of the study, for all that is told of it. The study's manifest must be written.
 
     Raises ValueError when there is no record of the study.
     """
-    table = summary(load_ledger(ledger.folder, study=study.study_hash))
+    return load_evidence(ledger.folder, study.study_hash, reading=ledger.reading())
+
+
+def summarise(study: Study, evidence: Evidence) -> pd.DataFrame:
+    """One row a variant of the study."""
+    table = summary(evidence.table)
     # Cells end in any order; a grid's variants are read in the file's.
     order = [variant.variant_id for _, variant in study.variants()]
     return table.sort_values("variant_id", key=lambda ids: ids.map(order.index), kind="stable") if order else table

@@ -5,39 +5,38 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
 
-from analysis.power import (
-    smallest_p_signed_rank,
-)
+import pandas as pd
+
+from analysis.power import smallest_p_signed_rank
 from analysis.words import counted, metric_name, quantity
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell
 from study.definition import Study
+from study.planning.costs import Costs
 from study.planning.estimate import estimate
-from study.planning.inputs import Costs, Inputs
+from study.planning.inputs import Inputs
+from study.planning.plan import Plan
 from study.planning.reach import detectable, family_size, fewest, pilot, reaches, smallest_p
 from study.store.ledger import Ledger
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def describe(
-    study: Study, inputs: Inputs, costs: Costs, ledger: Ledger, store: Path, device: str, threads: int, workers: int
+    plan: Plan, inputs: Inputs, costs: Costs, ledger: Ledger, store: Path, device: str, threads: int, workers: int
 ) -> list[str]:
     """The lines of a dry run; reads the store and writes nothing."""
+    study = plan.study
     lines = [f"{study.name}: {study.question}", f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
     lines += ["", *_datasets(study, inputs)]
-    cells, counts = _cells(study, inputs, ledger, store)
+    cells, counts = _cells(plan, store)
     lines += ["", *counts]
-    lines += _contrasts(study, pilot(study, inputs, ledger))
+    lines += _contrasts(study, pilot(plan, ledger))
     if not cells:
         return [*lines, "time: nothing is left to run"]
-    time = estimate(study, cells, inputs, costs, ledger, device, threads)
+    time = estimate(plan, cells, inputs.infos, costs, device, threads)
     each = f"{counted(len(cells), 'cell')} of {about(time.seconds / len(cells))}"
     where = f"{counted(workers, 'worker')} with {counted(threads, 'thread')}"
     rounds = math.ceil(len(cells) / workers) * time.seconds / len(cells)
@@ -81,28 +80,21 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     return columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
 
 
-def _cells(study: Study, inputs: Inputs, ledger: Ledger, store: Path) -> tuple[list[Cell], list[str]]:
+def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     """The cells still to run (of a search: as many of its base), and how many there are, are done and have failed."""
+    study = plan.study
     times = f"{counted(len(study.seeds), 'seed')} × {counted(len(study.datasets), 'data set')}"
     if study.is_grid:
-        finished, records = ledger.finished(), ledger.records()
-        cells = list(study.cells(inputs.refs))
-        left = [cell for cell in cells if cell.cell_id not in finished]
-        failed = sum(records.get(cell.cell_id, {}).get("status") == "failed" for cell in left)
-        again = f" ({failed} failed before and will run again)" if failed else ""
+        left = plan.left()
+        again = f" ({len(plan.failed)} failed before and will run again)" if plan.failed else ""
         product = f"{counted(len(study.variants()), 'variant')} × {times}"
-        done = len(cells) - len(left)
-        return left, [f"cells: {product} = {len(cells)}; {done} done already, {len(left)} to run{again}"]
-    total = study.strategy.trials * len(study.seeds) * len(study.datasets)
-    done = count_finished(study, inputs.refs, ledger, store)
-    left = [
-        Cell(study.base, study.recipe, inputs.refs[name], seed)
-        for _ in range(study.strategy.trials)
-        for seed in study.seeds
-        for name in study.datasets
-    ][: max(0, total - done)]
+        return left, [f"cells: {product} = {plan.total}; {len(plan.done())} done already, {len(left)} to run{again}"]
+    done = count_finished(plan, store)
+    left = [cell for _ in range(study.strategy.trials) for cell in study.cells_of(study.base, plan.refs)][
+        : max(0, plan.total - done)
+    ]
     product = f"{counted(study.strategy.trials, 'variant')} × {times}"
-    return left, [f"cells: {product} = {total}; {done} done already, {len(left)} to run"]
+    return left, [f"cells: {product} = {plan.total}; {done} done already, {len(left)} to run"]
 
 
 def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:

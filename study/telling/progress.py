@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
+from analysis.records.schema import Record
 from analysis.words import METRIC_NAMES, share
 from study.telling.terminal import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-Record = dict[str, Any]
 
 # Best so far is told by validation: the test split is not to be looked at while one may still change one's mind.
 METRIC = "macro_f1"

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 import torch
 from torch import nn
 
-from analysis.records.schema import SCHEMA
+from analysis.records.schema import SCHEMA, Record
 from study.cells import NUMERICS_VERSION, Cell
 from study.data.protocol import Dataset
 from study.data.sources import load_dataset
 from study.recipe import Recipe
 from study.training.devices import device_name, resolved_device
 from study.training.images import Normalise
-from study.training.loop import Probabilities, Record, stream_seed, train_network
+from study.training.loop import Probabilities, stream_seed, train_network
 from study.training.memory import PeakMemory
 from study.training.provenance import commit, machine, versions
 

@@ -18,6 +18,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from analysis.metrics import all_metrics
+from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.cost import Cost, count_cost
 from medmamba_variants.model import build_model
@@ -27,9 +28,6 @@ from study.recipe import Recipe
 from study.training.augment import augment
 from study.training.evaluation import predict, validate
 from study.training.images import Normalise, Normaliser, on_device
-
-Record = dict[str, Any]
-
 
 Probabilities = dict[str, np.ndarray]
 

@@ -12,7 +12,7 @@ from ledger_fixture import Design, write_ledger
 from analysis.metrics import accuracy, macro_auc_ovr
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.medmnist import load_predictions, medmnist_labels, read_predictions, write_predictions
-from analysis.records.predictions import Predictions, load_probabilities, paired_predictions
+from analysis.records.predictions import PredictionFiles, Predictions, load_probabilities, paired_predictions
 
 DESIGN = Design(datasets=("alpha", "beta"), seeds=(0, 1), images=20)
 
@@ -44,6 +44,37 @@ def test_seeds_are_paired_on_the_same_images(store):
     for side, label in ((pairing.baseline, "baseline"), (pairing.against, "split_ratio=1")):
         for found, cell_id in zip(side, cells(label)):
             assert np.array_equal(found, load_probabilities(store, cell_id).probabilities)
+
+
+def test_files_are_read_once_while_there_is_room(store):
+    one, two, three = (cells("baseline")[0], *cells("split_ratio=1"))
+    size = load_probabilities(store, one).nbytes
+    with np.load(npz(store, one)) as arrays:
+        assert size == sum(array.nbytes for name, array in arrays.items() if name.startswith("test_"))
+    kept = PredictionFiles(store, kept_bytes=2 * size)
+    first, second = kept.load(one), kept.load(two)
+    assert kept.load(one) is first
+    # The third takes the place of what was asked for longest ago, which is the second.
+    third = kept.load(three)
+    assert kept.load(one) is first and kept.load(three) is third and kept.load(two) is not second
+    for cell_id, found in ((one, first), (two, second), (three, third)):
+        assert np.array_equal(found.probabilities, load_probabilities(store, cell_id).probabilities)
+    both = PredictionFiles(store)
+    assert both.load(one, "validation") is both.load(one, "validation") is not both.load(one)
+    none = PredictionFiles(store, kept_bytes=0)
+    assert none.load(one) is not none.load(one)
+
+
+def test_a_pair_takes_what_has_been_read(store):
+    sides = cells("baseline"), cells("split_ratio=1")
+    expected = paired_predictions(store, *sides)
+    files = PredictionFiles(store)
+    for cell_id in (*sides[0], *sides[1]):
+        files.load(cell_id)
+        npz(store, cell_id).unlink()
+    found = paired_predictions(store, *sides, files=files)
+    for name in ("labels", "baseline", "against", "ids"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_images_in_another_order_are_put_right(store):

@@ -22,8 +22,10 @@ from analysis.records.manifests import load_manifest
 from study import driver, session
 from study.file.reading import load_study
 from study.launch import main
+from study.planning.costs import Costs
 from study.planning.estimate import estimate
-from study.planning.inputs import Costs, read_inputs
+from study.planning.inputs import read_inputs
+from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.store.views import VIEWS
 from study.telling import closing
@@ -345,18 +347,20 @@ def test_estimates_use_the_same_variant_then_its_rate_then_a_guess(folder):
     assert launch("--seeds", "0", "--set", "axes.split_ratio=[0.5]", "--set", "contrasts=[]") == 0
     study_ = load_study("study.yaml")
     inputs = read_inputs(study_)
-    costs, ledger = Costs(study_, inputs), Ledger(folder / "mlruns" / "ledger")
+    costs, ledger = Costs(study_, inputs.infos), Ledger(folder / "mlruns" / "ledger")
+    plan = make_plan(study_, inputs.refs, ledger)
     (record,) = stored(folder)
-    cells = list(study_.cells(inputs.refs))
+    cells = plan.cells.values()
     halves = [cell for cell in cells if cell.variant.variant_id == record["variant_id"]]
     whole = next(cell for cell in cells if cell.variant.variant_id != record["variant_id"])
-    same = estimate(study_, halves, inputs, costs, ledger, "cpu", 1)
+    same = estimate(plan, halves, inputs.infos, costs, "cpu", 1)
     assert same.seconds == pytest.approx(2 * record["seconds"])
-    other = estimate(study_, [whole], inputs, costs, ledger, "cpu", 1)
+    other = estimate(plan, [whole], inputs.infos, costs, "cpu", 1)
     ratio = costs.macs(whole.variant, "phantom_ct") / record["cost"]["macs"]
     assert other.seconds == pytest.approx(record["seconds"] * ratio)
     longer = load_study("study.yaml", settings={"recipe.epochs": "5"})
-    guess = estimate(longer, list(longer.cells(inputs.refs)), inputs, Costs(longer, inputs), ledger, "cpu", 1)
+    plan = make_plan(longer, inputs.refs, ledger)
+    guess = estimate(plan, plan.left(), inputs.infos, Costs(longer, inputs.infos), "cpu", 1)
     assert guess.basis.startswith("guessed") and guess.seconds > 0
 
 

@@ -21,6 +21,7 @@ from study.data.phantoms.sets import PHANTOMS
 from study.file.keys import STUDY
 from study.file.keys import study_schema as json_schema
 from study.file.reading import Range, load_study
+from study.planning.plan import make_plan
 from study.recipe import Recipe
 from study.store.ledger import Ledger
 
@@ -174,15 +175,19 @@ def test_cells_go_through_all_variants_before_the_next_data_set_or_seed(write):
 def test_the_plan_counts_what_the_ledger_holds(write, tmp_path):
     study, ledger = load_study(write()), Ledger(tmp_path / "ledger")
     cells = list(study.cells(refs(study)))
-    assert study.plan(ledger, refs(study)).done == 0
+    assert make_plan(study, refs(study), ledger).done() == []
     ledger.append({"cell_id": cells[3].cell_id, "status": "done"})
     ledger.append({"cell_id": cells[4].cell_id, "status": "failed"})
     ledger.append({"cell_id": "other", "status": "done"})
-    plan = study.plan(ledger, refs(study))
-    assert (plan.cells, plan.done, plan.failed) == (12, 1, 1)
-    assert plan.variants[2] == ("baseline", study.base.variant_id)
-    search = load_study(write(SEARCH)).plan(ledger, {})
-    assert (search.cells, search.done, search.failed, search.variants) == (5, None, None, ())
+    plan = make_plan(study, refs(study), ledger)
+    assert list(plan.cells.values()) == cells and list(plan.cells) == [cell.cell_id for cell in cells]
+    assert plan.total == 12 and plan.failed == {cells[4].cell_id}
+    assert [record["cell_id"] for record in plan.done()] == [cells[3].cell_id]
+    assert plan.left() == [*cells[:3], *cells[4:]]
+    searched = load_study(write(SEARCH))
+    search = make_plan(searched, refs(searched), ledger)
+    assert (search.total, search.cells, search.failed, search.left(), search.done()) == (5, {}, set(), [], [])
+    assert set(search.finished) == {cells[3].cell_id, "other"}
 
 
 def test_sources_follow_names_and_root(write, tmp_path):
@@ -663,7 +668,7 @@ def test_a_shipped_file_loads_and_opens_with_its_purpose(path):
     header = [line for line in lines if line.startswith("#")]
     assert [head for line in header for head in heads if line.startswith(head)] == list(heads)
     assert f"python -m study.launch search_spaces/{path.name}" in path.read_text()
-    cells = study.plan(Ledger("/nonexistent"), refs(study)).cells
+    cells = make_plan(study, refs(study), Ledger("/nonexistent")).total
     assert f"= {cells}" in next(line for line in header if line.startswith("# Cells:"))
     assert set(study.datasets) <= set(PHANTOMS)
     assert len(study.seeds) == (5 if study.is_grid else 2)

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from medmamba_variants.config import VariantConfig
 from study.cells import DataRef
 from study.file.reading import load_study
+from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.strategies.proposals import variant_of
 from study.strategies.search import count_finished, make_strategy
@@ -68,8 +69,11 @@ class Store:
         self.study = load_study(self.path)
         self.refs = {name: DataRef(name, f"content of {name}", {}) for name in self.study.datasets}
 
+    def plan(self):
+        return make_plan(self.study, self.refs, Ledger(self.folder / "ledger"))
+
     def strategy(self):
-        return make_strategy(self.study, self.refs, Ledger(self.folder / "ledger"), self.folder, macs)
+        return make_strategy(self.plan(), self.folder, macs)
 
     def run(self, strategy=None, outcome=None, cells=None, workers=1):
         """The cells handed out until the end, or until `cells` of them are in; one more is then left running."""
@@ -435,7 +439,7 @@ def test_a_garbled_line_of_a_journal_is_named(store, line):
     journal = made.folder / "optuna" / "x.journal"
     lines = journal.read_bytes().splitlines()
     journal.write_bytes(b"\n".join([*lines[:3], line, *lines[3:], b""]))
-    for read in (made.strategy, lambda: count_finished(made.study, made.refs, made.ledger, made.folder)):
+    for read in (made.strategy, lambda: count_finished(made.plan(), made.folder)):
         with pytest.raises(ValueError, match=f"{journal}: line 4 must be an entry of Optuna's journal"):
             read()
     journal.unlink()
@@ -510,7 +514,7 @@ def test_finished_cells_of_a_search_are_counted_without_a_trace(store):
     made = store(search("tpe", trials=3, max_macs=330))
 
     def count():
-        return count_finished(made.study, made.refs, made.ledger, made.folder)
+        return count_finished(made.plan(), made.folder)
 
     assert count() == 0 and not (made.folder / "optuna").exists()
     made.run(cells=5)
