@@ -16,8 +16,9 @@ study: $(READY)
 ui: $(READY)
 	$(BIN)/python -m study.ui $(ARGS)
 
-# By file, since the tests of a file share what is slow to make. ARGS="-n 0" runs one after the other.
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+# By file, since the tests of a file share what is slow to make; in the order of tests/conftest.py, the longest first.
+# ARGS="-n 0" runs one after the other.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test: $(READY)
 	$(PYTEST)

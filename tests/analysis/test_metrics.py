@@ -1,11 +1,11 @@
 import json
 import math
-import timeit
 import warnings
 
 import numpy as np
 import pytest
 import sklearn.metrics as sk
+from effort import calls_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -266,6 +266,7 @@ def test_values_lie_in_range_and_do_not_depend_on_the_order_of_images(seed, imag
 
 
 def test_fast_enough_for_every_epoch():
-    labels, probabilities = draw(np.random.default_rng(6), 1000, 7)
-    seconds = min(timeit.repeat(lambda: all_metrics(labels, probabilities), number=5, repeat=10)) / 5
-    assert seconds < 0.005  # about .0003 on a quiet core
+    few, many = (draw(np.random.default_rng(6), images, 7) for images in (200, 20_000))
+    efforts = [calls_of(lambda drawn=drawn: all_metrics(*drawn)) for drawn in (few, many)]
+    # Not image by image.
+    assert 20 < efforts[1] <= 1.1 * efforts[0] < 1000

@@ -1,5 +1,7 @@
 """The notebooks: without outputs, a screen of code each, and executed on small records of their studies."""
 
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import nbformat
@@ -76,10 +78,25 @@ def stores(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def executed(stores):
-    """Every notebook, executed: one after the other in one kernel, for most of the time is spent on imports."""
+def original():
+    """What the notebook that the command runs holds before."""
+    return (NOTEBOOKS / "fusion.ipynb").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def commanded(stores, original):
+    """What the command prints that runs one notebook of two, for the store has no such study as the other's."""
+    with redirect_stdout(StringIO()) as out:
+        assert main(["fusion", "split_ratio", "--store", str(stores / "fusion")]) == 0
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def executed(stores, commanded):
+    """Every notebook, executed: one by the command, the others in one kernel, for imports take most of the time."""
     joined, lengths = nbformat.v4.new_notebook(), []
-    for name in NAMES:
+    others = [name for name in NAMES if name != "fusion"]
+    for name in others:
         cells = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
         where = {"MEDMAMBA_STORE": str(stores / name), "MEDMAMBA_STUDY": name}
         fresh = f"%reset -f\nimport os\nos.environ |= {where!r}"
@@ -87,10 +104,11 @@ def executed(stores):
         lengths.append(len(cells) + 1)
     execute(joined, NOTEBOOKS, stores, "")
     ends = np.cumsum(lengths)
-    return {
+    copies = {
         name: nbformat.v4.new_notebook(cells=joined.cells[end - length : end])
-        for name, end, length in zip(NAMES, ends, lengths)
+        for name, end, length in zip(others, ends, lengths)
     }
+    return copies | {"fusion": nbformat.read(stores / "fusion" / "notebooks" / "fusion.ipynb", as_version=4)}
 
 
 def outputs(notebook):
@@ -172,15 +190,12 @@ def test_the_search_prints_a_study_that_loads(executed, tmp_path):
     assert min(again.seeds) > max(design("joint_search").seeds)
 
 
-def test_the_command_leaves_executed_copies_in_the_store(stores, capsys):
+def test_the_command_leaves_executed_copies_in_the_store(stores, commanded, original):
     store = stores / "fusion"
-    before = (NOTEBOOKS / "fusion.ipynb").read_bytes()
-    assert main(["fusion", "split_ratio", "--store", str(store)]) == 0
-    out = capsys.readouterr().out
-    assert f"split_ratio: no such study in {store}, passed over" in out
+    assert f"split_ratio: no such study in {store}, passed over" in commanded
     copy = nbformat.read(store / "notebooks" / "fusion.ipynb", as_version=4)
     assert "P(false claim)" in text_of(copy)
-    assert (NOTEBOOKS / "fusion.ipynb").read_bytes() == before
+    assert (NOTEBOOKS / "fusion.ipynb").read_bytes() == original
 
 
 def test_a_notebook_that_fails_is_told_and_kept(stores, tmp_path):

@@ -75,10 +75,10 @@ def test_equals_the_loop(mode, channels, d_state, block):
     assert_exact(scan_path(("rows", "columns_reverse"), 2, 4), blocks=block, channels=channels, d_state=d_state)
 
 
-@pytest.mark.parametrize(("channels", "d_state", "rank"), [(5, 3, 1), (4, 2, 3)])
-def test_a_product_of_low_rank_and_parts_of_a_projection(mode, channels, d_state, rank):
+@pytest.mark.parametrize(("batch", "channels", "d_state", "rank"), [(1, 5, 3, 1), (2, 4, 2, 3)])
+def test_a_product_of_low_rank_and_parts_of_a_projection(mode, batch, channels, d_state, rank):
     path = PATHS["pauses"]()
-    exact = make_projected(path, channels=channels, d_state=d_state, rank=rank)
+    exact = make_projected(path, batch=batch, channels=channels, d_state=d_state, rank=rank)
     leaves = [tensor.detach().float().requires_grad_() for tensor in exact]
     assert_same(leaves, scan_projected(leaves, path), true_scan(exact, path), exact, TOLERANCE)
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 import torch
+from patience import HANG
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -586,7 +587,7 @@ def test_use_backend_in_a_child_forked_while_another_thread_enters():
         # Python warns of forks beside threads.
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
-    child.join(20)
+    child.join(HANG)
     if child.exitcode is None:
         child.kill()
     assert child.exitcode == 0

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from numba.core.registry import cpu_target
+from patience import HANG
 from torch import Tensor
 
 from medmamba_variants.scan import reference, ss2d_scan
@@ -244,21 +245,21 @@ def test_slow_decays_keep_their_rate_in_float32() -> None:
     length, channels = 2000, 16
     delta = torch.randn(1, length, 1, channels, generator=generator)
     rates = torch.logspace(-4, -0.5, 8).expand(1, channels, 8)
-    ones = torch.ones(1, length, channels)
+    # Each of a batch of eight reads one of the states.
     inputs = [
-        ones,
-        delta,
+        torch.ones(8, length, channels),
+        delta.expand(8, length, 1, channels),
         -rates,
-        *[torch.ones(1, length, 1, 8)] * 2,
+        torch.ones(8, length, 1, 8),
+        torch.eye(8).view(8, 1, 1, 8).expand(8, length, 1, 8),
         torch.zeros(1, channels),
         torch.zeros(1, channels),
     ]
     table, resets = torch.arange(length).view(1, -1).int(), torch.zeros(1, length, dtype=torch.uint8)
+    y, _ = cpu.forward(*[one.contiguous() for one in inputs], table, resets, False)
+    truth = reference.scan(*[one.double() for one in inputs], table, resets)
     for n in range(8):
-        inputs[4] = torch.eye(8)[n].expand(1, length, 1, 8).contiguous()
-        y, _ = cpu.forward(*[one.contiguous() for one in inputs], table, resets, False)
-        truth = reference.scan(*[one.double() for one in inputs], table, resets)
-        assert relative_error(y, truth) < 2e-6, f"state {n}"
+        assert relative_error(y[n], truth[n]) < 2e-6, f"state {n}"
 
 
 @pytest.mark.parametrize("case", [(0, 5, 6, 4, 3), (2, 5, 0, 4, 3), (2, 0, 6, 4, 3), (2, 5, 6, 4, 0)])
@@ -303,8 +304,8 @@ def test_forked_child_has_threads_of_its_own(set_threads: Any) -> None:
         # Python warns of forks beside threads: the very thing that is tried here.
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
-    content, threads = results.get(timeout=60)
-    child.join(60)
+    content, threads = results.get(timeout=HANG)
+    child.join(HANG)
     assert content == y.numpy().tobytes()
     assert threads >= 3
 
@@ -314,7 +315,7 @@ def test_shared_work_runs_everywhere_and_reports_errors() -> None:
     barrier = threading.Barrier(3)
 
     def meet(index: int) -> None:
-        barrier.wait(timeout=30)
+        barrier.wait(timeout=HANG)
         names.add(threading.current_thread().name)
 
     cpu_threads.run_in_crew(meet, 3)
@@ -460,7 +461,7 @@ def test_narrower_vectors_and_the_cache_on_disk(tmp_path: Path) -> None:
     command = [sys.executable, "-c", NARROW, str(Path(__file__).parent), str(tmp_path / "results")]
     outputs = []
     for _ in range(2):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout.strip())
     # The first process compiles forward, backward and sum; the second one finds them.

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -28,6 +27,25 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.fixture
+def registers(monkeypatch, capsys):
+    """The benchmark of registers in this process: its exit status, the cells of its rows, its errors."""
+    monkeypatch.syspath_prepend(REGISTERS.parent)
+    import triton_registers
+
+    def measured(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(REGISTERS), *arguments])
+        try:
+            status = triton_registers.main() or 0
+        except SystemExit as end:
+            status = end.code
+        captured = capsys.readouterr()
+        rows = [line.split(" | ") for line in captured.out.splitlines() if line.startswith("|")]
+        return status, rows, captured.err
+
+    return measured
+
+
 def version(module):
     return tuple(map(int, module.__version__.split(".")[:2]))
 
@@ -42,15 +60,9 @@ def test_kernels_are_exact_under_the_interpreter():
     # In a process of its own: interpreted kernels are another kind of object from the moment they are defined.
     tests = Path(__file__).with_name("interpreted_scan_triton.py")
 
-    def run_part(names):
-        return run("-m", "pytest", tests, "-p", "no:cacheprovider", "-k", names, TRITON_INTERPRET="1")
-
-    # In two processes, because it takes a minute in one.
-    part = "deterministic or dtype or traces"
-    with ThreadPoolExecutor() as pool:
-        for result in pool.map(run_part, (part, f"not ({part})")):
-            assert result.returncode == 0, result.stdout + result.stderr
-            assert " passed" in result.stdout or "[100%]" in result.stdout
+    result = run("-m", "pytest", tests, "-p", "no:cacheprovider", TRITON_INTERPRET="1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout or "[100%]" in result.stdout
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's assembler comes with its Linux packages")
@@ -67,31 +79,30 @@ def test_kernels_compile_without_spills():
 @pytest.mark.parametrize(
     ("path", "dtype", "sums"), [("marked", "float32", {"atomic", "in turn"}), ("ragged", "bfloat16", {"atomic"})]
 )
-def test_nothing_spills_where_registers_are_fewest(path, dtype, sums):
+def test_nothing_spills_where_registers_are_fewest(path, dtype, sums, registers):
     """On sm_100 alone spilled the deterministic forward of up to 15 states, and the backward of channels left over."""
-    result = run(REGISTERS, "--targets", "100", "--states", "16", "--paths", path, "--dtypes", dtype)
-    assert result.returncode == 0, result.stdout + result.stderr
-    rows = [line.split(" | ") for line in result.stdout.splitlines() if line.startswith("|")]
+    status, rows, error = registers("--targets", "100", "--states", "16", "--paths", path, "--dtypes", dtype)
+    assert (status, error) == (0, "")
     assert {(row[1], row[5]) for row in rows} == {
         (kernel, total) for kernel in ("forward", "backward") for total in sums
     }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's assembler comes with its Linux packages")
-def test_few_states_are_not_spread_over_lanes():
+def test_few_states_are_not_spread_over_lanes(registers):
     """Eight states, of which a thread can read four at once, took 48 shuffles a step and 1.7 times the instructions."""
-    result = run(
-        REGISTERS, "--targets", "90", "--states", "8", "--paths", "plain", "--block", "64", "--dtypes", "float32"
+    _, rows, _ = registers(
+        "--targets", "90", "--states", "8", "--paths", "plain", "--block", "64", "--dtypes", "float32"
     )
-    forward = next(line.split(" | ") for line in result.stdout.splitlines() if " | forward | " in line)
+    forward = next(row for row in rows if row[1] == "forward")
     assert float(forward[-1].strip(" |")) <= 8 and float(forward[-3]) < 250
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton's assembler comes with its Linux packages")
-def test_a_spill_is_seen():
-    result = run(REGISTERS, "--quick", "--paths", "plain", "--targets", "90", "--block", "64", "--warps", "1")
-    assert result.returncode == 1
-    assert "spilled: Launch(target=90" in result.stderr
+def test_a_spill_is_seen(registers):
+    status, _, error = registers("--quick", "--paths", "plain", "--targets", "90", "--block", "64", "--warps", "1")
+    assert status == 1
+    assert "spilled: Launch(target=90" in error
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from effort import calls_of
 from filelock import Timeout
+from patience import HANG
 
 from analysis.records.ledger import read_records
 from study.store.ledger import Ledger, plain_json
@@ -182,7 +183,7 @@ def test_two_drivers_share_a_store(tmp_path):
         "    ledger.append(record, {'test_ids': np.arange(3)})\n"
     )
     drivers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name], cwd=ROOT) for name in ("a", "b")]
-    assert [driver.wait(60) for driver in drivers] == [0, 0]
+    assert [driver.wait(HANG) for driver in drivers] == [0, 0]
     expected = {f"{name}{i}" for name in ("a", "b") for i in range(60)}
     assert set(Ledger(tmp_path).finished()) == expected
 
@@ -212,7 +213,7 @@ def test_a_lock_ends_with_its_holder_though_a_child_of_his_lives_on(tmp_path):
         "lock = file_lock(Path(sys.argv[1])); lock.acquire()\n"
         "child = os.fork()\n"
         "if child: print(child, flush=True)\n"
-        "time.sleep(60)"
+        "time.sleep(10**6)"
     )
     path = tmp_path / "lock"
     with subprocess.Popen([sys.executable, "-c", code, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as holder:
@@ -223,23 +224,25 @@ def test_a_lock_ends_with_its_holder_though_a_child_of_his_lives_on(tmp_path):
                 file_lock(path).acquire(blocking=False)
             holder.kill()
             holder.wait()
-            with file_lock(path).acquire(timeout=10):
+            with file_lock(path).acquire(timeout=HANG):
                 os.kill(child, 0)
         finally:
             os.kill(child, signal.SIGKILL)
     assert path.exists()
 
 
-def test_a_thousand_cells_are_resumed_in_a_second(ledger):
+def test_a_thousand_cells_are_resumed_at_once(ledger, monkeypatch):
     curve = [{"epoch": i, "train_loss": 0.1 * i, "val_macro_f1": 0.5} for i in range(30)]
     lines = [json.dumps(record(f"c{i}", curves=curve, probabilities=f"probabilities/c{i}.npz")) for i in range(1000)]
     ledger.probabilities_folder.mkdir(parents=True)
     ledger.records_path.write_text("".join(line + "\n" for line in lines))
     for i in range(1000):
         (ledger.probabilities_folder / f"c{i}.npz").touch()
-    start = time.perf_counter()
-    assert len(Ledger(ledger.folder).finished()) == 1000
-    assert time.perf_counter() - start < 1
+    # Each line is read once, and no array is looked into.
+    monkeypatch.setattr(np, "load", None)
+    found = []
+    effort = calls_of(lambda: found.append(Ledger(ledger.folder).finished()))
+    assert len(found[0]) == 1000 and 1000 < effort < 100 * 1000
 
 
 def test_manifests_are_kept_by_hash(ledger):

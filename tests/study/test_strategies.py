@@ -487,7 +487,7 @@ def test_kill_9_loses_no_cell_and_repeats_none(tmp_path):
 def test_a_killed_drivers_lock_does_not_block(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from study.store.lock import file_lock\n"
-        "file_lock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(60)"
+        "file_lock(Path(sys.argv[1])).acquire(); print('held', flush=True); time.sleep(10**6)"
     )
     made = Store(tmp_path, search("random", trials=1, seeds=[0], datasets=["a"]))
     (tmp_path / "optuna").mkdir()

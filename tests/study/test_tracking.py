@@ -5,11 +5,12 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
+from threading import Event
 
 import pytest
+from patience import HANG, until
 
 from study.store.database import absolute_uri, default_uri
 from study.store.tracking import StudyTags, Tracker, VariantSummary, _View
@@ -42,7 +43,7 @@ def track(store, jobs, status="FINISHED", study=STUDY, uri=None):
     tracker.start()
     for name, arguments in jobs:
         getattr(tracker, name)(*arguments)
-    assert tracker.close(status, {"cells_done": len(jobs)}, timeout=200)
+    assert tracker.close(status, {"cells_done": len(jobs)}, timeout=HANG)
     return warnings
 
 
@@ -275,31 +276,34 @@ def test_a_fault_in_one_record_does_not_stop_the_others(store):
 
 
 def test_logging_does_not_hold_the_driver_up(store, monkeypatch):
-    slow = _View.log
+    logged, go_on = _View.log, Event()
 
     def log(self, record, label, files):
-        time.sleep(0.3)
-        slow(self, record, label, files)
+        assert go_on.wait(HANG)
+        logged(self, record, label, files)
 
     monkeypatch.setattr(_View, "log", log)
     tracker = Tracker(default_uri(store), store, STUDY, print)
-    begun = time.perf_counter()
     tracker.start()
     for seed in range(3):
         tracker.log(make_record(seed), "half")
-    assert time.perf_counter() - begun < 0.2
-    assert tracker.close("FINISHED", {}, timeout=100)
+    # Here before the first record is in the view: a driver that waited for one would wait for ever.
+    assert find_runs(store, "cell") == []
+    go_on.set()
+    assert tracker.close("FINISHED", {}, timeout=HANG)
     assert len(find_runs(store, "cell")) == 3
 
 
 def test_close_gives_up_on_a_server_that_hangs(store, monkeypatch):
-    monkeypatch.setattr(_View, "log", lambda self, record, label, files: time.sleep(1.5))
+    go_on = Event()
+    monkeypatch.setattr(_View, "log", lambda self, record, label, files: go_on.wait(HANG))
     tracker = Tracker(default_uri(store), store, STUDY, print)
     tracker.start()
     tracker.log(make_record(0), "half")
     assert not tracker.close("KILLED", {}, timeout=0.2)
     # Let the thread end: pytest would otherwise find its database open.
-    tracker._thread.join(60)
+    go_on.set()
+    tracker._thread.join(HANG)
 
 
 def test_uris_of_databases_become_absolute(tmp_path, monkeypatch):
@@ -326,21 +330,25 @@ def test_the_pages_of_a_store_open_on_loopback(store):
         assert "<title>MLflow</title>" in _ask(server, address)
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        server.communicate(timeout=HANG)
 
 
 def _ask(server, url, body=None):
     """The answer of a server that may still be starting: parsed JSON, or text."""
-    for _ in range(600):
+    found = []
+
+    def answered():
         assert server.poll() is None, server.stderr.read()
         try:
             request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                text = answer.read().decode()
-                return json.loads(text) if body else text
+            with urllib.request.urlopen(request, timeout=HANG) as answer:
+                found.append(answer.read().decode())
         except urllib.error.URLError:
-            time.sleep(0.1)
-    raise AssertionError("the server did not answer")
+            return False
+        return True
+
+    until(answered, lambda: "the server did not answer")
+    return json.loads(found[0]) if body else found[0]
 
 
 @pytest.mark.parametrize(
