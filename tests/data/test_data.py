@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from study.data import fingerprint, load_dataset, open_source, source_for
+from study.data.readers import FILE_KINDS, READERS, file_settings
 
 HEIGHT, WIDTH = 6, 9
 
@@ -363,6 +364,14 @@ def test_source_for_refuses_what_it_cannot_place(tmp_path):
         source_for(["toy"], None, "zip")
     with pytest.raises(ValueError, match=r"phantm_ultrasound: without a data root .* did you mean phantom_ultrasound"):
         source_for(["phantm_ultrasound"])
+    with pytest.raises(ValueError, match=r"source\.image_sise must be a setting, and is not; did you mean image_size"):
+        source_for(["toy"], str(tmp_path), image_sise=32)
+
+
+def test_kinds_that_share_a_setting_declare_it_alike():
+    for kind in FILE_KINDS:
+        for name, setting in READERS[kind].settings.items():
+            assert (setting.kind, setting.meaning) == (file_settings()[name].kind, file_settings()[name].meaning), name
 
 
 def test_loading_needs_no_torch():
