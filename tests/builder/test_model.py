@@ -95,13 +95,18 @@ def test_fusions_and_downsamplings_combine(fusion, down):
     assert all(f.is_contiguous() for f in features)
 
 
-def test_registries_are_the_choices():
-    assert set(blocks.OPERATORS) == set(OPERATORS)
-    assert set(fusions.FUSIONS) == set(FUSIONS)
-    assert set(downsampling.DOWNSAMPLINGS) == set(DOWNSAMPLINGS)
-    assert set(AXES["fusion"].kind.names()) == set(FUSIONS)
-    assert set(AXES["downsampling"].kind.names()) == set(DOWNSAMPLINGS)
-    assert set(AXES["branches"].kind.names()) == set(OPERATORS)
+@pytest.mark.parametrize(
+    ("axis", "registry", "names"),
+    [
+        ("branches", blocks.OPERATORS, OPERATORS),
+        ("fusion", fusions.FUSIONS, FUSIONS),
+        ("downsampling", downsampling.DOWNSAMPLINGS, DOWNSAMPLINGS),
+    ],
+    ids=["branches", "fusion", "downsampling"],
+)
+def test_registries_are_the_choices(axis, registry, names):
+    assert set(registry) == set(names)
+    assert set(AXES[axis].kind.names()) == set(names)
 
 
 def test_no_class_swallows_options():

@@ -310,7 +310,7 @@ def test_a_name_that_is_not_there_gets_close_ones(tmp_path):
 
 
 SPECS: dict[str, tuple[dict[str, object], str]] = {
-    "kind": ({"kind": "nzp"}, "source.kind must be phantom, npz, medmnist, folder, got 'nzp'"),
+    "kind": ({"kind": "nzp"}, f"source.kind must be {', '.join(READERS)}, got 'nzp'"),
     "key": ({"kind": "npz", "rot": "x"}, "source.rot must be a setting of kind npz, and is not; did you mean root?"),
     "root": ({"kind": "folder"}, "source.root must be a folder for kind folder, got none"),
     "root type": ({"kind": "npz", "root": 3}, "source.root must be the name of a folder, got 3"),
@@ -360,7 +360,7 @@ def test_source_for_refuses_what_it_cannot_place(tmp_path):
         source_for(["toy"], str(tmp_path / "absent"))
     with pytest.raises(ValueError, match=r"toy: a data set of kind npz must come with a data root"):
         source_for(["toy"], None, "npz")
-    with pytest.raises(ValueError, match=r"source\.kind must be phantom, npz, medmnist, folder, got 'zip'"):
+    with pytest.raises(ValueError, match=rf"source\.kind must be {', '.join(READERS)}, got 'zip'"):
         source_for(["toy"], None, "zip")
     with pytest.raises(ValueError, match=r"phantm_ultrasound: without a data root .* did you mean phantom_ultrasound"):
         source_for(["phantm_ultrasound"])
