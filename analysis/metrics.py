@@ -18,6 +18,8 @@ These are point values on fixed images and fixed weights: none of them carries a
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,64 +28,130 @@ ECE_BINS = 15
 # Softmax in float32 is within 1e-6 of 1; probabilities printed with four digits are within 1e-3.
 SUM_TOLERANCE = 1e-3
 
+Function = Callable[[np.ndarray, np.ndarray], float]
 
-def macro_f1(labels: np.ndarray, probabilities: np.ndarray) -> float:
+
+class Scored:
+    """Checked labels and probabilities, with what several metrics need of them counted once."""
+
+    def __init__(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
+        self.labels, self.probabilities = checked(labels, probabilities)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Counts (true class, predicted class)."""
+        return confusion(self.labels, self.probabilities)
+
+    @cached_property
+    def margins(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Hits, images and predictions of each class, (classes,) each."""
+        return margins(self.counts)
+
+    @cached_property
+    def areas(self) -> tuple[np.ndarray, np.ndarray]:
+        """One-vs-rest AUC and average precision of every class, (classes,) each; NaN where undefined."""
+        return _ranking(self.labels, self.probabilities)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as it is declared: its value (NaN where undefined), its printed name, its direction, its range."""
+
+    value: Callable[[Scored], float]
+    printed: str
+    lower_is_better: bool = False
+    low: float = 0.0
+    high: float = 1.0
+
+
+# Filled by the declarations below, in their order, which is that of tables and messages.
+DECLARED: dict[str, Metric] = {}
+METRICS: dict[str, Function] = {}
+LOWER_IS_BETTER: set[str] = set()
+
+
+def metric(
+    printed: str, *, lower_is_better: bool = False, low: float = 0.0, high: float = 1.0
+) -> Callable[[Callable[[Scored], float]], Function]:
+    """Declares the function below it as the metric of its name, and makes it one of (labels, probabilities)."""
+
+    def declare(value: Callable[[Scored], float]) -> Function:
+        def of_predictions(labels: np.ndarray, probabilities: np.ndarray) -> float:
+            return value(Scored(labels, probabilities))
+
+        name = value.__name__
+        of_predictions.__name__ = of_predictions.__qualname__ = name
+        of_predictions.__doc__ = value.__doc__
+        DECLARED[name] = Metric(value, printed, lower_is_better, low, high)
+        METRICS[name] = of_predictions
+        if lower_is_better:
+            LOWER_IS_BETTER.add(name)
+        return of_predictions
+
+    return declare
+
+
+@metric("macro-F1")
+def macro_f1(scored: Scored) -> float:
     """Mean F1 over the classes that are present or predicted."""
-    labels, probabilities = checked(labels, probabilities)
-    return _nanmean(class_f1(*margins(confusion(labels, probabilities))))
+    return _nanmean(class_f1(*scored.margins))
 
 
-def macro_auc_ovr(labels: np.ndarray, probabilities: np.ndarray) -> float:
+@metric("macro-AUC")
+def macro_auc_ovr(scored: Scored) -> float:
     """Mean area under the one-vs-rest ROC curve over the classes present; NaN with one class present.
 
     With two classes both one-vs-rest areas are the area of class 1.
     """
-    labels, probabilities = checked(labels, probabilities)
-    return _nanmean(_ranking(labels, probabilities)[0])
+    return _nanmean(scored.areas[0])
 
 
-def auprc_macro(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean average precision, one-vs-rest, over the classes present (with two classes: the mean of both)."""
-    labels, probabilities = checked(labels, probabilities)
-    return _nanmean(_ranking(labels, probabilities)[1])
-
-
-def balanced_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+@metric("balanced accuracy")
+def balanced_accuracy(scored: Scored) -> float:
     """Mean recall over the classes present."""
-    labels, probabilities = checked(labels, probabilities)
-    return _nanmean(class_recall(*margins(confusion(labels, probabilities))[:2]))
+    return _nanmean(class_recall(*scored.margins[:2]))
 
 
-def accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
+@metric("accuracy")
+def accuracy(scored: Scored) -> float:
     """Share of images whose predicted class is right."""
-    labels, probabilities = checked(labels, probabilities)
-    return float(np.mean(probabilities.argmax(axis=1) == labels))
+    return float(scored.margins[0].sum() / len(scored.labels))
 
 
-def mcc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Matthews correlation coefficient in its multi-class form (Gorodkin 2004, R_K); 0 where undefined."""
-    labels, probabilities = checked(labels, probabilities)
-    return float(table_mcc(*margins(confusion(labels, probabilities))))
-
-
-def ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
+@metric("ECE", lower_is_better=True)
+def ece(scored: Scored) -> float:
     """Expected calibration error: |accuracy − confidence| averaged over bins of confidence (Guo et al. 2017, eq. 3).
 
     Bins weigh by their images. Confidence is the probability of the predicted class; 15 equal-width bins, open below
     and closed above, so that 1.0 shares the last bin (torchmetrics closes them below and gives 1.0 a bin of its own:
     the two differ only where a confidence is a bin's edge). Biased upwards on few images, as every binned estimate is.
     """
-    labels, probabilities = checked(labels, probabilities)
-    return _ece(labels, probabilities)
+    bins, gaps = confidence_gaps(scored.labels, scored.probabilities)
+    # A bin's share × |accuracy − confidence| is |sum of (hit − confidence)| / images: an empty bin adds 0.
+    return float(np.abs(np.bincount(bins, weights=gaps, minlength=ECE_BINS)).sum() / len(scored.labels))
 
 
-def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+@metric("macro-AUPRC")
+def auprc_macro(scored: Scored) -> float:
+    """Mean average precision, one-vs-rest, over the classes present (with two classes: the mean of both)."""
+    return _nanmean(scored.areas[1])
+
+
+@metric("MCC", low=-1.0)
+def mcc(scored: Scored) -> float:
+    """Matthews correlation coefficient in its multi-class form (Gorodkin 2004, R_K); 0 where undefined."""
+    return float(table_mcc(*scored.margins))
+
+
+@metric("Brier score", lower_is_better=True)
+def brier(scored: Scored) -> float:
     """Brier score: mean over images of half the squared distance between probabilities and the one-hot label, 0 … 1.
 
     Half, so that two classes give the usual mean of (p − y)² and data sets with more classes stay on the same scale.
     """
-    labels, probabilities = checked(labels, probabilities)
-    return _brier(labels, probabilities)
+    distance = scored.probabilities.copy()
+    distance[np.arange(len(scored.labels)), scored.labels] -= 1.0
+    return float(0.5 * np.square(distance).sum() / len(scored.labels))
 
 
 def per_class(
@@ -93,9 +161,8 @@ def per_class(
 
     Precision of a class that is present and never predicted is 0. classes: names, by default the index as text.
     """
-    labels, probabilities = checked(labels, probabilities)
-    auc = _ranking(labels, probabilities)[0]
-    return _per_class(confusion(labels, probabilities), auc, _names(classes, probabilities.shape[1]))
+    scored = Scored(labels, probabilities)
+    return _per_class(scored, _names(classes, scored.probabilities.shape[1]))
 
 
 def all_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None) -> dict[str, Any]:
@@ -103,36 +170,13 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence
 
     classes: names, by default the index as text. Raises ValueError for what `checked` refuses.
     """
-    labels, probabilities = checked(labels, probabilities)
-    names = _names(classes, probabilities.shape[1])
-    counts = confusion(labels, probabilities)
-    auc, average_precision = _ranking(labels, probabilities)
-    hits, support, predicted = margins(counts)
+    scored = Scored(labels, probabilities)
+    names = _names(classes, scored.probabilities.shape[1])
     return {
-        "macro_f1": _json(_nanmean(class_f1(hits, support, predicted))),
-        "macro_auc_ovr": _json(_nanmean(auc)),
-        "balanced_accuracy": _json(_nanmean(class_recall(hits, support))),
-        "accuracy": float(hits.sum() / len(labels)),
-        "ece": _ece(labels, probabilities),
-        "auprc_macro": _json(_nanmean(average_precision)),
-        "mcc": float(table_mcc(hits, support, predicted)),
-        "brier": _brier(labels, probabilities),
-        "per_class": _per_class(counts, auc, names),
-        "missing_classes": [name for name, images in zip(names, support) if images == 0],
+        **{name: _json(declared.value(scored)) for name, declared in DECLARED.items()},
+        "per_class": _per_class(scored, names),
+        "missing_classes": [name for name, images in zip(names, scored.margins[1]) if images == 0],
     }
-
-
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "macro_f1": macro_f1,
-    "macro_auc_ovr": macro_auc_ovr,
-    "balanced_accuracy": balanced_accuracy,
-    "accuracy": accuracy,
-    "ece": ece,
-    "auprc_macro": auprc_macro,
-    "mcc": mcc,
-    "brier": brier,
-}
-LOWER_IS_BETTER = frozenset({"ece", "brier"})
 
 
 def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,22 +291,11 @@ def confidence_gaps(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.n
     return inner_edges.searchsorted(confidence, side="left"), (predicted == labels) - confidence
 
 
-def _ece(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    bins, gaps = confidence_gaps(labels, probabilities)
-    # A bin's share × |accuracy − confidence| is |sum of (hit − confidence)| / images: an empty bin adds 0.
-    return float(np.abs(np.bincount(bins, weights=gaps, minlength=ECE_BINS)).sum() / len(labels))
-
-
-def _brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    distance = probabilities.copy()
-    distance[np.arange(len(labels)), labels] -= 1.0
-    return float(0.5 * np.square(distance).sum() / len(labels))
-
-
-def _per_class(counts: np.ndarray, auc: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
-    hits, support, predicted = margins(counts)
+def _per_class(scored: Scored, names: list[str]) -> list[dict[str, Any]]:
+    hits, support, predicted = scored.margins
     precision = np.where((predicted == 0) & (support > 0), 0.0, ratio(hits, predicted))
-    columns = zip(names, precision, class_recall(hits, support), class_f1(hits, support, predicted), auc, support)
+    recall, f1, auc = class_recall(hits, support), class_f1(hits, support, predicted), scored.areas[0]
+    columns = zip(names, precision, recall, f1, auc, support)
     return [
         {"class": name, "precision": _json(p), "recall": _json(r), "f1": _json(f), "auc": _json(a), "support": int(n)}
         for name, p, r, f, a, n in columns

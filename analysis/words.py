@@ -5,21 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from analysis.metrics import LOWER_IS_BETTER
+from analysis.metrics import DECLARED, LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from analysis.interval import Interval
 
-METRIC_NAMES = {
-    "macro_f1": "macro-F1",
-    "macro_auc_ovr": "macro-AUC",
-    "balanced_accuracy": "balanced accuracy",
-    "accuracy": "accuracy",
-    "ece": "ECE",
-    "auprc_macro": "macro-AUPRC",
-    "mcc": "MCC",
-    "brier": "Brier score",
-}
+METRIC_NAMES = {name: declared.printed for name, declared in DECLARED.items()}
 NOTHING = "–"
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 LONGEST = 26

@@ -104,14 +104,8 @@ class Study:
         """The spec of each data set's source, by name, for `study.data.sources.open_source`. Raises ValueError."""
         from study.data.sources import source_for
 
-        return source_for(
-            self.datasets,
-            self.source.get("root"),
-            self.source.get("kind"),
-            size=self.source.get("size"),
-            download=self.source.get("download", False),
-            image_size=self.source.get("image_size"),
-        )
+        settings = dict(self.source)
+        return source_for(self.datasets, settings.pop("root", None), settings.pop("kind", None), **settings)
 
     def check_source(self) -> None:
         """Raises ValueError for a setting of the source that would have no effect on any data set."""

@@ -170,15 +170,16 @@ def _linear(
 
 
 def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Values (images,) whose mean is the metric, and whose weighted mean is so to first order; NaN where undefined."""
+    """Values (images,) whose mean is the metric, and whose weighted mean is so to first order; NaN where unknown."""
     probabilities = probabilities.astype(np.float64)
     images, classes = probabilities.shape
     if metric == "brier":
         return 0.5 * np.square(probabilities - np.eye(classes)[labels]).sum(axis=1)
-    of_class = _auc_values if metric == "macro_auc_ovr" else _average_precision_values
+    if metric not in VALUES_OF_CLASS:
+        return np.full(images, math.nan)
     # Two classes have one ranking: 1 − p would lose the order of small p to rounding.
     scores = np.stack([-probabilities[:, 1], probabilities[:, 1]], axis=1) if classes == 2 else probabilities
-    parts = [of_class(scores[:, k], labels == k) for k in range(classes)]
+    parts = [VALUES_OF_CLASS[metric](scores[:, k], labels == k) for k in range(classes)]
     defined = [values for values in parts if values is not None]
     return np.mean(defined, axis=0) if defined else np.full(images, math.nan)
 
@@ -212,6 +213,11 @@ def _average_precision_values(scores: np.ndarray, positive: np.ndarray) -> np.nd
     own = np.zeros(len(scores))
     own[positive] = (positives / images)[thresholds.searchsorted(scores[positive], side="left")] - average
     return average + len(scores) / count * (own + positive * above - below)
+
+
+# The values of one class's images for metrics that are a mean over classes. A metric for which nothing is known has no
+# probability of a false claim, rather than that of another.
+VALUES_OF_CLASS = {"macro_auc_ovr": _auc_values, "auprc_macro": _average_precision_values}
 
 
 def _blocks(draws: int, units: int) -> list[int]:

@@ -37,6 +37,21 @@ RESULTS: dict[str, type | tuple[type, ...]] = {
     "test": dict,
     "seconds": (int, float),
 }
+
+
+# The metrics of every record. One that was declared later is absent from older records, as if it were undefined there.
+FIRST_METRICS = (
+    "macro_f1",
+    "macro_auc_ovr",
+    "balanced_accuracy",
+    "accuracy",
+    "ece",
+    "auprc_macro",
+    "mcc",
+    "brier",
+)
+
+
 # Written by the driver, hence absent from a record that has not passed through it.
 DRIVER = ("study", "study_hash", "contrasts_hash", "variant_label")
 
@@ -59,10 +74,11 @@ def validate_record(record: Mapping[str, Any]) -> None:
     for name in COSTS:
         _require_number(f"record.cost.{name}", record["cost"].get(name))
     for split in SPLITS:
-        for name in METRICS:
+        for name in FIRST_METRICS:
             if name not in record[split]:
                 raise ValueError(f"record.{split}.{name} must be there, got {', '.join(record[split]) or 'nothing'}")
-            if record[split][name] is not None:
+        for name in METRICS:
+            if record[split].get(name) is not None:
                 _require_number(f"record.{split}.{name}", record[split][name])
         rows = record[split].get("per_class")
         if not isinstance(rows, list) or len(rows) != len(record["classes"]):

@@ -28,6 +28,8 @@ class ImageFolder:
     """
 
     def __init__(self, root: str, image_size: int | None) -> None:
+        if image_size is not None and (type(image_size) is not int or image_size < 1):
+            raise ValueError(f"source.image_size must be a positive number of pixels, got {image_size!r}")
         self.root = Path(root)
         self._image_size = image_size
         if not self.root.is_dir():

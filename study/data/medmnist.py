@@ -37,6 +37,8 @@ class MedMnistSets:
     def __init__(self, root: str | None, size: int, download: bool) -> None:
         if size not in SIZES:
             raise ValueError(f"source.size must be {', '.join(map(str, SIZES))}, got {size!r}")
+        if not isinstance(download, bool):
+            raise ValueError(f"source.download must be true or false, got {download!r}")
         self._root = Path(root) if root is not None else _package_root()
         self._suffix = "" if size == 28 else f"_{size}"
         self._size = size

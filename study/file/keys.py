@@ -10,7 +10,6 @@ from medmamba_variants.config import PRESETS
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import (
     Choice,
-    Flag,
     Keys,
     Kind,
     Listed,
@@ -21,13 +20,12 @@ from medmamba_variants.design.kinds import (
     checked_names,
     whole,
 )
-from study.data.sources import SPEC_KEYS
+from study.data.readers import FILE_KINDS, file_settings
 from study.recipe import RECIPE
 from study.strategies.samplers import SAMPLERS, sampler_settings
 
 OBJECTIVES = (*METRICS, "macs")
 CORRECTIONS = ("holm", "bh", "none")
-SOURCES = tuple(kind for kind in SPEC_KEYS if kind != "phantom")
 SEED = whole(0, 2**32 - 1)
 RANGE = ("low", "high", "log", "step")
 
@@ -105,11 +103,9 @@ CONTRAST = {
 }
 
 SOURCE = {
-    "kind": Setting(Choice(SOURCES), "kind of all sets but the phantoms; without it what lies under root decides"),
+    "kind": Setting(Choice(FILE_KINDS), "kind of all sets but the phantoms; without it what lies under root decides"),
     "root": Setting(Text(), "folder of the data, relative to the current one (--data-root replaces it)"),
-    "size": Setting(whole(8, 1024), "side of MedMNIST's images in pixels"),
-    "download": Setting(Flag(), "whether MedMNIST's files may be downloaded into root"),
-    "image_size": Setting(whole(8, 4096), "pixels a side that the images of a folder are read at"),
+    **file_settings(),
 }
 
 STUDY = Mapped(

@@ -12,7 +12,7 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import Keys, SettingError, checked_names, refuse_repeats, to_json
 from medmamba_variants.hints import hint, one_of, shown
-from study.data.sources import OWN_FOLDER, SPEC_KEYS
+from study.data.readers import READERS
 from study.definition import GRID, Range, StrategyChoice, Study
 from study.file.contrasts import parse_contrasts
 from study.file.keys import RANGE, STUDY
@@ -253,9 +253,9 @@ class _Reader:
         path: Keys = ("source",)
         kind = source.get("kind")
         for key in source:
-            if kind is not None and key not in ("kind", *SPEC_KEYS[kind]):
+            if kind is not None and key not in ("kind", *READERS[kind].keys):
                 raise SettingError((*path, key), f"must be left out where source.kind is {kind}, got {source[key]}")
-        if kind in OWN_FOLDER and "root" not in source:
+        if kind is not None and READERS[kind].folder == "required" and "root" not in source:
             raise SettingError((*path, "root"), f"must be given where source.kind is {kind}, got nothing")
         if "root" in source:
             root = source["root"]

@@ -12,6 +12,7 @@ import pytest
 from effort import calls_of
 
 from study.data import fingerprint, load_dataset, open_source, source_for
+from study.data.readers import FILE_KINDS, READERS, file_settings
 
 HEIGHT, WIDTH = 6, 9
 
@@ -311,7 +312,7 @@ def test_a_name_that_is_not_there_gets_close_ones(tmp_path):
 
 
 SPECS: dict[str, tuple[dict[str, object], str]] = {
-    "kind": ({"kind": "nzp"}, "source.kind must be phantom, npz, medmnist, folder, got 'nzp'"),
+    "kind": ({"kind": "nzp"}, f"source.kind must be {', '.join(READERS)}, got 'nzp'"),
     "key": ({"kind": "npz", "rot": "x"}, "source.rot must be a setting of kind npz, and is not; did you mean root?"),
     "root": ({"kind": "folder"}, "source.root must be a folder for kind folder, got none"),
     "root type": ({"kind": "npz", "root": 3}, "source.root must be the name of a folder, got 3"),
@@ -361,10 +362,18 @@ def test_source_for_refuses_what_it_cannot_place(tmp_path):
         source_for(["toy"], str(tmp_path / "absent"))
     with pytest.raises(ValueError, match=r"toy: a data set of kind npz must come with a data root"):
         source_for(["toy"], None, "npz")
-    with pytest.raises(ValueError, match=r"source\.kind must be phantom, npz, medmnist, folder, got 'zip'"):
+    with pytest.raises(ValueError, match=rf"source\.kind must be {', '.join(READERS)}, got 'zip'"):
         source_for(["toy"], None, "zip")
     with pytest.raises(ValueError, match=r"phantm_ultrasound: without a data root .* did you mean phantom_ultrasound"):
         source_for(["phantm_ultrasound"])
+    with pytest.raises(ValueError, match=r"source\.image_sise must be a setting, and is not; did you mean image_size"):
+        source_for(["toy"], str(tmp_path), image_sise=32)
+
+
+def test_kinds_that_share_a_setting_declare_it_alike():
+    for kind in FILE_KINDS:
+        for name, setting in READERS[kind].settings.items():
+            assert (setting.kind, setting.meaning) == (file_settings()[name].kind, file_settings()[name].meaning), name
 
 
 def test_loading_needs_no_torch():

@@ -129,6 +129,11 @@ def test_defined_answers():
         probability("auc", pairing)
 
 
+def test_a_metric_without_known_slopes_has_no_probability_rather_than_anothers(monkeypatch):
+    monkeypatch.setitem(METRICS, "other", METRICS["accuracy"])
+    assert math.isnan(probability("other", made(images=30), draws=100))
+
+
 def test_only_the_generator_counts():
     pairing = made(skill=0.1)
     first = probability("macro_f1", pairing)

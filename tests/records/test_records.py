@@ -8,7 +8,7 @@ import pytest
 from analysis.metrics import METRICS, all_metrics
 from analysis.records.ledger import absent_cells, load_ledger, load_manifest, read_records
 from analysis.records.predictions import load_probabilities
-from analysis.records.schema import validate_record
+from analysis.records.schema import FIRST_METRICS, validate_record
 
 CLASSES = ["benign", "malignant", "normal"]
 
@@ -153,6 +153,26 @@ def test_undefined_metrics_and_missing_classes_survive(tmp_path):
     assert np.isnan(table["test.macro_auc_ovr"][0])
     assert json.loads(table["test.missing_classes"][0]) == ["benign", "normal"]
     assert pd.isna(table["validation.missing_classes"][0])
+
+
+def test_a_record_older_than_a_metric_is_read_without_it(tmp_path, monkeypatch):
+    older = make_record("v0")
+    monkeypatch.setitem(METRICS, "later", METRICS["accuracy"])
+    newer = make_record("v1")
+    for split in ("validation", "test"):
+        assert "later" not in older[split]
+        newer[split]["later"] = 0.25
+    table = load_ledger(write(tmp_path, [older, newer]))
+    for column in ("validation.later", "test.later"):
+        assert table[column].dtype == np.float64
+        assert np.isnan(table[column][0]) and table[column][1] == 0.25
+    newer["test"]["later"] = "high"
+    with pytest.raises(ValueError, match=r"record\.test\.later must be a finite number, got 'high'"):
+        validate_record(newer)
+
+
+def test_the_first_metrics_are_metrics_still():
+    assert set(FIRST_METRICS) <= set(METRICS)
 
 
 def test_mixed_numerics_versions_are_refused_until_one_is_selected(tmp_path):

@@ -18,12 +18,14 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, FUSIONS, SUGAR
 from study.cells import Cell, DataRef
 from study.data.phantoms.sets import PHANTOMS
-from study.file.keys import STUDY
+from study.data.readers import FILE_KINDS
+from study.file.keys import SOURCE, STRATEGY, STUDY
 from study.file.keys import study_schema as json_schema
 from study.file.reading import Range, load_study
 from study.planning.plan import make_plan
 from study.recipe import Recipe
 from study.store.ledger import Ledger
+from study.strategies.samplers import SAMPLERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
@@ -243,10 +245,8 @@ BAD = {
     "axes: {split_ration: [0]}": f"axes.split_ration must be one of {POINT_NAMES}; got 'split_ration' "
     "(did you mean split_ratio?)",
     "variant: {fussion: concat}": f"variant.fussion must be one of {POINT_NAMES}; got 'fussion' (did you mean fusion?)",
-    "strategy: {nam: grid}": "strategy.nam must be one of name, trials, seed, max_macs, objectives, population; "
-    "got 'nam' (did you mean name?)",
-    "source: {kin: npz}": "source.kin must be one of kind, root, size, download, image_size; "
-    "got 'kin' (did you mean kind?)",
+    "strategy: {nam: grid}": f"strategy.nam must be one of {', '.join(STRATEGY)}; got 'nam' (did you mean name?)",
+    "source: {kin: npz}": f"source.kin must be one of {', '.join(SOURCE)}; got 'kin' (did you mean kind?)",
     "recipe: {epochs: '1'}": "recipe.epochs must be a whole number from 1 to 100000, got the string '1' (write 1)",
     "recipe: {epochs: 'nan'}": "recipe.epochs must be a whole number from 1 to 100000, got the string 'nan'",
     "recipe: {image_size: 28, max_image_size: 28}": "recipe.max_image_size must be left out where image_size fixes the "
@@ -331,7 +331,8 @@ BAD = {
     "axes: {split_ratio: [0.5, [0.5, 0.5, 0.5]]}": "axes must give different variants, got one variant twice: "
     "{split_ratio: 0.5} and {split_ratio: [0.5, 0.5, 0.5]}",
     # strategies
-    "strategy: {name: gird}": "strategy.name must be one of grid, random, tpe, nsga2; got 'gird' (did you mean grid?)",
+    "strategy: {name: gird}": f"strategy.name must be one of grid, {', '.join(SAMPLERS)}; "
+    "got 'gird' (did you mean grid?)",
     "strategy: {name: grid, trials: 3}": "strategy.trials must be left out where strategy.name is grid, got 3",
     "strategy: {name: tpe, objectives: [macro_f1]}": "strategy.trials must be given where strategy.name is tpe, "
     "got nothing",
@@ -352,7 +353,7 @@ BAD = {
     "axes: {split_ratio: {low: 0, high: 1}}": "axes.split_ratio must be a list of values in a grid, "
     "got the mapping {'low': 0, 'high': 1}",
     # sources
-    "source: {kind: phantom}": "source.kind must be one of npz, medmnist, folder; got 'phantom'",
+    "source: {kind: phantom}": f"source.kind must be one of {', '.join(FILE_KINDS)}; got 'phantom'",
     "source: {kind: npz}": "source.root must be given where source.kind is npz, got nothing",
     "source: {kind: npz, root: a, size: 28}": "source.size must be left out where source.kind is npz, got 28",
     "source: {kind: medmnist, image_size: 28}": "source.image_size must be left out where source.kind is medmnist, "

@@ -22,6 +22,7 @@ from study.file.reading import load_study
 from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.strategies.proposals import variant_of
+from study.strategies.samplers import SAMPLERS
 from study.strategies.search import count_finished, make_strategy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +44,6 @@ SEARCH = {
     },
     "strategy": {"name": "nsga2", "trials": 6, "seed": 3, "population": 4, "objectives": ["macro_f1", "macs"]},
 }
-SAMPLERS = ["random", "tpe", "nsga2"]
 
 
 def search(name="nsga2", **changes):

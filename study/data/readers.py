@@ -1,0 +1,121 @@
+"""The kinds of data sources by name: a reader of files is one class and one entry here, with the settings of its own.
+
+From an entry follow the keys of a study file's `source`, their checks and schema, and how a source is opened. Readers
+are imported where they are opened: a study of phantoms needs neither Pillow nor medmnist, which pulls in torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from medmamba_variants.design.kinds import UNSET, Flag, Setting, whole
+from study.data.phantoms.dials import COMMON_DIALS
+from study.data.protocol import Dataset
+
+PHANTOM_PREFIX = "phantom_"
+
+
+class Reader(Protocol):
+    """What reads one kind of source: knows its names, reads a set from scratch, and stamps what it would read."""
+
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str) -> Dataset: ...
+
+    def stamp(self, name: str) -> Hashable: ...
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """A kind of source: `open(root, settings)` makes its reader, `settings` being the keys that are its own.
+
+    `holds(root, name)`: whether a set of this name is of this kind where no kind is named; the root is None where none
+    is named either. `folder`: whether the sets lie in a folder that must be named, in one that may be, or in none.
+    """
+
+    open: Callable[[str | None, Mapping[str, Any]], Reader]
+    holds: Callable[[Path | None, str], bool]
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    folder: Literal["required", "optional", "none"] = "required"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of a spec beside `kind`."""
+        return (*(("root",) if self.folder != "none" else ()), *self.settings)
+
+    def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The kind's own settings: what is given, else the default, else nothing."""
+        values = {name: given.get(name, setting.default) for name, setting in self.settings.items()}
+        return {name: value for name, value in values.items() if value is not UNSET}
+
+
+def _phantom(root: str | None, settings: Mapping[str, Any]) -> Reader:
+    from study.data.phantoms.sets import PhantomSets
+
+    return PhantomSets(settings)
+
+
+def _npz(root: str | None, settings: Mapping[str, Any]) -> Reader:
+    from study.data.npz import NpzFolder
+
+    return NpzFolder(str(root))
+
+
+def _medmnist(root: str | None, settings: Mapping[str, Any]) -> Reader:
+    from study.data.medmnist import MedMnistSets
+
+    return MedMnistSets(root, settings["size"], settings["download"])
+
+
+def _is_medmnist(root: Path | None, name: str) -> bool:
+    from study.data.medmnist import flags
+
+    # A folder may hold files of the same names: there its own kinds decide.
+    return root is None and name in flags()
+
+
+def _folder(root: str | None, settings: Mapping[str, Any]) -> Reader:
+    from study.data.folder import ImageFolder
+
+    return ImageFolder(str(root), settings["image_size"])
+
+
+READERS: dict[str, SourceKind] = {
+    "phantom": SourceKind(
+        _phantom,
+        lambda root, name: name.startswith(PHANTOM_PREFIX),
+        # Without defaults: a dial that nobody turns is the phantom's own matter.
+        {name: Setting(dial.kind, dial.meaning) for name, dial in COMMON_DIALS.items()},
+        "none",
+    ),
+    "npz": SourceKind(_npz, lambda root, name: root is not None and (root / f"{name}.npz").is_file()),
+    "medmnist": SourceKind(
+        _medmnist,
+        _is_medmnist,
+        {
+            "size": Setting(whole(8, 1024), "side of MedMNIST's images in pixels", default=28),
+            "download": Setting(Flag(), "whether MedMNIST's files may be downloaded into root", default=False),
+        },
+        "optional",
+    ),
+    "folder": SourceKind(
+        _folder,
+        lambda root, name: root is not None and (root / name).is_dir(),
+        {"image_size": Setting(whole(8, 4096), "pixels a side that the images of a folder are read at", default=None)},
+    ),
+}
+
+# A study names phantoms, and their dials, in `datasets`; what its `source` says is of files alone.
+FILE_KINDS = tuple(name for name, kind in READERS.items() if kind.folder != "none")
+
+
+def file_settings() -> dict[str, Setting]:
+    """Every kind's own settings, as a study file may give them; kinds that share a setting declare it alike."""
+    found: dict[str, Setting] = {}
+    for name in FILE_KINDS:
+        for key, setting in READERS[name].settings.items():
+            found.setdefault(key, Setting(setting.kind, setting.meaning))
+    return found
