@@ -57,7 +57,8 @@ MIXER_AXES = owners(MIXERS)
 FUSION_AXES = owners(FUSIONS)
 _DROPPING = or_(word for word, mixer in MIXERS.items() if mixer.drops_path)
 
-_NETWORK = (
+# What no component owns.
+NETWORK = (
     Axis(
         "patch_size",
         whole(1, 32),
@@ -99,8 +100,6 @@ _NETWORK = (
         probe="conv1x1",
         no_effect=(SINGLE_BRANCH,),
     ),
-)
-_BETWEEN = (
     Axis(
         "downsampling",
         OrEach(Choice(tuple(HALVINGS))),
@@ -157,7 +156,7 @@ def _owned() -> list[Axis]:
     return found
 
 
-AXES: dict[str, Axis] = {axis.name: axis for axis in (*_NETWORK, *_owned(), *_BETWEEN)}
+AXES: dict[str, Axis] = {axis.name: axis for axis in (*NETWORK, *_owned())}
 DEFAULTS: dict[str, Any] = {axis.name: axis.default for axis in AXES.values()}
 
 # Accepted wherever an axis is named, rewritten into the axis it stands for: one variant keeps one identity.

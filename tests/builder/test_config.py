@@ -398,11 +398,14 @@ def test_bad_values_of_stages_and_branches_get_one_line(mapping, message):
         VariantConfig.from_dict(mapping)
 
 
-def test_every_component_is_declared_whole():
-    """A word, a builder that is there, documented axes; a component that owns what means another thing is refused."""
-    for family in (MIXERS, FUSIONS, HALVINGS):
-        for word, kind in family.items():
-            assert kind.word == word and kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
-            assert kind.builds.startswith("medmamba_variants.parts.") and callable(kind().builder())
-            for name, declared in kind.declared().items():
-                assert AXES[name].default == declared.default == getattr(kind(), name)
+COMPONENTS = {kind.word: kind for family in (MIXERS, FUSIONS, HALVINGS) for kind in family.values()}
+
+
+@pytest.mark.parametrize("word", COMPONENTS)
+def test_every_component_is_declared_whole(word):
+    """A sentence, a builder that is there, axes with the defaults that the component has."""
+    kind = COMPONENTS[word]
+    assert kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
+    assert kind.builds.startswith("medmamba_variants.parts.") and callable(kind().builder())
+    for name, declared in kind.declared().items():
+        assert AXES[name].default == declared.default == getattr(kind(), name)

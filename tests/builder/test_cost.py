@@ -163,6 +163,14 @@ def components():
     yield {"branches": [[0.5, {"ss2d": {"expand": 1.0}}], [0.5, "ss2d"]], "input_channels": 1}
 
 
+@pytest.mark.parametrize("word", MIXERS)
+def test_every_component_has_its_closed_form(word):
+    try:
+        assert MIXERS[word]().macs(8, 6, 5) >= 0
+    except NotImplementedError:
+        pytest.fail(f"{word} must say its multiply-adds in macs, which it does not")
+
+
 @pytest.mark.parametrize("size", [(28, 44), (37, 50)])
 @pytest.mark.parametrize("difference", list(components()), ids=str)
 def test_closed_form_is_the_traced_count(difference, size):

@@ -75,8 +75,8 @@ class Addition:
     use: str
 
 
-AXES, CONFIG = "medmamba_variants/design/axes.py", "medmamba_variants/config.py"
-MODEL, BLOCK = "medmamba_variants/model.py", "medmamba_variants/parts/block.py"
+AXES, JOINTS = "medmamba_variants/design/axes.py", "medmamba_variants/design/joints.py"
+DESIGNS, MODEL = "medmamba_variants/design/mixers.py", "medmamba_variants/model.py"
 MIXERS, FUSIONS = "medmamba_variants/parts/mixers/", "medmamba_variants/parts/fusions.py"
 ORDERS, BY_HAND = "medmamba_variants/scan/directions.py", "tests/scan/test_paths.py"
 DEFAULTS, FINGERPRINTS = "tests/builder/test_config.py", "tests/data/test_phantoms.py"
@@ -87,19 +87,29 @@ PHANTOMS, DRAWINGS = "study/data/phantoms/sets.py", "study/data/phantoms/"
 UNKNOWN = "not drawn yet"
 
 FUSION = Addition(
-    ("`FUSIONS`", FUSIONS, AXES),
+    ("`FUSIONS`", JOINTS, FUSIONS),
     {
-        "class": above(
-            FUSIONS,
+        "component": above(
+            JOINTS,
             "FUSIONS",
+            '''
+@dataclass(frozen=True)
+class Subtract(Fusion):
+    """Outputs side by side, taken from the residual."""
+
+    word = "subtract"
+    builds = "medmamba_variants.parts.fusions:Subtraction"
+''',
+        ),
+        "name": entry(JOINTS, "FUSIONS", "Subtract"),
+        "class": added(
+            FUSIONS,
             """
 class Subtraction(Concat):
     def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
         return x - torch.cat(outputs, dim=-1)
 """,
         ),
-        "entry": entry(FUSIONS, "FUSIONS", '"subtract": Subtraction'),
-        "name": entry(AXES, "FUSIONS", '"subtract"'),
     },
     """
 in_table("fusion", "subtract")
@@ -109,29 +119,54 @@ refuses({"axes": {"fusion": ["shuffle", "substract"]}}, "did you mean subtract?"
 """,
 )
 
-OPERATOR = Addition(
-    ("`OPERATORS`", MIXERS, BLOCK, AXES),
+MIXER = Addition(
+    ("`MIXERS`", DESIGNS, MIXERS, "`macs`"),
     {
-        "class": added(
+        "component": above(
+            DESIGNS,
+            "MIXERS",
+            '''
+@dataclass(frozen=True)
+class Pointwise(Mixer):
+    """A 1×1 convolution, as often as asked for."""
+
+    word = "pointwise"
+    builds = "medmamba_variants.parts.mixers.pointwise:PointwiseBranch"
+
+    repeats: int = axis(1, whole(1, 9), "products in a row", "this test", probe=2)
+''',
+        ),
+        "macs": replaced(
+            DESIGNS,
+            'axis(1, whole(1, 9), "products in a row", "this test", probe=2)\n',
+            'axis(1, whole(1, 9), "products in a row", "this test", probe=2)\n\n'
+            "    def macs(self, channels, height, width):\n"
+            "        return self.repeats * channels**2 * height * width\n",
+        ),
+        "name": entry(DESIGNS, "MIXERS", "Pointwise"),
+        "module": added(
             f"{MIXERS}pointwise.py",
             """
 from torch import nn
 
 
-class PointwiseBranch(nn.Linear):
-    def __init__(self, channels, config, drop_path):
-        super().__init__(channels, channels)
+class PointwiseBranch(nn.Sequential):
+    def __init__(self, channels, component, drop_path):
+        super().__init__(*(nn.Linear(channels, channels) for _ in range(component.repeats)))
 """,
         ),
-        "import": above(BLOCK, "OPERATORS", "from medmamba_variants.parts.mixers.pointwise import PointwiseBranch"),
-        "entry": entry(BLOCK, "OPERATORS", '"pointwise": PointwiseBranch'),
-        "name": entry(AXES, "OPERATORS", '"pointwise"'),
+        "pin": entry(DEFAULTS, "GOLDEN_DEFAULTS", '"repeats": 1'),
     },
     """
 in_table("branches", "pointwise")
+in_table("repeats", "1 to 9")
 trains({"branches": [[0.5, "pointwise"], [0.5, "ss2d"]]})
+trains({"branches": [[0.5, {"pointwise": {"repeats": 2}}], [0.5, "pointwise"]]})
+trains({"branches": [[0.5, "pointwise"], [0.5, "ss2d"]], "repeats": [1, 3]})
+study({"axes": {"repeats": {"low": 1, "high": 9}}, "strategy": SEARCH, "variant": {"branches": [[1, "pointwise"]]}})
 study({"axes": {"branches": [[[0.5, "pointwise"], [0.5, "ss2d"]]]}})
 refuses({"axes": {"branches": [[[0.5, "pointwis"], [0.5, "ss2d"]]]}}, "did you mean pointwise?")
+fails(lambda: VariantConfig(repeats=2), "branches (or split_ratio) hold no pointwise")
 """,
 )
 
@@ -161,17 +196,12 @@ refuses({"axes": {"scan_directions": ["cross4", ["rows", "snaek"]]}}, "did you m
 )
 
 AXIS = Addition(
-    (AXES, CONFIG, "`GOLDEN_DEFAULTS`", DEFAULTS),
+    ("`NETWORK`", AXES, "`GOLDEN_DEFAULTS`", DEFAULTS),
     {
         "declaration": entry(
             AXES,
-            "_DECLARED",
-            'Axis("head_dropout", Number(0.0, 0.9), "share of features hidden", "Srivastava 2014", probe=0.5)',
-        ),
-        "field": replaced(
-            CONFIG,
-            '    input_channels: int | str = "data"\n',
-            '    input_channels: int | str = "data"\n    head_dropout: float = 0.0\n',
+            "NETWORK",
+            'Axis("head_dropout", Number(0.0, 0.9), 0.0, "share of features hidden", "Srivastava 2014", probe=0.5)',
         ),
         "layer": replaced(
             MODEL, "        self.head = ", "        self.drop = nn.Dropout(config.head_dropout)\n        self.head = "
@@ -214,6 +244,7 @@ def _eager(seed, settings):
     },
     """
 from study.cells import DataRef
+from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.strategies.search import make_strategy
 
@@ -225,7 +256,7 @@ refuses({"strategy": {**SEARCH, "name": "eagr_tpe"}}, "did you mean eager_tpe?")
 refuses({"strategy": {**eager, "startpu": 2}}, "did you mean startup?")
 refuses({"strategy": {**eager, "startup": 0}}, "strategy.startup must be a whole number from 1 to 99, got 0")
 refs = {name: DataRef(name, name, {}) for name in asked.datasets}
-cell = make_strategy(asked, refs, Ledger(HERE / "ledger"), HERE, lambda variant, dataset: 1.0).ask()
+cell = make_strategy(make_plan(asked, refs, Ledger(HERE / "ledger")), HERE, lambda variant, dataset: 1.0).ask()
 assert cell.variant.fusion in GRID["axes"]["fusion"]
 """,
 )
@@ -379,5 +410,5 @@ fails(lambda: load_dataset(spec, "phantom_hollow?depth=2"), "depth must be a num
 )
 
 # Told by README, and by CONTRIBUTING.
-TO_THE_MODEL = {"fusion": FUSION, "operator": OPERATOR, "scan order": ORDER, "axis": AXIS}
+TO_THE_MODEL = {"fusion": FUSION, "mixer": MIXER, "scan order": ORDER, "axis": AXIS}
 TO_THE_REST = {"sampler": SAMPLER, "metric": METRIC, "reader": READER, "phantom": PHANTOM}

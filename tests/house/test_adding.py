@@ -90,13 +90,14 @@ from study.data import load_dataset
 print(load_dataset({"kind": "phantom"}, "phantom_hollow").info.fingerprint)
 """
 
-REGISTRIES = "tests/builder/test_model.py::test_registries_are_the_choices"
-AXES_AND_FIELDS = "tests/builder/test_config.py::test_axes_and_fields_are_the_same_set"
+WHOLE = "tests/builder/test_config.py::test_every_component_is_declared_whole"
+ALIVE = "tests/builder/test_model.py::test_one_step_along_every_axis_is_alive"
 # A step that can be forgotten → the test that holds it, and a word with which this test then fails.
 HELD = {
-    "fusion: name": (f"{REGISTRIES}[fusion]", "subtract"),
-    "operator: entry": (f"{REGISTRIES}[branches]", "pointwise"),
+    "fusion: class": (f"{WHOLE}[subtract]", "Subtraction"),
+    "mixer: macs": ("tests/builder/test_cost.py::test_every_component_has_its_closed_form[pointwise]", "pointwise"),
     "scan order: hand": ("tests/scan/test_paths.py::test_every_direction_is_written_by_hand", "snake"),
+    "mixer: pin": ("tests/builder/test_config.py::test_defaults_never_change", "repeats"),
     "axis: pin": ("tests/builder/test_config.py::test_defaults_never_change", "pin the default of a new axis here"),
     "metric: table": (
         "tests/paired/test_claims.py::test_it_is_near_the_bootstraps_share_on_the_other_side[lowest_recall]",
@@ -109,10 +110,10 @@ HELD = {
     ),
     "make schema": ("tests/study/test_space.py::test_the_schema_file_is_current", "run: make schema"),
 }
-# With one of these left out the copy cannot even be imported, or it would hide another: each in a copy of its own.
+# With one of these left out the copy lacks what others hang on: each in a copy of its own.
 ALONE = {
-    "axis: field": (AXES_AND_FIELDS, "head_dropout"),
-    "axis: declaration": (AXES_AND_FIELDS, "head_dropout"),
+    "mixer: module": (f"{WHOLE}[pointwise]", "pointwise"),
+    "axis: call": (f"{ALIVE}[head_dropout-0.5]", "allclose"),
 }
 
 
