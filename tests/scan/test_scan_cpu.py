@@ -441,7 +441,7 @@ def test_kernels_work_without_a_cache(error: Exception, monkeypatch: pytest.Monk
 
 NARROW = """
 import sys, torch
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 import test_scan_cpu as t
 from numba.core.caching import FunctionCache
 hits = []
@@ -449,7 +449,7 @@ load = FunctionCache.load_overload
 FunctionCache.load_overload = lambda *a: hits.append(load(*a) is not None) or load(*a)
 inputs, dy, table, resets = t.make_case((2, 13, 40, 4, 2, True))
 results = t.scan_both_ways([i.float() for i in inputs], dy.float(), table, resets)
-torch.save(results, sys.argv[2])
+torch.save(results, sys.argv[1])
 print(t.cpu.vector_bytes(), hits)
 """
 
@@ -458,7 +458,8 @@ print(t.cpu.vector_bytes(), hits)
 def test_narrower_vectors_and_the_cache_on_disk(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     environment |= {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse2", "PYTHONWARNINGS": ""}
-    command = [sys.executable, "-c", NARROW, str(Path(__file__).parent), str(tmp_path / "results")]
+    folders = map(str, Path(__file__).parents[:2])
+    command = [sys.executable, "-c", NARROW, str(tmp_path / "results"), *folders]
     outputs = []
     for _ in range(2):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG, check=False)
