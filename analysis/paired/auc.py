@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from analysis.interval import Interval
-from analysis.paired.resampling import unit_codes
+from analysis.paired.models import unit_codes
 
 # AUCs move in steps of at least 1 / (2 · positives · negatives): a smaller standard error than this is rounding.
 SMALLEST_ERROR = 1e-13
