@@ -362,7 +362,7 @@ def _matched(
     for one, other, first, second in zip(*models, a, b):
         if one.probabilities.shape != other.probabilities.shape:
             raise ValueError(f"a and b must have one shape, got {np.shape(first)} and {np.shape(second)}")
-    return Matched(*models, groups)
+    return Matched(models[0], models[1], groups)
 
 
 def _check_options(rng: np.random.Generator, draws: int, level: float = 0.5) -> None:

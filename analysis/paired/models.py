@@ -213,4 +213,4 @@ def matched(pairing: Pairing | Matched) -> Matched:
     if isinstance(pairing, Matched):
         return pairing
     sides = [[Model(pairing.labels, seed) for seed in side] for side in (pairing.against, pairing.baseline)]
-    return Matched(*sides, pairing.groups)
+    return Matched(sides[0], sides[1], pairing.groups)
