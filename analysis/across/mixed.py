@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.across.reml import COMPONENTS, Fit, fit_variances
+from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.records.table import Matrix, finished_cells, is_ledger
 
@@ -223,9 +223,9 @@ def _effect(name: str, estimate: float, variance: float, n_datasets: int, level:
         t = estimate / error
     else:
         t = math.copysign(math.inf, estimate) if estimate else 0.0
-    half = error * float(stats.t.ppf((1 + level) / 2, df))
+    half = error * t_quantile((1 + level) / 2, df)
     interval = Interval(estimate - half, estimate + half, level, "data sets", n_datasets)
-    p_value = min(1.0, 2 * float(stats.t.sf(abs(t), df))) if df > 0 else 1.0
+    p_value = min(1.0, 2 * t_tail(abs(t), df)) if df > 0 else 1.0
     return FixedEffect(name, estimate, error, t, df, p_value, interval)
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.across.bootstrap import redraw, what_varies
 from analysis.across.mean_tests import t_interval, t_over_means
+from analysis.distributions import t_quantile
 from analysis.interval import Interval
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.records.table import paired_seeds
@@ -339,7 +339,7 @@ def _without_bias(volume: float, drawn: np.ndarray, level: float, n_seeds: Seque
     if n < 2:
         return Interval(math.nan, math.nan, level, over, n)
     centre = 2 * volume - float(drawn.mean())
-    half = float(stats.t.isf((1 - level) / 2, n - 1) * drawn.std()) * math.sqrt(n / (n - 1))
+    half = float(-t_quantile((1 - level) / 2, n - 1) * drawn.std()) * math.sqrt(n / (n - 1))
     return Interval(max(0.0, centre - half), max(0.0, centre + half), level, over, n)
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
+from analysis.distributions import normal_quantile, t_tail
 from analysis.interval import Interval, check_generator, expanded_percentiles
 from analysis.paired.models import Joint, Matched, Metric, Model, joint, unit_codes
 from analysis.paired.resampling import drawn_swaps, drawn_units, resampled_values, swapped_values
@@ -330,8 +330,8 @@ def _p_value(drawn: np.ndarray, codes: np.ndarray | None) -> float:
     if codes is None or math.isnan(p_value):
         return p_value
     groups = int(codes.max()) + 1
-    reach = float(stats.norm.isf(p_value / 2)) * math.sqrt((groups - 1) / groups)
-    return float(2 * stats.t.sf(reach, groups - 1))
+    reach = -normal_quantile(p_value / 2) * math.sqrt((groups - 1) / groups)
+    return 2 * t_tail(reach, groups - 1)
 
 
 def _standard_error(drawn: np.ndarray) -> float:

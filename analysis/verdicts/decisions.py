@@ -12,7 +12,7 @@ claims of difference and for claims of equivalence alike, each held at α.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from analysis.words import counted, listed
 # Of a bootstrap that describes one data set among several; one that decides has more.
 DRAWS = 1000
 # A ledger's folder, questions, the generator and how many draws to the answers, for which the generator moves on.
-Ask = Callable[[Path | str, Sequence[Question], np.random.Generator, int], Sequence[Answer]]
+Ask = Callable[[Path | str, Sequence[Question], np.random.Generator, int], Iterable[Answer]]
 
 
 def decide(
@@ -92,45 +92,70 @@ def decide_all(
     *,
     rng: np.random.Generator,
     draws: int = DRAWS,
-    ask: Ask | None = None,
 ) -> list[Verdict]:
     """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
-
-    ask: what answers for the images in the place of `analysis.verdicts.images.answers`, such as another process.
 
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
     `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
     (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
     Raises ValueError as `decide` does.
     """
-    check_generator(rng)
-    today = read_declaration(manifest)
-    history = Revisions(manifest, table, folder)
-    rows = dict(iter(table.groupby("variant_id", sort=False))) if "variant_id" in table else {}
-    asked = [_asked(contrast, today, history, rows, table, folder) for contrast in today.contrasts]
-    expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
-    # Contrasts of the same variants one after the other: their predictions are read once.
-    order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
-    by_variant = Cells(table)
-    cells = {i: _cells(by_variant, asked[i], expected) for i in order}
-    told = (ask or answers)(folder, [cells[i].question for i in order], rng, draws)
-    models = _Models(table, [declared.contrast for declared in asked])
-    found = {i: _found(asked[i], cells[i], answer, models) for i, answer in zip(order, told)}
-    families: dict[tuple[str | None, str, str], list[int]] = {}
-    for i, declared in enumerate(asked):
-        contrast = declared.contrast
-        families.setdefault((contrast.contrasts_hash, contrast.family, contrast.kind), []).append(i)
-    settled: dict[int, Verdict] = {}
-    for members in families.values():
-        size = found[members[0]].family_size
-        method = asked[members[0]].declaration.correction
-        # A family's contrasts that today's file no longer names count as what could not be tested does.
-        absent = [math.nan] * (size - len(members))
-        differences = adjust([*(found[i].p_value for i in members), *absent], method)
-        equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
-        for i, p, q in zip(members, differences, equivalences):
-            settled[i] = _settled(found[i], p, q)
-    return [settled[i] for i in range(len(asked))]
+    return Deciding(table, manifest, folder, rng=rng, draws=draws).verdicts()
+
+
+class Deciding:
+    """Verdicts on their way: what is asked of images is asked at once, and heard when the verdicts are wanted.
+
+    ask: what answers for the images in the place of `analysis.verdicts.images.answers`, such as another process.
+    Raises ValueError, both at first and later, as `decide_all` does.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        manifest: Mapping[str, Any],
+        folder: Path | str,
+        *,
+        rng: np.random.Generator,
+        draws: int = DRAWS,
+        ask: Ask = answers,
+    ) -> None:
+        check_generator(rng)
+        today = read_declaration(manifest)
+        history = Revisions(manifest, table, folder)
+        rows = dict(iter(table.groupby("variant_id", sort=False))) if "variant_id" in table else {}
+        asked = [_asked(contrast, today, history, rows, table, folder) for contrast in today.contrasts]
+        expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
+        by_variant = Cells(table)
+        # Contrasts of the same variants one after the other: their predictions are read once.
+        self._order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
+        self._asked, self._cells = asked, {i: _cells(by_variant, asked[i], expected) for i in self._order}
+        self._answers = ask(folder, [self._cells[i].question for i in self._order], rng, draws)
+        self._models = _Models(table, [declared.contrast for declared in asked])
+
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts, once all answers are there."""
+        asked = self._asked
+        found = {
+            # The answers first: they are heard to their end, after which the generator is where they left it.
+            i: _found(asked[i], self._cells[i], answer, self._models)
+            for answer, i in zip(self._answers, self._order)
+        }
+        families: dict[tuple[str | None, str, str], list[int]] = {}
+        for i, declared in enumerate(asked):
+            contrast = declared.contrast
+            families.setdefault((contrast.contrasts_hash, contrast.family, contrast.kind), []).append(i)
+        settled: dict[int, Verdict] = {}
+        for members in families.values():
+            size = found[members[0]].family_size
+            method = asked[members[0]].declaration.correction
+            # A family's contrasts that today's file no longer names count as what could not be tested does.
+            absent = [math.nan] * (size - len(members))
+            differences = adjust([*(found[i].p_value for i in members), *absent], method)
+            equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
+            for i, p, q in zip(members, differences, equivalences):
+                settled[i] = _settled(found[i], p, q)
+        return [settled[i] for i in range(len(asked))]
 
 
 def _asked(

@@ -4,7 +4,7 @@ Needs numpy alone, no table: it may run in a process of its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +125,10 @@ class Images:
         return model
 
 
-def answers(folder: Path | str, questions: Sequence[Question], rng: np.random.Generator, draws: int) -> list[Answer]:
-    """The answers to several questions, drawn one after the other with one generator."""
+def answers(
+    folder: Path | str, questions: Sequence[Question], rng: np.random.Generator, draws: int
+) -> Iterator[Answer]:
+    """The answers to several questions, one by one, drawn one after the other with one generator."""
     images = Images(folder, rng, draws)
-    return [images.answer(question) for question in questions]
+    for question in questions:
+        yield images.answer(question)

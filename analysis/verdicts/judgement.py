@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from analysis.across.mean_tests import t_over_means, tost
 from analysis.across.rank_tests import signed_rank
+from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.paired.auc import delong
 from analysis.paired.bootstrap import matched_difference, matched_two_level
@@ -45,7 +45,7 @@ class Judgement:
 
     def equivalence_interval(self, difference: float, alpha: float) -> Interval:
         """The interval of level 1 − 2α that lies within the margin where both one-sided tests have p ≤ α."""
-        half = float(stats.t.isf(alpha, self.df)) * self.standard_error
+        half = -t_quantile(alpha, self.df) * self.standard_error
         over, n = self.interval.over, self.interval.n
         return Interval(difference - half, difference + half, 1 - 2 * alpha, over, n)
 
@@ -129,5 +129,5 @@ def _beyond(difference: float, standard_error: float, margin: float, df: float, 
     if standard_error == 0:
         p_value = 0.0 if room > 0 else 1.0
     else:
-        p_value = float(stats.t.sf(room / standard_error, df))
+        p_value = t_tail(room / standard_error, df)
     return max(p_value, (1 - margin) ** units)
