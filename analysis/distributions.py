@@ -34,8 +34,8 @@ def normal_tail(value: float) -> float:
 
 def binomial_quantile(share: float, trials: np.ndarray, chance: np.ndarray) -> np.ndarray:
     """The smallest number of successes, as floats, that this share of binomial draws does not exceed."""
-    trials, chance = np.broadcast_arrays(np.asarray(trials, dtype=np.float64), np.asarray(chance, dtype=np.float64))
-    low, high = np.full(trials.shape, -1.0), trials.copy()
+    trials, chance = np.broadcast_arrays(np.asarray(trials, dtype=np.int64), np.asarray(chance, dtype=np.float64))
+    low, high = np.full(trials.shape, -1.0), trials.astype(np.float64)
     # Halving finds it where the smooth inverse of scipy.special has no answer, at chances of 0 and 1.
     while (high - low > 1).any():
         middle = np.floor((low + high) / 2)

@@ -12,12 +12,16 @@ from analysis.records.ledger import load_ledger, load_manifest, read_records
 from analysis.records.places import ledger_folder
 from analysis.records.schema import Record
 
+# Parts of a record that no section looks at, half of its size: the table has what is shown of them.
+LEFT_OUT = {"validation", "recipe"}
 DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A study's manifest, table (one row a cell) and records (by cell_id), with its variants, data sets and seeds.
+
+    Records are without what `LEFT_OUT` names.
 
     variants: variant_id → label, in the study's order. baseline: the variant most contrasts start from, None where
     nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one.
@@ -84,7 +88,11 @@ def load_evidence(store: Path | str, study: str) -> Evidence:
     manifest = load_manifest(folder, study)
     table = load_ledger(folder, study=manifest["study_hash"])
     wanted = set(table["cell_id"])
-    records = {r["cell_id"]: r for r in read_records(folder)[0] if r["cell_id"] in wanted}
+    records = {
+        r["cell_id"]: {key: value for key, value in r.items() if key not in LEFT_OUT}
+        for r in read_records(folder)[0]
+        if r["cell_id"] in wanted
+    }
     seen = dict(zip(table["variant_id"], table["variant_label"]))
     return Evidence(
         folder=folder,

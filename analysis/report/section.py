@@ -1,5 +1,6 @@
 """A section of a report as a value: what the page shows, and what also goes into files."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,14 @@ def make_part(
 
 def rendered(drawing: Drawing | Picture | None) -> Picture | None:
     """A drawing as a picture, which takes a hundredth of its memory; what is one already, or nothing, stays so."""
-    return render(drawing) if isinstance(drawing, Drawing) else drawing
+    if not isinstance(drawing, Drawing):
+        return drawing
+    picture = render(drawing)
+    if gc.get_freeze_count():
+        # A figure's parts refer to each other in circles. Where all that is older was set aside they go in no time.
+        del drawing
+        gc.collect()
+    return picture
 
 
 def cuts(evidence: Evidence, drawn: Sequence[str]) -> str:

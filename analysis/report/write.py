@@ -4,8 +4,10 @@ It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, 
 beside it.
 """
 
+import gc
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -61,7 +63,7 @@ def write_report(
     evidence = load_evidence(store, study)
     rng = rng or np.random.default_rng(SEED)
     # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
-    with threadpool_limits(1):
+    with threadpool_limits(1), _set_aside():
         deciding, problem = _attempt(
             lambda: Deciding(evidence.table, evidence.manifest, evidence.folder, rng=rng, ask=ask)
         )
@@ -87,6 +89,17 @@ def write_report(
     )
     page.write_text(text, encoding="utf-8")
     return Report(page, folder, tuple(verdicts), (f"no verdicts: {problem}",) if problem else ())
+
+
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """Spares the collector of garbage what is there already, thousands of records, while figures come and go."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
