@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from analysis.across.reml import Fit
     from analysis.verdicts.images import Answer, Question
 
 
@@ -38,17 +39,27 @@ class Apart:
         self._process.join()
 
     def ask(
-        self, folder: Path | str, questions: Sequence[Question], rng: np.random.Generator, draws: int
-    ) -> Iterator[Answer]:
+        self,
+        folder: Path | str,
+        questions: Sequence[Question],
+        rng: np.random.Generator,
+        draws: int,
+        designs: Sequence[tuple[np.ndarray, ...]] = (),
+    ) -> Iterator[Answer | Fit | None]:
         """The answers one by one, as they come; after the last one the generator is where the other process left it."""
         # Where it has died, the first answer will say so.
         with suppress(OSError):
-            self._here.send((folder, questions, rng, draws))
-        return self._answers(folder, questions, rng, draws)
+            self._here.send((folder, questions, rng, draws, designs))
+        return self._answers(folder, questions, rng, draws, designs)
 
     def _answers(
-        self, folder: Path | str, questions: Sequence[Question], rng: np.random.Generator, draws: int
-    ) -> Iterator[Answer]:
+        self,
+        folder: Path | str,
+        questions: Sequence[Question],
+        rng: np.random.Generator,
+        draws: int,
+        designs: Sequence[tuple[np.ndarray, ...]],
+    ) -> Iterator[Answer | Fit | None]:
         came = 0
         while True:
             try:
@@ -57,7 +68,7 @@ class Apart:
                 # It was ended, such as for want of memory. What it would have said can be found here.
                 from analysis.verdicts.images import answers
 
-                yield from islice(answers(folder, questions, rng, draws), came, None)
+                yield from islice(answers(folder, questions, rng, draws, designs), came, None)
                 return
             if state is not None:
                 rng.bit_generator.state = state
@@ -77,12 +88,12 @@ def _serve(connection: Connection) -> None:
     from analysis.verdicts.images import answers
 
     try:
-        folder, questions, rng, draws = connection.recv()
+        folder, questions, rng, draws, designs = connection.recv()
         problem: str | None = None
         # One thread, as there: how many there are shows in the last digit.
         with threadpool_limits(1):
             try:
-                for answer in answers(folder, questions, rng, draws):
+                for answer in answers(folder, questions, rng, draws, designs):
                     connection.send((answer, None, None))
             except ValueError as refused:
                 problem = str(refused)

@@ -12,17 +12,19 @@ claims of difference and for claims of equivalence alike, each held at α.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from analysis.across.mixed import FixedEffect, MixedModel, mixed_model
+from analysis.across.mixed import Design, FixedEffect, MixedModel, Prepared, fitted, prepared
 from analysis.across.multiplicity import adjust
 from analysis.across.rank_tests import hodges_lehmann
+from analysis.across.reml import Fit, attempt
 from analysis.interval import check_generator
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
@@ -37,8 +39,11 @@ from analysis.words import counted, listed
 
 # Of a bootstrap that describes one data set among several; one that decides has more.
 DRAWS = 1000
-# A ledger's folder, questions, the generator and how many draws to the answers, for which the generator moves on.
-Ask = Callable[[Path | str, Sequence[Question], np.random.Generator, int], Iterable[Answer]]
+# A ledger's folder, questions, the generator, how many draws, and designs of models to the answers, for which the
+# generator moves on, and fits.
+Ask = Callable[
+    [Path | str, Sequence[Question], np.random.Generator, int, Sequence[Design]], Iterable[Answer | Fit | None]
+]
 
 
 def decide(
@@ -81,7 +86,9 @@ def decide(
     declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
     cells = _cells(Cells(table), declared, ())
     answer = Images(folder, rng, draws).answer(cells.question)
-    found = _found(declared, cells, answer, _Models(table, [asked]))
+    models = _Models(table, [asked], {asked.metric} if len(cells.pairs) > 1 else set())
+    models.fit([attempt(design) for design in models.designs])
+    found = _found(declared, cells, answer, models)
     return _settled(found, found.p_value, found.equivalence_p)
 
 
@@ -130,16 +137,20 @@ class Deciding:
         # Contrasts of the same variants one after the other: their predictions are read once.
         self._order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
         self._asked, self._cells = asked, {i: _cells(by_variant, asked[i], expected) for i in self._order}
-        self._answers = ask(folder, [self._cells[i].question for i in self._order], rng, draws)
-        self._models = _Models(table, [declared.contrast for declared in asked])
+        general = {asked[i].contrast.metric for i, cells in self._cells.items() if len(cells.pairs) > 1}
+        self._models = _Models(table, [declared.contrast for declared in asked], general)
+        questions = [self._cells[i].question for i in self._order]
+        self._answers = ask(folder, questions, rng, draws, self._models.designs)
 
     def verdicts(self) -> list[Verdict]:
         """The verdicts, once all answers are there."""
         asked = self._asked
+        heard = list(self._answers)
+        count = len(self._order)
+        self._models.fit(cast("list[Fit | None]", heard[count:]))
         found = {
-            # The answers first: they are heard to their end, after which the generator is where they left it.
             i: _found(asked[i], self._cells[i], answer, self._models)
-            for answer, i in zip(self._answers, self._order)
+            for i, answer in zip(self._order, cast("list[Answer]", heard[:count]))
         }
         families: dict[tuple[str | None, str, str], list[int]] = {}
         for i, declared in enumerate(asked):
@@ -189,26 +200,34 @@ def _cells(table: Cells, declared: Declared, expected: Sequence[tuple[str, int]]
 
 
 class _Models:
-    """Mixed models of the variants that contrasts compare, one a metric, fitted when first asked for."""
+    """Mixed models of the variants that contrasts compare, one for each of some metrics, fitted elsewhere."""
 
-    def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast]) -> None:
-        self._table = table
-        self._contrasts = contrasts
-        self._fitted: dict[str, MixedModel | None] = {}
+    def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast], metrics: Collection[str]) -> None:
+        self._prepared: dict[str, Prepared] = {}
+        self._fitted: dict[str, MixedModel] = {}
+        for metric in dict.fromkeys(contrast.metric for contrast in contrasts if contrast.metric in metrics):
+            of_metric = [c for c in contrasts if c.metric == metric]
+            variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
+            # A metric whose cells carry no model has none.
+            with suppress(ValueError):
+                # At the variants' own cost: a contrast is not one at equal MACs.
+                cells = table[table["variant_id"].isin(variants)]
+                self._prepared[metric] = prepared(cells, metric, macs=False)
+
+    @property
+    def designs(self) -> list[Design]:
+        """What is to be fitted."""
+        return [ready.design for ready in self._prepared.values()]
+
+    def fit(self, fits: Sequence[Fit | None]) -> None:
+        """Takes the fits of the designs, in their order."""
+        for (metric, ready), fit in zip(self._prepared.items(), fits):
+            if fit is not None:
+                self._fitted[metric] = fitted(ready, fit)
 
     def difference(self, contrast: Contrast) -> FixedEffect | None:
         """The difference of a contrast's variants; None where the cells carry no model."""
-        metric = contrast.metric
-        if metric not in self._fitted:
-            of_metric = [c for c in self._contrasts if c.metric == metric]
-            variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
-            try:
-                # At the variants' own cost: a contrast is not one at equal MACs.
-                model = mixed_model(self._table[self._table["variant_id"].isin(variants)], metric, macs=False)
-            except ValueError:
-                model = None
-            self._fitted[metric] = model
-        model = self._fitted[metric]
+        model = self._fitted.get(contrast.metric)
         return None if model is None else model.difference(contrast.baseline, contrast.against)
 
 

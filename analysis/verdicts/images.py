@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.across.reml import Fit, attempt
 from analysis.paired.false_claim import false_claim_probability
 from analysis.paired.models import Matched, Model
 from analysis.records.places import predictions_path
@@ -126,9 +127,18 @@ class Images:
 
 
 def answers(
-    folder: Path | str, questions: Sequence[Question], rng: np.random.Generator, draws: int
-) -> Iterator[Answer]:
-    """The answers to several questions, one by one, drawn one after the other with one generator."""
+    folder: Path | str,
+    questions: Sequence[Question],
+    rng: np.random.Generator,
+    draws: int,
+    designs: Sequence[tuple[np.ndarray, ...]] = (),
+) -> Iterator[Answer | Fit | None]:
+    """The answers to several questions, one by one, drawn one after the other with one generator.
+
+    Then the fits of designs of mixed models, None where there is none.
+    """
     images = Images(folder, rng, draws)
     for question in questions:
         yield images.answer(question)
+    for design in designs:
+        yield attempt(design)
