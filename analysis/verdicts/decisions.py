@@ -21,7 +21,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from analysis.across.mixed import Design, FixedEffect, MixedModel, Prepared, fitted, prepared
+from analysis.across.mixed import FixedEffect, MixedModel, Prepared, fitted, prepared
 from analysis.across.multiplicity import adjust
 from analysis.across.rank_tests import hodges_lehmann
 from analysis.across.reml import Fit, attempt
@@ -42,7 +42,8 @@ DRAWS = 1000
 # A ledger's folder, questions, the generator, how many draws, and designs of models to the answers, for which the
 # generator moves on, and fits.
 Ask = Callable[
-    [Path | str, Sequence[Question], np.random.Generator, int, Sequence[Design]], Iterable[Answer | Fit | None]
+    [Path | str, Sequence[Question], np.random.Generator, int, Sequence[tuple[np.ndarray, ...]]],
+    Iterable[Answer | Fit | None],
 ]
 
 
@@ -215,9 +216,9 @@ class _Models:
                 self._prepared[metric] = prepared(cells, metric, macs=False)
 
     @property
-    def designs(self) -> list[Design]:
-        """What is to be fitted."""
-        return [ready.design for ready in self._prepared.values()]
+    def designs(self) -> list[tuple[np.ndarray, ...]]:
+        """What is to be fitted: arrays alone, which another process takes without a library of tables."""
+        return [tuple(ready.design) for ready in self._prepared.values()]
 
     def fit(self, fits: Sequence[Fit | None]) -> None:
         """Takes the fits of the designs, in their order."""

@@ -1,7 +1,11 @@
 """Answers from a process of its own are those of this one, also where it is refused or ended."""
 
 import os
+import pickle
+import pickletools
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -51,3 +55,28 @@ def test_a_process_that_was_ended_leaves_its_work_to_this_one(study):
     here, there = np.random.default_rng(1), np.random.default_rng(1)
     assert decided(study, there, before=end) == decide_all(*study, rng=here, draws=40)
     assert here.bit_generator.state == there.bit_generator.state
+
+
+def test_it_needs_no_library_of_tables_or_figures(study):
+    code = (
+        "import sys, analysis.verdicts.apart as apart; import analysis.verdicts.images, analysis.paired.kernels;"
+        "print([m for m in ('pandas', 'matplotlib', 'scipy.stats', 'scipy.optimize') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+    asked = []
+    Deciding(*study, rng=np.random.default_rng(1), ask=lambda *given: asked.extend(given) or ())
+    # What is sent, too, is made of what that process has.
+    names = {module for module in pickle_modules(asked) if module.startswith("analysis")}
+    assert names == {"analysis.verdicts.images", "analysis.verdicts.pairs"}
+
+
+def pickle_modules(value):
+    """The modules that whoever reads a pickle of this value has to import."""
+    strings, found = [], set()
+    for opcode, argument, _ in pickletools.genops(pickle.dumps(value)):
+        if isinstance(argument, str):
+            strings.append(argument)
+        if opcode.name == "STACK_GLOBAL":
+            found.update(strings[-2:-1])
+    return found
