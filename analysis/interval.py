@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from analysis.distributions import normal_tail, t_quantile
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def expanded_percentiles(values: np.ndarray, level: float, over: str, n: int) ->
     """
     if n < 2 or np.isnan(values).any():
         return Interval(math.nan, math.nan, level, over, n)
-    reach = math.sqrt(n / (n - 1)) * float(stats.t.isf((1 - level) / 2, n - 1))
-    tail = float(stats.norm.sf(reach))
+    reach = math.sqrt(n / (n - 1)) * -t_quantile((1 - level) / 2, n - 1)
+    tail = normal_tail(reach)
     if float(n) ** -n > tail:
         return Interval(math.nan, math.nan, level, over, n)
     low, high = np.quantile(values, [tail, 1 - tail])

@@ -31,18 +31,18 @@ def write_results(path: Path, measured: Mapping[str, Any]) -> None:
     print(f"\nwrote {path}")
 
 
-def describe_commit() -> str:
-    """The commit, with "-dirty" where anything but results differs from it; "unknown" outside a checkout."""
+def describe_commit(root: Path = RESULTS.parent) -> str:
+    """A checkout's commit, with "-dirty" where anything but results differs from it; "unknown" outside a checkout."""
     results = f":(exclude,top){RESULTS.parent.name}/{RESULTS.name}"
     try:
-        commit = _git("rev-parse", "--short", "HEAD")
-        return commit + ("-dirty" if _git("status", "--porcelain", "--", ":(top)", results) else "")
+        commit = _git(root, "rev-parse", "--short", "HEAD")
+        return commit + ("-dirty" if _git(root, "status", "--porcelain", "--", ":(top)", results) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(RESULTS.parent), *arguments]
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

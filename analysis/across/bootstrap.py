@@ -11,7 +11,7 @@ import numpy as np
 from analysis.interval import Interval, check_generator, expanded_percentiles
 
 # Numbers held at once by one slice of draws.
-SLICE = 4_000_000
+SLICE = 1 << 18
 
 
 def what_varies(n_seeds: Sequence[int]) -> tuple[str, int]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
+from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval, check_generator
 
 Alternative = Literal["two-sided", "greater", "less"]
@@ -167,7 +167,7 @@ def t_interval(values: np.ndarray, level: float, over: str) -> Interval:
     n = len(values)
     if n < 2:
         return Interval(math.nan, math.nan, level, over, n)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile((1 + level) / 2, n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
     mean = float(values.mean())
     return Interval(mean - half, mean + half, level, over, n)
 
@@ -189,7 +189,7 @@ def _studentised(values: np.ndarray, null: float) -> tuple[float, float]:
 
 def _t_sf(t: float, df: int) -> float:
     """Upper tail of Student's t; 1 where a single value has none, so that nothing is ever concluded from it."""
-    return 1.0 if math.isnan(t) else float(stats.t.sf(t, df))
+    return 1.0 if math.isnan(t) else t_tail(t, df)
 
 
 def _random_sums(values: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.across.reml import COMPONENTS, Fit, fit_variances
+from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.records.table import Matrix, finished_cells, is_ledger
 
@@ -85,13 +85,13 @@ class MixedModel:
 
 
 class Design(NamedTuple):
-    """The model's columns, a row a cell: value, codes of data set, variant and seed, fixed effects."""
+    """The model's columns, a row a cell: value, fixed effects, codes of data set, variant and seed."""
 
     values: np.ndarray
+    fixed: np.ndarray
     datasets: np.ndarray
     variants: np.ndarray
     seeds: np.ndarray
-    fixed: np.ndarray
 
 
 def mixed_model(
@@ -120,6 +120,25 @@ def mixed_model(
 
     Raises ValueError for fewer than two data sets or variants.
     """
+    ready = prepared(table, metric, macs=macs, reference=reference)
+    return fitted(ready, fit_variances(*ready.design), level=level)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a mixed model is fitted to, and what is told of it beside the fit. names: the reference first."""
+
+    design: Design
+    names: tuple[str, ...]
+    macs_left_out: str | None
+    datasets_of: dict[str, int]
+    n_datasets: int
+    n_seeds: int
+    n_left_out: int
+
+
+def prepared(table: Matrix, metric: str | None, *, macs: bool = True, reference: str | None = None) -> Prepared:
+    """The design of `mixed_model`, for a fit that is made elsewhere. Raises ValueError as it does."""
     cells = _cells(table, metric)
     names = list(dict.fromkeys(cells["variant_id"]))
     if len(names) < 2:
@@ -136,22 +155,34 @@ def mixed_model(
     design = _design(cells, names, log_macs)
     if design.values.size <= design.fixed.shape[1]:
         raise ValueError(f"table must have more finished cells than coefficients, got {len(cells)} for {len(names)}")
-    fit = fit_variances(design.values, design.fixed, design.datasets, design.variants, design.seeds)
-    variances = dict(zip(COMPONENTS, fit.variances))
-    datasets_of = {name: int(cells.loc[cells["variant_id"] == name, "dataset"].nunique()) for name in names}
+    return Prepared(
+        design=design,
+        names=tuple(names),
+        macs_left_out=macs_left_out,
+        datasets_of=cells.groupby("variant_id")["dataset"].nunique().astype(object).to_dict(),
+        n_datasets=n_datasets,
+        n_seeds=cells["seed"].nunique(),
+        n_left_out=cells.attrs["left_out"],
+    )
 
-    def effect(name: str, index: int, n: int = n_datasets) -> FixedEffect:
+
+def fitted(ready: Prepared, fit: Fit, *, level: float = 0.95) -> MixedModel:
+    """The mixed model of a design and its fit."""
+    names, datasets_of = ready.names, ready.datasets_of
+    variances = dict(zip(COMPONENTS, fit.variances))
+
+    def effect(name: str, index: int, n: int) -> FixedEffect:
         return _effect(name, float(fit.coefficients[index]), float(fit.covariance[index, index]), n, level)
 
     return MixedModel(
-        reference=reference,
-        intercept=effect("intercept", 0),
+        reference=names[0],
+        intercept=effect("intercept", 0, ready.n_datasets),
         effects=tuple(
-            effect(name, index, min(datasets_of[name], datasets_of[reference]))
+            effect(name, index, min(datasets_of[name], datasets_of[names[0]]))
             for index, name in enumerate(names[1:], start=1)
         ),
-        macs=effect("log2 MACs", len(names)) if log_macs is not None else None,
-        macs_left_out=macs_left_out,
+        macs=effect("log2 MACs", len(names), ready.n_datasets) if ready.macs_left_out is None else None,
+        macs_left_out=ready.macs_left_out,
         variance_dataset=variances["data set"] or 0.0,
         variance_dataset_variant=variances["data set × variant"],
         variance_seed=variances["seed"],
@@ -161,10 +192,10 @@ def mixed_model(
         notes=_notes(fit),
         covariance=tuple(tuple(float(value) for value in row) for row in fit.covariance),
         datasets_of=datasets_of,
-        n_datasets=n_datasets,
-        n_seeds=cells["seed"].nunique(),
-        n_cells=len(cells),
-        n_left_out=cells.attrs["left_out"],
+        n_datasets=ready.n_datasets,
+        n_seeds=ready.n_seeds,
+        n_cells=len(ready.design.values),
+        n_left_out=ready.n_left_out,
     )
 
 
@@ -223,9 +254,9 @@ def _effect(name: str, estimate: float, variance: float, n_datasets: int, level:
         t = estimate / error
     else:
         t = math.copysign(math.inf, estimate) if estimate else 0.0
-    half = error * float(stats.t.ppf((1 + level) / 2, df))
+    half = error * t_quantile((1 + level) / 2, df)
     interval = Interval(estimate - half, estimate + half, level, "data sets", n_datasets)
-    p_value = min(1.0, 2 * float(stats.t.sf(abs(t), df))) if df > 0 else 1.0
+    p_value = min(1.0, 2 * t_tail(abs(t), df)) if df > 0 else 1.0
     return FixedEffect(name, estimate, error, t, df, p_value, interval)
 
 

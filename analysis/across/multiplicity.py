@@ -28,9 +28,14 @@ def adjust(p_values: Sequence[float] | np.ndarray, method: Correction = "holm") 
         raise ValueError(f"p values must be between 0 and 1, got {wrong[0]}")
     if method == "none" or len(values) == 0:
         return tuple(float(value) for value in values)
-    # Late: statsmodels takes a second to import.
-    from statsmodels.stats.multitest import multipletests
-
+    # A few lines here: statsmodels has them, takes a second to import, and tests hold these against it.
     counted = np.where(np.isnan(values), 1.0, values)
-    adjusted = multipletests(counted, method={"holm": "holm", "bh": "fdr_bh"}[method])[1]
+    order = np.argsort(counted)
+    ranked, places = counted[order], np.arange(1, len(counted) + 1)
+    if method == "holm":
+        steps = np.maximum.accumulate(ranked * places[::-1])
+    else:
+        steps = np.minimum.accumulate((ranked / (places / len(counted)))[::-1])[::-1]
+    adjusted = np.empty_like(counted)
+    adjusted[order] = np.minimum(steps, 1.0)
     return tuple(math.nan if math.isnan(p) else float(a) for p, a in zip(values, adjusted))

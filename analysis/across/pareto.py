@@ -6,16 +6,18 @@ cancels. Means are taken on each data set first, over the seeds that all variant
 for metrics that `analysis.metrics.LOWER_IS_BETTER` names.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.across.bootstrap import redraw, what_varies
 from analysis.across.mean_tests import t_interval, t_over_means
+from analysis.distributions import t_quantile
 from analysis.interval import Interval
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.records.table import paired_seeds
@@ -85,7 +87,7 @@ class CostEffect:
 
 
 def pareto_front(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Cells,
     metric: str,
     *,
     rng: np.random.Generator,
@@ -108,7 +110,7 @@ def pareto_front(
     to 20 data sets and a fixed reference this 95 % interval held it 93 to 99 %. The default reference is a mean of the
     same data, without which no hypervolume is below zero: it has no true value where variants tie.
     """
-    cells = _Cells(table, metric, cost)
+    cells = _read(table, metric, cost)
     worst = float(cells.means.min())
     at_cost, at_value = reference if reference is not None else (float(cells.costs.max()), cells.sign * worst)
     if not (math.isfinite(at_cost) and at_cost > 0 and math.isfinite(at_value)):
@@ -139,7 +141,7 @@ def pareto_front(
 
 
 def best_under_budget(
-    table: pd.DataFrame,
+    table: pd.DataFrame | Cells,
     metric: str,
     budget: float,
     *,
@@ -154,7 +156,7 @@ def best_under_budget(
     they share it, so that identical variants have one half each. A pick on test data says nothing about fresh ones.
     Raises ValueError when the budget allows no variant.
     """
-    cells = _Cells(table, metric, cost)
+    cells = _read(table, metric, cost)
     affordable = np.flatnonzero(cells.costs <= budget * (1 + 10.0**-DIGITS))
     if len(affordable) == 0:
         raise ValueError(f"budget must allow the cheapest variant, which costs {cells.costs.min():g}, got {budget:g}")
@@ -170,14 +172,19 @@ def best_under_budget(
 
 
 def gain_per_doubling(
-    table: pd.DataFrame, metric: str, *, cost: Cost = "macs", variants: Sequence[str] | None = None, level: float = 0.95
+    table: pd.DataFrame | Cells,
+    metric: str,
+    *,
+    cost: Cost = "macs",
+    variants: Sequence[str] | None = None,
+    level: float = 0.95,
 ) -> CostEffect:
     """How much the metric changes as cost doubles: least-squares slopes of variants' means on log2 cost, by data set.
 
     Student's t over the data sets' slopes; with one data set over its seeds' slopes, which then says nothing about
     other data. Costs are those on each data set. Raises ValueError where all variants cost the same.
     """
-    cells = _Cells(table, metric, cost, variants)
+    cells = _read(table, metric, cost, variants)
     slopes = []
     for dataset, values in cells.by_dataset.items():
         logs = np.log2(cells.costs_on(dataset))
@@ -209,7 +216,7 @@ def iso_cost(
     families = [[family] if isinstance(family, str) else list(family) for family in (baseline, against)]
     if not families[0] or not families[1]:
         raise ValueError("baseline and against must name at least one variant each, got none")
-    cells = _Cells(table, metric, cost, list(dict.fromkeys(families[0] + families[1])))
+    cells = Cells(table, metric, cost, list(dict.fromkeys(families[0] + families[1])))
     indices = [[cells.variants.index(variant) for variant in family] for family in families]
     distances = []
     for dataset, values in cells.by_dataset.items():
@@ -222,8 +229,11 @@ def iso_cost(
     return _over(cells, distances, level)
 
 
-class _Cells:
-    """A table's values by data set, seed and variant, turned so that more is better, with costs."""
+class Cells:
+    """A table's values by data set, seed and variant, turned so that more is better, with costs.
+
+    Whoever asks several things of one metric and cost reads them once and gives them in the place of the table.
+    """
 
     def __init__(self, table: pd.DataFrame, metric: str, cost: Cost, variants: Sequence[str] | None = None) -> None:
         if variants is not None:
@@ -262,6 +272,10 @@ class _Cells:
         for datasets, seeds, counts in redraw(self.n_seeds, draws, rng, len(self.variants)):
             values = np.where(counts[..., None], padded[datasets[:, :, None], seeds], 0.0)
             yield (values.sum(axis=2) / counts.sum(axis=2)[..., None]).mean(axis=1)
+
+
+def _read(table: pd.DataFrame | Cells, metric: str, cost: Cost, variants: Sequence[str] | None = None) -> Cells:
+    return table if isinstance(table, Cells) else Cells(table, metric, cost, variants)
 
 
 def _costs(table: pd.DataFrame, cost: Cost, variants: Sequence[str], datasets: Sequence[str]) -> np.ndarray:
@@ -325,7 +339,7 @@ def _without_bias(volume: float, drawn: np.ndarray, level: float, n_seeds: Seque
     if n < 2:
         return Interval(math.nan, math.nan, level, over, n)
     centre = 2 * volume - float(drawn.mean())
-    half = float(stats.t.isf((1 - level) / 2, n - 1) * drawn.std()) * math.sqrt(n / (n - 1))
+    half = float(-t_quantile((1 - level) / 2, n - 1) * drawn.std()) * math.sqrt(n / (n - 1))
     return Interval(max(0.0, centre - half), max(0.0, centre + half), level, over, n)
 
 
@@ -361,7 +375,7 @@ def _mean(by_dataset: Sequence[np.ndarray], level: float) -> tuple[float, Interv
     return float(means.mean()), t_interval(means, level, "data sets")
 
 
-def _over(cells: _Cells, by_dataset: Sequence[np.ndarray], level: float) -> CostEffect:
+def _over(cells: Cells, by_dataset: Sequence[np.ndarray], level: float) -> CostEffect:
     """The effect from each data set's numbers, one a seed."""
     estimate, interval = _mean(by_dataset, level)
     units = by_dataset[0] if len(by_dataset) == 1 else np.array([values.mean() for values in by_dataset])

@@ -3,20 +3,24 @@
 The unit is the data set, its seeds averaged. The uncertainty is that over data sets.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import stats
 
 from analysis.across.mean_tests import Alternative, check_alternative, checked_differences
 from analysis.across.multiplicity import adjust
+from analysis.distributions import normal_quantile, normal_tail, ranks
 from analysis.interval import Interval
 from analysis.metrics import LOWER_IS_BETTER
-from analysis.records.table import Matrix, as_matrix
+
+if TYPE_CHECKING:
+    from analysis.records.table import Matrix
 
 # Counts of sign patterns stay exact in float64 up to 2^53; beyond 50 pairs the normal approximation is as good.
 EXACT_PAIRS = 50
@@ -122,7 +126,7 @@ def signed_rank(
     nonzero = size > 0
     if not nonzero.any():
         return SignedRank(0.0, 0.0, 1.0, 0, len(values), "exact")
-    doubled = np.rint(2 * stats.rankdata(size if zeros == "pratt" else size[nonzero])).astype(np.int64)
+    doubled = np.rint(2 * ranks(size if zeros == "pratt" else size[nonzero])).astype(np.int64)
     if zeros == "pratt":
         doubled = doubled[nonzero]
     positive = int(doubled[values[nonzero] > 0].sum())
@@ -159,7 +163,7 @@ def _normal_tails(doubled: np.ndarray, positive: int) -> tuple[float, float]:
     """The same by the normal approximation."""
     # Each rank joins the sum or does not, with probability ½: the variance is a quarter of its square, ties included.
     z = (positive - doubled.sum() / 2) / math.sqrt(float(np.square(doubled, dtype=np.float64).sum()) / 4)
-    return float(stats.norm.cdf(z)), float(stats.norm.sf(z))
+    return normal_tail(-z), normal_tail(z)
 
 
 def hodges_lehmann(differences: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Location:
@@ -188,7 +192,7 @@ def averages_cut(n: int, tail: float) -> int:
         below = np.cumsum(_patterns(2 * np.arange(1, n + 1)))[::2] / 2.0**n
         return int(np.searchsorted(below, tail, side="right"))
     spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    return math.floor(n * (n + 1) / 4 + float(stats.norm.ppf(tail)) * spread) + 1
+    return math.floor(n * (n + 1) / 4 + normal_quantile(tail) * spread) + 1
 
 
 def friedman(
@@ -206,14 +210,20 @@ def friedman(
 
     Raises ValueError for fewer than two variants, and when no data set is complete.
     """
+    from analysis.records.table import as_matrix
+
     values, n_incomplete = as_matrix(table, metric)
-    ranks = _ranks(values.to_numpy(), metric, higher_is_better)
-    n, k = ranks.shape
-    means = ranks.mean(axis=0)
+    ranked = _ranks(values.to_numpy(), metric, higher_is_better)
+
+    # Late, here and below: it takes a second to import.
+    from scipy import stats
+
+    n, k = ranked.shape
+    means = ranked.mean(axis=0)
     chi2 = 12 * n / (k * (k + 1)) * float(np.square(means - (k + 1) / 2).sum())
     if correct_ties:
         # Σ(t³ − t) over groups of ties, from the ranks' lost variance.
-        lost = n * (k**3 - k) / 12 - float(np.square(ranks - (k + 1) / 2).sum())
+        lost = n * (k**3 - k) / 12 - float(np.square(ranked - (k + 1) / 2).sum())
         share = 1 - 12 * lost / (n * (k**3 - k))
         chi2 = chi2 / share if share > TINY else 0.0
     df = (k - 1, (k - 1) * (n - 1))
@@ -222,7 +232,7 @@ def friedman(
         statistic_f = (n - 1) * chi2 / room
         p_value_f = float(stats.f.sf(statistic_f, *df)) if n > 1 else 1.0
     else:
-        ties = np.unique(ranks[0], return_counts=True)[1]
+        ties = np.unique(ranked[0], return_counts=True)[1]
         orders = math.lgamma(k + 1) - sum(math.lgamma(tied + 1) for tied in ties)
         statistic_f, p_value_f = math.inf, math.exp((1 - n) * orders)
     return Friedman(
@@ -255,6 +265,8 @@ def critical_difference(
         raise ValueError(f"method must be wilcoxon or nemenyi, got {method!r}")
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be between 0 and 1, got {alpha!r}")
+    from analysis.records.table import as_matrix
+
     values, n_incomplete = as_matrix(table, metric)
     data = values.to_numpy()
     n, k = data.shape
@@ -265,6 +277,8 @@ def critical_difference(
     error = math.sqrt(k * (k + 1) / (12 * n))
     difference = None
     if method == "nemenyi":
+        from scipy import stats
+
         difference = float(stats.studentized_range.isf(alpha, k, math.inf)) * error
         p_values = [float(stats.studentized_range.sf(abs(means[i] - means[j]) / error, k, math.inf)) for i, j in pairs]
         # Its integration may leave 0 … 1 by rounding. The studentized range holds the family already.
@@ -294,7 +308,7 @@ def _ranks(values: np.ndarray, metric: str | None, higher_is_better: bool | None
     if higher_is_better is None:
         higher_is_better = metric is None or metric.removeprefix("test.") not in LOWER_IS_BETTER
     rounded = np.round(values / (np.abs(values).max() or 1.0), DIGITS)
-    return stats.rankdata(-rounded if higher_is_better else rounded, axis=1)
+    return np.array([ranks(-row if higher_is_better else row) for row in rounded])
 
 
 def _groups(names: Sequence[str], alike: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:

@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg, optimize
 
 COMPONENTS = ("data set", "data set × variant", "seed")
 # Relative standard deviations beyond leave V numerically singular; relative variances below are zero to all digits.
@@ -99,6 +98,14 @@ def fit_variances(
     )
 
 
+def attempt(design: tuple[np.ndarray, ...]) -> Fit | None:
+    """The fit of the five arrays of `fit_variances`; None where they carry none."""
+    try:
+        return fit_variances(*design)
+    except ValueError:
+        return None
+
+
 def _present(datasets: np.ndarray, variants: np.ndarray, seeds: np.ndarray) -> tuple[bool, bool, bool]:
     """Which components the design can tell apart."""
     cells = np.column_stack([datasets, variants, seeds])
@@ -137,6 +144,8 @@ def _blocks(
 
 def _fit(blocks: list[Block], present: tuple[bool, ...]) -> Fit:
     """The better of the optimiser's ends from two starts."""
+    # Late, here and below: whoever only names a fit has no need of a solver's memory.
+    from scipy import linalg, optimize
 
     def criterion(x: np.ndarray) -> tuple[float, np.ndarray]:
         state = _state(blocks, x + x**2)
@@ -177,6 +186,8 @@ def _fit(blocks: list[Block], present: tuple[bool, ...]) -> Fit:
 
 def _state(blocks: list[Block], relative: np.ndarray) -> State:
     """The profiled REML criterion at relative variances (Bates et al. 2015, equation 41)."""
+    from scipy import linalg
+
     n, p = sum(block.values.size for block in blocks), blocks[0].fixed.shape[2]
     information, target, log_determinant = np.zeros((p, p)), np.zeros(p), 0.0
     solved = []

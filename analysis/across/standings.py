@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from analysis.distributions import t_quantile
 from analysis.interval import Interval
 
 OVER_DATASETS_PAIRED = "data sets, their common difficulty removed"
@@ -137,5 +137,5 @@ def _student(centre: float, sample: np.ndarray, factor: float, level: float, ove
     n = len(sample)
     if n < 2:
         return Interval(math.nan, math.nan, level, over, n)
-    half = factor * float(stats.t.ppf((1 + level) / 2, n - 1) * sample.std(ddof=1) / math.sqrt(n))
+    half = factor * float(t_quantile((1 + level) / 2, n - 1) * sample.std(ddof=1) / math.sqrt(n))
     return Interval(max(lowest, float(centre) - half), min(1.0, float(centre) + half), level, over, n)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.paired.resampling import checked_pair
+from analysis.paired.models import checked_pair
 
 
 @dataclass(frozen=True)

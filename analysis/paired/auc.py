@@ -17,10 +17,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
+from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
-from analysis.paired.resampling import unit_codes
+from analysis.paired.models import unit_codes
 
 # AUCs move in steps of at least 1 / (2 · positives · negatives): a smaller standard error than this is rounding.
 SMALLEST_ERROR = 1e-13
@@ -96,7 +96,7 @@ def delong(
     variance_a, variance_b = _variance(influence_a, scale), _variance(influence_b, scale)
 
     def interval(estimate: float, variance: float, low: float) -> Interval:
-        half = float(stats.t.ppf((1 + level) / 2, df)) * math.sqrt(variance)
+        half = t_quantile((1 + level) / 2, df) * math.sqrt(variance)
         if math.isnan(half):
             return Interval(math.nan, math.nan, level, over, n)
         return Interval(max(low, estimate - half), min(1.0, estimate + half), level, over, n)
@@ -110,7 +110,7 @@ def delong(
         difference=difference,
         interval=interval(difference, judged, -1.0),
         z=z,
-        p_value=float(2 * stats.t.sf(abs(z), df)),
+        p_value=2 * t_tail(abs(z), df),
         variance=variance,
         variance_a=variance_a,
         variance_b=variance_b,

@@ -10,25 +10,16 @@ Differences are a − b. Resampling takes a numpy Generator and no other randomn
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
+from analysis.distributions import normal_quantile, t_tail
 from analysis.interval import Interval, check_generator, expanded_percentiles
-from analysis.metrics import checked
-from analysis.paired.resampling import (
-    Metric,
-    checked_pair,
-    drawn_swaps,
-    drawn_units,
-    metric_function,
-    resampled_values,
-    swapped_values,
-    unit_codes,
-)
+from analysis.paired.models import Joint, Matched, Metric, Model, joint, unit_codes
+from analysis.paired.resampling import drawn_swaps, drawn_units, resampled_values, swapped_values
 
 # Metric values that differ by less are equal: rounding in a sum over classes, not a step of any metric.
 ROUNDING = 1e-12
@@ -106,13 +97,13 @@ def bootstrap_metric(
 
     As `bootstrap_difference`, for one model. Two such intervals that overlap say nothing about the paired difference.
     """
-    labels, probabilities = checked(labels, probabilities)
+    model = Model(labels, probabilities)
     _check_options(rng, draws, level)
-    codes = unit_codes(groups, len(labels))
-    value = float(metric_function(metric)(labels, probabilities))
-    values = _resampled(metric, labels, probabilities[None], codes, rng, draws)[:, 0]
+    codes = unit_codes(groups, len(model.labels))
+    value = model.value(metric)
+    values = _resampled(metric, [model], codes, rng, draws, lambda: joint([model]))[:, 0]
     drawn = values[~np.isnan(values)]
-    interval = _interval(drawn, level, codes, labels)
+    interval = _interval(drawn, level, codes, len(model.labels))
     return Estimate(value, interval, _standard_error(drawn), draws, draws - len(drawn))
 
 
@@ -146,21 +137,26 @@ def bootstrap_difference(
     Raises ValueError, one line, for what analysis.metrics.checked refuses (NaN, lengths, labels), for a and b of
     different shapes, unknown metrics, groups of another length, an rng that is none, and no draws.
     """
-    labels, a, b = checked_pair(labels, a, b)
+    return matched_difference(metric, _matched(labels, [a], [b], groups), rng=rng, draws=draws, level=level)
+
+
+def matched_difference(
+    metric: Metric, images: Matched, *, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
+) -> Bootstrap:
+    """The same as `bootstrap_difference` of models that are matched already, against − baseline; one seed."""
     _check_options(rng, draws, level)
-    codes = unit_codes(groups, len(labels))
-    function = metric_function(metric)
-    value_a, value_b = float(function(labels, a)), float(function(labels, b))
-    values = _resampled(metric, labels, np.stack([a, b]), codes, rng, draws)
+    (a,), (b,), codes = images.against, images.baseline, images.codes
+    value_a, value_b = a.value(metric), b.value(metric)
+    values = _resampled(metric, images.models, codes, rng, draws, lambda: images.joint)
     differences = values[:, 0] - values[:, 1]
     drawn = differences[~np.isnan(differences)]
     return Bootstrap(
         value_a=value_a,
         value_b=value_b,
         difference=value_a - value_b,
-        interval=_interval(drawn, level, codes, labels),
+        interval=_interval(drawn, level, codes, images.n_images),
         standard_error=_standard_error(drawn),
-        p_value=1.0 if np.array_equal(a, b) and value_a == value_b else _p_value(drawn, codes),
+        p_value=1.0 if value_a == value_b and images.are_equal else _p_value(drawn, codes),
         draws=draws,
         undefined_draws=draws - len(drawn),
     )
@@ -185,16 +181,16 @@ def randomisation_difference(
 
     Defined answers: identical predictions and a single image give p = 1; an undefined metric gives NaN.
     """
-    labels, a, b = checked_pair(labels, a, b)
+    images = _matched(labels, [a], [b], groups)
     _check_options(rng, draws)
-    codes = unit_codes(groups, len(labels))
-    function = metric_function(metric)
-    difference = float(function(labels, a) - function(labels, b))
+    (first,), (second,) = images.against, images.baseline
+    codes = images.codes
+    difference = first.value(metric) - second.value(metric)
     if math.isnan(difference):
         return Randomisation(difference, math.nan, draws)
-    evaluate = swapped_values(metric, labels, a, b, codes)
+    evaluate = swapped_values(metric, first, second, codes)
     extreme = 0
-    for swaps in drawn_swaps(rng, _units(codes, labels)[1], draws):
+    for swaps in drawn_swaps(rng, _units(codes, images.n_images)[1], draws):
         values = evaluate(swaps)
         extreme += int((np.abs(values[:, 0] - values[:, 1]) >= abs(difference) - ROUNDING).sum())
     return Randomisation(difference, (1 + extreme) / (1 + draws), draws)
@@ -228,16 +224,27 @@ def two_level_bootstrap(
     Defined answers: with one seed there is no interval over seeds, and the one given is over test images alone, as its
     `over` says. Otherwise as `bootstrap_difference`. Raises ValueError as it does, and for unequal numbers of seeds.
     """
-    labels, pairs_a, pairs_b = _checked_seeds(labels, a, b)
+    images = _matched(labels, a, b, groups)
+    return matched_two_level(metric, images, rng=rng, draws=draws, level=level, seeds=seeds)
+
+
+def matched_two_level(
+    metric: Metric,
+    images: Matched,
+    *,
+    rng: np.random.Generator,
+    draws: int = 10_000,
+    level: float = 0.95,
+    seeds: Literal["student", "resampled"] = "student",
+) -> TwoLevel:
+    """The same as `two_level_bootstrap` of models that are matched already, against − baseline."""
     _check_options(rng, draws, level)
     if seeds not in ("student", "resampled"):
         raise ValueError(f"seeds must be student or resampled, got {seeds!r}")
-    codes = unit_codes(groups, len(labels))
-    function = metric_function(metric)
-    n_seeds = len(pairs_a)
-    observed = np.array([function(labels, one) - function(labels, other) for one, other in zip(pairs_a, pairs_b)])
+    codes, n_seeds = images.codes, images.n_seeds
+    observed = np.array([a.value(metric) - b.value(metric) for a, b in zip(images.against, images.baseline)])
     difference = float(observed.mean())
-    values = _resampled(metric, labels, np.concatenate([pairs_a, pairs_b]), codes, rng, draws)
+    values = _resampled(metric, images.models, codes, rng, draws, lambda: images.joint)
     by_seed = values[:, :n_seeds] - values[:, n_seeds:]
     by_seed = by_seed[~np.isnan(by_seed).any(axis=1)]
     if n_seeds == 1:
@@ -253,36 +260,36 @@ def two_level_bootstrap(
             # Student's tails with one or two degrees of freedom leave the range of any metric.
             drawn = np.clip(drawn, *((-2.0, 2.0) if metric == "mcc" else (-1.0, 1.0)))
     if n_seeds == 1:
-        interval, p_value = _interval(drawn, level, codes, labels), _p_value(drawn, codes)
+        interval, p_value = _interval(drawn, level, codes, images.n_images), _p_value(drawn, codes)
     else:
-        over = f"seeds and {_units(codes, labels)[0]}"
+        over = f"seeds and {_units(codes, images.n_images)[0]}"
         interval, p_value = _percentiles(drawn, level, over, n_seeds), _two_sided(drawn)
     return TwoLevel(
         difference=difference,
         interval=interval,
         standard_error=error,
-        p_value=1.0 if np.array_equal(pairs_a, pairs_b) and difference == 0 else p_value,
+        p_value=1.0 if difference == 0 and images.are_equal else p_value,
         draws=draws,
         undefined_draws=draws - len(by_seed),
         seed_differences=tuple(float(value) for value in observed),
         n_seeds=n_seeds,
-        n_images=len(labels),
+        n_images=images.n_images,
     )
 
 
 def _resampled(
     metric: Metric,
-    labels: np.ndarray,
-    models: np.ndarray,
+    models: Sequence[Model],
     codes: np.ndarray | None,
     rng: np.random.Generator,
     draws: int,
+    table: Callable[[], Joint],
 ) -> np.ndarray:
     """The metric (draws, models) on resamples of images or groups; NaN throughout where there is one unit only."""
-    units = _units(codes, labels)[1]
+    units = _units(codes, len(models[0].labels))[1]
     if units < 2:
         return np.full((draws, len(models)), np.nan)
-    evaluate = resampled_values(metric, labels, models, codes)
+    evaluate = resampled_values(metric, models, codes, table)
     return np.concatenate([evaluate(indices) for indices in drawn_units(rng, units, draws)])
 
 
@@ -309,9 +316,9 @@ def _percentiles(drawn: np.ndarray, level: float, over: str, n: int) -> Interval
     return Interval(float(low), float(high), level, over, n)
 
 
-def _interval(drawn: np.ndarray, level: float, codes: np.ndarray | None, labels: np.ndarray) -> Interval:
+def _interval(drawn: np.ndarray, level: float, codes: np.ndarray | None, images: int) -> Interval:
     """The percentiles of draws of images; those of groups are expanded, since there may be few."""
-    over, n = _units(codes, labels)
+    over, n = _units(codes, images)
     if codes is None or len(drawn) == 0:
         return _percentiles(drawn, level, over, n)
     return expanded_percentiles(drawn, level, over, n)
@@ -323,8 +330,8 @@ def _p_value(drawn: np.ndarray, codes: np.ndarray | None) -> float:
     if codes is None or math.isnan(p_value):
         return p_value
     groups = int(codes.max()) + 1
-    reach = float(stats.norm.isf(p_value / 2)) * math.sqrt((groups - 1) / groups)
-    return float(2 * stats.t.sf(reach, groups - 1))
+    reach = -normal_quantile(p_value / 2) * math.sqrt((groups - 1) / groups)
+    return 2 * t_tail(reach, groups - 1)
 
 
 def _standard_error(drawn: np.ndarray) -> float:
@@ -339,20 +346,23 @@ def _two_sided(drawn: np.ndarray) -> float:
     return min(1.0, 2 * (1 + min(at_most, at_least)) / (1 + len(drawn)))
 
 
-def _units(codes: np.ndarray | None, labels: np.ndarray) -> tuple[str, int]:
+def _units(codes: np.ndarray | None, images: int) -> tuple[str, int]:
     """What is drawn, in words, and how many there are."""
-    return ("test images", len(labels)) if codes is None else ("groups of test images", int(codes.max()) + 1)
+    return ("test images", images) if codes is None else ("groups of test images", int(codes.max()) + 1)
 
 
-def _checked_seeds(
-    labels: np.ndarray, a: np.ndarray | Sequence[np.ndarray], b: np.ndarray | Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    if len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"a and b must hold the same seeds, one at least, got {len(a)} and {len(b)}")
-    pairs = [checked_pair(labels, one, other) for one, other in zip(a, b)]
-    if len({one.shape for _, one, _ in pairs}) > 1:
-        raise ValueError(f"seeds must share one shape, got {', '.join(str(one.shape) for _, one, _ in pairs)}")
-    return pairs[0][0], np.stack([one for _, one, _ in pairs]), np.stack([other for _, _, other in pairs])
+def _matched(
+    labels: np.ndarray,
+    a: np.ndarray | Sequence[np.ndarray],
+    b: np.ndarray | Sequence[np.ndarray],
+    groups: np.ndarray | None,
+) -> Matched:
+    """Seeds of two models as matched ones, a the one under test."""
+    models = [[Model(labels, seed) for seed in side] for side in (a, b)]
+    for one, other, first, second in zip(*models, a, b):
+        if one.probabilities.shape != other.probabilities.shape:
+            raise ValueError(f"a and b must have one shape, got {np.shape(first)} and {np.shape(second)}")
+    return Matched(models[0], models[1], groups)
 
 
 def _check_options(rng: np.random.Generator, draws: int, level: float = 0.5) -> None:

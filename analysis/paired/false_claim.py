@@ -12,25 +12,32 @@ at hand: a claim in general needs a small number here, and more than that.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from analysis.interval import check_generator
 from analysis.metrics import ECE_BINS, LOWER_IS_BETTER, METRICS, confidence_gaps
 from analysis.paired.auc import doubled_placements
-from analysis.paired.resampling import TABLE_METRICS, unit_codes
+from analysis.paired.models import Matched, Model, matched
+from analysis.paired.resampling import TABLE_METRICS
 from analysis.records.predictions import Pairing
 
 # Tables are scaled so that a class never counts less than one: its ratios are guarded below that.
 SCALE = 1e9
 # Numbers of draws × units at a time.
 BLOCK = 4_000_000
-# What all models share (draws, width) and the sums of each (draws, models, kinds, width) to the metric (draws, models).
-OfSums = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# Numbers of draws × units that lie in a processor's own memory while they are multiplied.
+ROWS = 1 << 16
+# What all models share (draws, width), then hits and the rest of each (draws, models, width).
+Sums = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Those to the metric (draws, models).
+OfSums = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def false_claim_probability(
-    metric: str, pairings: Sequence[Pairing], *, rng: np.random.Generator, draws: int = 1000
+    metric: str, pairings: Sequence[Pairing | Matched], *, rng: np.random.Generator, draws: int = 1000
 ) -> float:
     """P(the variant that looks better is not), by the mean over seeds and data sets: uncertainty over test images.
 
@@ -53,9 +60,8 @@ def false_claim_probability(
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     observed, total = 0.0, np.zeros(draws)
     for pairing in pairings:
-        codes = unit_codes(pairing.groups, pairing.n_images)
         drawing = _of_sums if metric in TABLE_METRICS or metric == "ece" else _linear
-        difference, drawn = drawing(metric, pairing, codes, rng, draws)
+        difference, drawn = drawing(metric, matched(pairing), rng, draws)
         observed += difference
         total += drawn
     if math.isnan(observed):
@@ -65,94 +71,141 @@ def false_claim_probability(
     return (1 + int((gain <= 1e-12).sum())) / (1 + draws)
 
 
-def _of_sums(
-    metric: str, pairing: Pairing, codes: np.ndarray | None, rng: np.random.Generator, draws: int
-) -> tuple[float, np.ndarray]:
+def _of_sums(metric: str, images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
     """The difference against − baseline on the images, and in each draw, (draws,), for a metric of weighted sums."""
-    seeds = len(pairing.baseline)
-    models = np.concatenate([pairing.against, pairing.baseline])
+    seeds, codes = images.n_seeds, images.codes
     if metric == "ece":
-        of_sums, shared, own, counts = _calibration(pairing.labels, models)
+        of_sums, units = _calibration(images)
     else:
-        of_sums, shared, own, counts = _tables(metric, pairing.labels, models, codes is None)
+        of_sums, units = _tables(metric, images, codes is None)
     if codes is not None:
-        shared, own = _by_group(shared, codes), _by_group(own, codes)
-        counts = np.ones(len(shared), dtype=np.int64)
-    # The sums with the two variants exchanged.
-    exchanged = np.roll(own, seeds, axis=1)
-    differing = np.flatnonzero((own != exchanged).any(axis=(1, 2, 3)))
-    width = shared.shape[1]
+        units = units.by_group(codes)
 
-    def difference(sums: np.ndarray) -> np.ndarray:
-        values = of_sums(sums[:, :width], sums[:, width:].reshape(len(sums), *own.shape[1:]))
+    def difference(sums: Sums) -> np.ndarray:
+        values = of_sums(*sums)
         return values[:, :seeds].mean(axis=1) - values[:, seeds:].mean(axis=1)
 
-    flat, flat_exchanged = (np.concatenate([shared, side.reshape(len(own), -1)], axis=1) for side in (own, exchanged))
-    observed = float(difference((counts @ flat)[None])[0])
+    observed = float(difference(units.sums(units.counts[None].astype(np.float64)))[0])
+    differing = np.flatnonzero(units.differ(seeds))
     if len(differing) == 0:
         return observed, np.zeros(draws)
-    chances = counts[differing] / counts[differing].sum()
+    chances = units.counts[differing] / units.counts[differing].sum()
     parts = []
-    for size in _blocks(draws, len(counts)):
-        sums = rng.standard_gamma(counts, (size, len(counts))) @ flat
+    for size in _blocks(draws, len(units.counts)):
+        rows = max(1, ROWS // len(units.counts))
+        slices = [
+            units.sums(rng.standard_gamma(units.counts, (min(rows, size - start), len(units.counts))))
+            for start in range(0, size, rows)
+        ]
+        sums = [np.concatenate(part) for part in zip(*slices)]
         extra = rng.choice(differing, size, p=chances)
         swapped, mass = rng.random(size) < 0.5, rng.standard_gamma(1, size)
-        sums += mass[:, None] * np.where(swapped[:, None], flat_exchanged[extra], flat[extra])
-        parts.append(difference(sums))
+        for total, added in zip(sums, units.of(extra, swapped, seeds)):
+            total += mass.reshape(-1, *[1] * (added.ndim - 1)) * added
+        parts.append(difference((sums[0], sums[1], sums[2])))
     return observed, np.concatenate(parts)
 
 
-def _tables(
-    metric: str, labels: np.ndarray, models: np.ndarray, merge: bool
-) -> tuple[OfSums, np.ndarray, np.ndarray, np.ndarray]:
-    """For a metric of a confusion table: images' truth, hits and predictions (kinds); with merge, one row a cell."""
-    columns = np.stack([labels, *models.argmax(axis=2)])
-    counts = np.ones(len(labels), dtype=np.int64)
+@dataclass(frozen=True)
+class Units:
+    """Images, cells or groups, with what they add to each sum.
+
+    shared (units, width): to what all models share. hits (units, models, width) and own (units, models, kinds): to
+    those of each model; where `truth` (units,) is given, a hit counts in that column alone, and hits has no other.
+    counts (units,): images of each.
+    """
+
+    shared: np.ndarray
+    hits: np.ndarray
+    own: np.ndarray
+    counts: np.ndarray
+    truth: np.ndarray | None = None
+
+    def by_group(self, codes: np.ndarray) -> "Units":
+        """The same of groups of images."""
+        groups = int(codes.max()) + 1
+        sums = []
+        for rows in (self.shared, self.hits, self.own):
+            sums.append(np.zeros((groups, *rows.shape[1:])))
+            np.add.at(sums[-1], codes, rows)
+        return Units(sums[0], sums[1], sums[2], np.ones(groups, dtype=np.int64))
+
+    def sums(self, weights: np.ndarray) -> Sums:
+        """What weights (draws, units) add up to."""
+        draws = len(weights)
+        own = (weights @ self.own.reshape(len(self.own), -1)).reshape(draws, *self.own.shape[1:])
+        if self.truth is None:
+            hits = (weights @ self.hits.reshape(len(self.hits), -1)).reshape(draws, *self.hits.shape[1:])
+            return weights @ self.shared, hits, own
+        # Cells are in the order of their truth: a class's hits are those of its own cells.
+        width = self.shared.shape[1]
+        shared, hits = np.zeros((draws, width)), np.zeros((draws, self.hits.shape[1], width))
+        ends = np.searchsorted(self.truth, np.arange(width + 1))
+        for k, (start, end) in enumerate(pairwise(ends)):
+            shared[:, k] = weights[:, start:end].sum(axis=1)
+            hits[:, :, k] = weights[:, start:end] @ self.hits[start:end, :, 0]
+        return shared, hits, own
+
+    def of(self, units: np.ndarray, swapped: np.ndarray, seeds: int) -> Sums:
+        """What each of these units adds, (draws, …), the two variants exchanged where it is swapped."""
+        hits, own = (
+            np.where(swapped[:, None, None], np.roll(rows[units], seeds, axis=1), rows[units])
+            for rows in (self.hits, self.own)
+        )
+        if self.truth is None:
+            return self.shared[units], hits, own
+        truth = np.eye(self.shared.shape[1])[self.truth[units]]
+        return truth, hits * truth[:, None], own
+
+    def differ(self, seeds: int) -> np.ndarray:
+        """Which units would add something else were the two variants exchanged, (units,)."""
+        sides = [(rows != np.roll(rows, seeds, axis=1)).any(axis=(1, 2)) for rows in (self.hits, self.own)]
+        return sides[0] | sides[1]
+
+
+def _tables(metric: str, images: Matched, merge: bool) -> tuple[OfSums, Units]:
+    """For a metric of a confusion table: images' truth, hits and predictions; with merge, one unit a cell."""
     if merge:
-        columns, counts = np.unique(columns, axis=1, return_counts=True)
-    onehot = np.eye(models.shape[2])
-    truth, predicted = onehot[columns[0]], onehot[columns[1:].T]
-    own = np.stack([truth[:, None] * predicted, predicted], axis=2)
+        truth, predicted, counts = images.joint.truth, images.joint.predicted, images.joint.counts
+    else:
+        truth, predicted = images.labels, np.stack([model.predicted for model in images.models], axis=1)
+        counts = np.ones(len(truth), dtype=np.int64)
+    onehot = np.eye(images.models[0].classes)
+    shared, own, right = onehot[truth], onehot[predicted], (predicted == truth[:, None])[:, :, None]
 
-    def of_sums(truth: np.ndarray, own: np.ndarray) -> np.ndarray:
-        return TABLE_METRICS[metric](SCALE * own[:, :, 0], SCALE * truth[:, None], SCALE * own[:, :, 1])
+    def of_sums(truth: np.ndarray, hits: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        return TABLE_METRICS[metric](SCALE * hits, SCALE * truth[:, None], SCALE * predicted)
 
-    return of_sums, truth, own, counts
+    if merge:
+        return of_sums, Units(shared, right.astype(np.float64), own, counts, truth)
+    return of_sums, Units(shared, right * shared[:, None], own, counts)
 
 
-def _calibration(labels: np.ndarray, models: np.ndarray) -> tuple[OfSums, np.ndarray, np.ndarray, np.ndarray]:
+def _calibration(images: Matched) -> tuple[OfSums, Units]:
     """For the calibration error: each image's share, and its gap between hit and confidence in its bin (width)."""
-    own = np.zeros((len(labels), len(models), 1, ECE_BINS))
-    for model, probabilities in enumerate(models):
-        bins, gaps = confidence_gaps(labels, probabilities)
-        own[np.arange(len(labels)), model, 0, bins] = gaps
+    own = np.zeros((images.n_images, len(images.models), ECE_BINS))
+    for place, model in enumerate(images.models):
+        bins, gaps = confidence_gaps(images.labels, model.probabilities)
+        own[np.arange(images.n_images), place, bins] = gaps
 
-    def of_sums(weight: np.ndarray, own: np.ndarray) -> np.ndarray:
-        return np.abs(own[:, :, 0]).sum(axis=2) / weight
+    def of_sums(weight: np.ndarray, hits: np.ndarray, own: np.ndarray) -> np.ndarray:
+        return np.abs(own).sum(axis=2) / weight
 
-    return of_sums, np.ones((len(labels), 1)), own, np.ones(len(labels), dtype=np.int64)
-
-
-def _by_group(rows: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Sums of rows (images, …) over the images of each group."""
-    sums = np.zeros((int(codes.max()) + 1, *rows.shape[1:]))
-    np.add.at(sums, codes, rows)
-    return sums
+    none = np.zeros((*own.shape[:2], 0))
+    return of_sums, Units(np.ones((images.n_images, 1)), none, own, np.ones(images.n_images, dtype=np.int64))
 
 
-def _linear(
-    metric: str, pairing: Pairing, codes: np.ndarray | None, rng: np.random.Generator, draws: int
-) -> tuple[float, np.ndarray]:
+def _linear(metric: str, images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
     """The same for a metric that is, to first order, a weighted mean of one value an image."""
     values = np.mean(
         [
-            _image_values(metric, pairing.labels, against) - _image_values(metric, pairing.labels, baseline)
-            for against, baseline in zip(pairing.against, pairing.baseline)
+            against.image_values(metric, _model_values) - baseline.image_values(metric, _model_values)
+            for against, baseline in zip(images.against, images.baseline)
         ],
         axis=0,
     )
     observed = float(values.mean())
-    sizes = np.ones(len(values))
+    sizes, codes = np.ones(len(values)), images.codes
     if codes is not None:
         values, sizes = np.bincount(codes, weights=values), np.bincount(codes).astype(np.float64)
     differing = np.flatnonzero(np.abs(values) > 1e-12)
@@ -169,9 +222,13 @@ def _linear(
     return observed, np.concatenate(parts)
 
 
+def _model_values(metric: str, model: Model) -> np.ndarray:
+    return _image_values(metric, model.labels, model.probabilities)
+
+
 def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Values (images,) whose mean is the metric, and whose weighted mean is so to first order; NaN where unknown."""
-    probabilities = probabilities.astype(np.float64)
+    probabilities = probabilities.astype(np.float64, copy=False)
     images, classes = probabilities.shape
     if metric == "brier":
         return 0.5 * np.square(probabilities - np.eye(classes)[labels]).sum(axis=1)

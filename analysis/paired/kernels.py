@@ -1,60 +1,16 @@
-"""Compiled inner loops of resampled metrics: counting draws, sums of rows, and rank sums under integer weights.
+"""Compiled inner loops of resampled metrics: counting draws, sums of tables, and rank sums under integer weights.
 
-A draw is a vector of counts. 32 draws lie side by side (*lanes*), so that one step along a sorted list of scores is one
-vector instruction for all of them. Everything is an integer: the sums are exact, whatever their order.
+A draw is a vector of counts. As many draws lie side by side (*lanes*) as fill 64 bytes, a row; rows are added as eight
+words of 64 bits, each of several counts, which never carry into each other where all of a lane's weights add up to less
+than a count can hold. Everything is an integer: the sums are exact, whatever their order.
 
-numba compiles on first use, in about a second, and keeps the code on disk where it may.
+numba compiles on first use, in some seconds, and keeps the code on disk where it may.
 """
 
 from typing import Any
 
 import numpy as np
 from numba import njit
-
-from analysis.paired.lanes import LANES, NEGATIVE, POSITIVE, POSITIVE_BEFORE
-
-
-def _count_rows(indices, rows, counts):
-    counts[:] = 0
-    for lane in range(indices.shape[0]):
-        for draw in range(indices.shape[1]):
-            counts[rows[indices[lane, draw]], lane] += 1
-
-
-def _add_rows(counts, rows, columns, times, sums):
-    sums[:] = 0
-    for entry in range(len(rows)):
-        added, total, factor = counts[rows[entry]], sums[columns[entry]], times[entry]
-        for lane in range(LANES):
-            total[lane] += factor * np.int64(added[lane])
-
-
-def _rank_sums(weights, steps, kinds, ends, twice, positives, negatives):
-    first = 0
-    for program in range(len(ends)):
-        # Rows of two-dimensional arrays: numba knows them to be contiguous and turns the inner loops into vectors.
-        sums, below, drawn = twice[program], negatives[program], positives[program]
-        for lane in range(LANES):
-            sums[lane] = 0
-            below[lane] = 0
-            drawn[lane] = 0
-        for step in range(first, ends[program]):
-            weight = weights[steps[step]]
-            kind = kinds[step]
-            if kind == NEGATIVE:
-                for lane in range(LANES):
-                    below[lane] += weight[lane]
-            elif kind == POSITIVE:
-                for lane in range(LANES):
-                    sums[lane] += 2 * np.int64(weight[lane]) * below[lane]
-                    drawn[lane] += weight[lane]
-            else:
-                for lane in range(LANES):
-                    sums[lane] += np.int64(weight[lane]) * below[lane]
-                if kind == POSITIVE_BEFORE:
-                    for lane in range(LANES):
-                        drawn[lane] += weight[lane]
-        first = ends[program]
 
 
 def _compiled(function: Any) -> Any:
@@ -65,11 +21,124 @@ def _compiled(function: Any) -> Any:
         return njit(nogil=True)(function)
 
 
-# counts (rows, lanes), set to how often each row was drawn; indices (lanes, draws) of units; rows: the row of a unit.
-count_rows = _compiled(_count_rows)
-# sums (columns, lanes) int64, set to the product of counts (rows, lanes) with a sparse matrix given by its entries. No
-# BLAS: products this small would wake all its threads to wait for each other.
-add_rows = _compiled(_add_rows)
-# weights (rows, lanes); steps, kinds: programs one after the other, ending at `ends`; out, (programs, lanes) int64:
-# twice the sum over pairs of weights where the positive is above (half where equal), and both sides' total weights.
-rank_sums = _compiled(_rank_sums)
+@_compiled
+def count_rows(indices, rows, counts):
+    """Sets counts (rows, lanes) to how often each row was drawn; indices (lanes, draws) of units, rows (units,)."""
+    counts[:] = 0
+    for lane in range(indices.shape[0]):
+        for draw in range(indices.shape[1]):
+            counts[rows[indices[lane, draw]], lane] += 1
+
+
+@_compiled
+def add_tables(words, rows, labels, predicted, sums):
+    """Sets sums (columns, 8) to sums of weights, words (rows, 8), over items whose weight stands at `rows` (items,).
+
+    Columns: true counts of the classes, then hits and predictions of each model; predicted (items, models).
+    """
+    models = predicted.shape[1]
+    classes = sums.shape[0] // (1 + 2 * models)
+    sums[:] = 0
+    for item in range(len(rows)):
+        weight, label = words[rows[item]], labels[item]
+        true = sums[label]
+        for word in range(8):
+            true[word] += weight[word]
+        for model in range(models):
+            choice, first = predicted[item, model], (1 + 2 * model) * classes
+            chosen = sums[first + classes + choice]
+            for word in range(8):
+                chosen[word] += weight[word]
+            if choice == label:
+                hits = sums[first + label]
+                for word in range(8):
+                    hits[word] += weight[word]
+
+
+@_compiled
+def rank_sums(weights, words, steps, items, below, upto, ends, prefix, prefixes, twice, positives, totals):
+    """Sets, (programs, lanes) each, twice the sum over pairs of weights in which the positive is above, ties once.
+
+    weights (rows, lanes), words: the same memory as (rows, 8). A program is one ranking: steps (programs, items), the
+    rows of its items from the lowest score up; of each positive its row (items) and how many steps lie below its run of
+    equal scores (below) and up to its end (upto), program after program, each ending at `ends`. prefix (items + 1, 8)
+    and prefixes, the same memory as lanes: room for running sums. positives: the weights of the positives, totals: of
+    all items.
+
+    A positive's weight times the steps below and up to it counts positives, too: all pairs of them, once and known.
+    """
+    lanes = weights.shape[1]
+    first = np.uint64(0)
+    prefix[0] = 0
+    for program in range(len(ends)):
+        order = steps[program]
+        a = b = c = d = e = f = g = h = np.uint64(0)
+        for step in range(len(order)):
+            weight = words[order[step]]
+            # Eight sums by name: they stay in registers.
+            a += weight[0]
+            b += weight[1]
+            c += weight[2]
+            d += weight[3]
+            e += weight[4]
+            f += weight[5]
+            g += weight[6]
+            h += weight[7]
+            after = prefix[step + 1]
+            after[0] = a
+            after[1] = b
+            after[2] = c
+            after[3] = d
+            after[4] = e
+            after[5] = f
+            after[6] = g
+            after[7] = h
+        sums, drawn, total = twice[program], positives[program], totals[program]
+        last = prefixes[len(order)]
+        for lane in range(lanes):
+            sums[lane] = 0
+            drawn[lane] = 0
+            total[lane] = last[lane]
+        for place in range(first, ends[program]):
+            own, low, high = weights[items[place]], prefixes[below[place]], prefixes[upto[place]]
+            for lane in range(lanes):
+                sums[lane] += own[lane] * (np.uint64(low[lane]) + high[lane])
+                drawn[lane] += own[lane]
+        for lane in range(lanes):
+            # Modulo the width of the sums, which the result fits into though what it is the rest of may not.
+            sums[lane] -= drawn[lane] * np.uint64(drawn[lane])
+        first = ends[program]
+
+
+@_compiled
+def resampled_areas(
+    indices, rows, weights, words, steps, items, below, upto, ends, prefix, prefixes, block, twice, positives, totals
+):
+    """Sets the rank sums of resamples, (programs, draws) each; indices (draws, units). block: three (programs, lanes).
+
+    rows (units,): the row of weights at which a unit is counted. The rest as for `rank_sums`.
+    """
+    lanes = weights.shape[1]
+    for first in range(0, indices.shape[0], lanes):
+        count_rows(indices[first : first + lanes], rows, weights)
+        rank_sums(weights, words, steps, items, below, upto, ends, prefix, prefixes, block[0], block[1], block[2])
+        for lane in range(min(lanes, indices.shape[0] - first)):
+            for program in range(len(ends)):
+                twice[program, first + lane] = block[0, program, lane]
+                positives[program, first + lane] = block[1, program, lane]
+                totals[program, first + lane] = block[2, program, lane]
+
+
+@_compiled
+def resampled_tables(indices, rows, weights, words, items, labels, predicted, sums, lanes_of_sums, tables):
+    """Sets tables (draws, columns) to the sums of `add_tables` on resamples; indices (draws, units), rows (units,).
+
+    items (items,): where an item's weight stands. lanes_of_sums: the memory of sums as (columns, lanes).
+    """
+    lanes = weights.shape[1]
+    for first in range(0, indices.shape[0], lanes):
+        count_rows(indices[first : first + lanes], rows, weights)
+        add_tables(words, items, labels, predicted, sums)
+        for lane in range(min(lanes, indices.shape[0] - first)):
+            for column in range(len(lanes_of_sums)):
+                tables[first + lane, column] = lanes_of_sums[column, lane]

@@ -132,23 +132,35 @@ def paired_predictions(
             f"baseline and against must be as many cells, at least one each, got {len(baseline)} and {len(against)}"
         )
     files = PredictionFiles(folder) if files is None else files
-    first: Predictions | None = None
-    sides: list[np.ndarray] = []
-    for cell_id in (*baseline, *against):
-        found = files.load(cell_id, split)
-        if len(np.unique(found.ids)) != len(found.ids):
-            path = predictions_path(folder, cell_id)
-            raise ValueError(f"{path}: {split} ids must differ from each other, got {_twice(found.ids)} twice")
-        first = first or found
-        try:
-            sides.append(_aligned(found, first))
-        except ValueError as problem:
-            path = predictions_path(folder, cell_id)
-            raise ValueError(f"{path}: {split} {problem} (those of cell {baseline[0]})") from None
-    assert first is not None
-    stacked = np.stack(sides)
+    first = load_unique(files, baseline[0], split)
+    others = [aligned_probabilities(files, cell_id, first, baseline[0], split) for cell_id in (*baseline[1:], *against)]
+    stacked = np.stack([first.probabilities, *others])
     count = len(baseline)
     return Pairing(first.labels, stacked[:count], stacked[count:], first.ids, first.groups)
+
+
+def load_unique(files: PredictionFiles, cell_id: str, split: str = "test") -> Predictions:
+    """The same as `load_probabilities`, refused where two images have one id."""
+    found = files.load(cell_id, split)
+    _check_unique(files.folder, cell_id, split, found)
+    return found
+
+
+def aligned_probabilities(
+    files: PredictionFiles, cell_id: str, first: Predictions, first_id: str, split: str = "test"
+) -> np.ndarray:
+    """A cell's probabilities, its images in the order of `first`, those of cell `first_id`.
+
+    Raises ValueError, one line naming the file, where it has other images, labels, classes or groups.
+    """
+    found = files.load(cell_id, split)
+    if not np.array_equal(found.ids, first.ids):
+        _check_unique(files.folder, cell_id, split, found)
+    try:
+        return _aligned(found, first)
+    except ValueError as problem:
+        path = predictions_path(files.folder, cell_id)
+        raise ValueError(f"{path}: {split} {problem} (those of cell {first_id})") from None
 
 
 def check_recorded(
@@ -159,7 +171,11 @@ def check_recorded(
     A record's metrics were measured on the very numbers that are stored, so that only the order of sums may differ.
     Probabilities that were exchanged, or stored with fewer digits, are other predictions than the record speaks of.
     """
-    found = METRICS[metric](labels, probabilities)
+    check_value(folder, cell_id, metric, recorded, METRICS[metric](labels, probabilities))
+
+
+def check_value(folder: Path | str, cell_id: str, metric: str, recorded: float, found: float) -> None:
+    """The same for a metric that is known of the predictions."""
     if not abs(found - recorded) <= ROUNDING:
         raise ValueError(
             f"{predictions_path(folder, cell_id)}: test probabilities must give the {metric} of the record of cell "
@@ -169,8 +185,9 @@ def check_recorded(
 
 def _aligned(found: Predictions, first: Predictions) -> np.ndarray:
     """The probabilities of `found` in the order of `first`. Raises ValueError where they are not the same images."""
-    if found.probabilities.shape != first.probabilities.shape or not np.array_equal(
-        np.sort(found.ids), np.sort(first.ids)
+    alike = np.array_equal(found.ids, first.ids)
+    if found.probabilities.shape != first.probabilities.shape or not (
+        alike or np.array_equal(np.sort(found.ids), np.sort(first.ids))
     ):
         # Text, so that ids of another type are told apart too instead of failing to compare.
         ours, theirs = set(map(str, found.ids.tolist())), set(map(str, first.ids.tolist()))
@@ -178,8 +195,8 @@ def _aligned(found: Predictions, first: Predictions) -> np.ndarray:
         came = f", {alone[0]} in only one" if alone else ""
         shape, other = found.probabilities.shape, first.probabilities.shape
         raise ValueError(f"ids and classes must be those of its pair, {other[0]} × {other[1]}, got {shape}{came}")
-    order = np.arange(len(found.ids))
-    if not np.array_equal(found.ids, first.ids):
+    order: np.ndarray | slice = slice(None)
+    if not alike:
         order = np.argsort(found.ids)[np.argsort(np.argsort(first.ids))]
     if not np.array_equal(found.labels[order], first.labels):
         place = int(np.flatnonzero(found.labels[order] != first.labels)[0])
@@ -193,6 +210,12 @@ def _aligned(found: Predictions, first: Predictions) -> np.ndarray:
     if groups is None or first.groups is None or not np.array_equal(groups, first.groups):
         raise ValueError("groups must be those of its pair, got others")
     return found.probabilities[order]
+
+
+def _check_unique(folder: Path | str, cell_id: str, split: str, found: Predictions) -> None:
+    if len(np.unique(found.ids)) != len(found.ids):
+        path = predictions_path(folder, cell_id)
+        raise ValueError(f"{path}: {split} ids must differ from each other, got {_twice(found.ids)} twice")
 
 
 def _twice(ids: np.ndarray) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Inches. 403 CSS pixels: text keeps a readable size on a phone, and two figures stand side by side on a desk.
@@ -150,8 +152,10 @@ def render(drawing: Drawing) -> Picture:
     with style():
         lay_out(drawing.figure)
         text, png = io.StringIO(), io.BytesIO()
-        drawing.figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-        drawing.figure.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
+        # Straight to the files: savefig would draw everything once more for each, to lay out what is laid out.
+        FigureCanvasSVG(drawing.figure).print_svg(text, metadata={"Date": None, "Creator": None})
+        drawing.figure.dpi = PNG_DPI
+        FigureCanvasAgg(drawing.figure).print_png(png, metadata={"Software": None})
     svg = _described(_trimmed(text.getvalue(), drawing.name), drawing)
     inline = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
     return Picture(

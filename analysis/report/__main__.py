@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from analysis.report.write import write_report
+if TYPE_CHECKING:
+    from analysis.verdicts.decisions import Ask
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0 when the page was written, 2 with one line on standard error when it could not be."""
+def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
+    """The exit status: 0 when the page was written, 2 with one line on standard error when it could not be.
+
+    apart: whether a process of its own says what the test images say, with the same results.
+    """
     options = _parser().parse_args(arguments)
+    with ExitStack() as stack:
+        ask = None
+        if apart:
+            from analysis.verdicts.apart import Apart
+
+            # Before anything large is imported, which it would share.
+            ask = stack.enter_context(Apart()).ask
+        return _write(options, ask)
+
+
+def _write(options: argparse.Namespace, ask: Ask | None) -> int:
+    from analysis.report.write import write_report
+    from analysis.verdicts.images import answers
+
     try:
-        report = write_report(options.store, options.study, options.out)
+        report = write_report(options.store, options.study, options.out, ask=ask or answers)
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -33,4 +53,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(apart=True))

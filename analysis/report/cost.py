@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.across.pareto import Choice, CostEffect, Front, best_under_budget, gain_per_doubling, pareto_front
+from analysis.across.pareto import Cells, Choice, CostEffect, Front, best_under_budget, gain_per_doubling, pareto_front
 from analysis.across.standings import Standings
 from analysis.rendering.tables import Table
 from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, metric_name, percent, quantity, share, signed
@@ -54,18 +54,18 @@ def outlook(
     """
     kept = table["variant_id"].isin(list(place.means)) & table["dataset"].isin(place.datasets)
     metric = f"{place.split}.{place.metric}"
-    # No wider than it must be: it is copied for each budget.
     here = table.loc[kept, ["variant_id", "variant_label", "dataset", "seed", "status", "cost.macs", metric]]
     # The split that is shown stands where those functions look for their metric.
     here = here.rename(columns={metric: f"test.{place.metric}"})
-    front = pareto_front(here, place.metric, rng=rng, draws=draws)
+    cells = Cells(here, place.metric, "macs")
+    front = pareto_front(cells, place.metric, rng=rng, draws=draws)
     costs = {point.variant_id: point.cost for point in front.points}
     asked = [p for p in front.points if len(costs) <= BUDGETS or p.on_front or p.variant_id == baseline]
     budgets = dict.fromkeys([*(point.cost for point in asked), max(costs.values())])
-    best = {b: best_under_budget(here, place.metric, b, rng=rng, draws=draws) for b in budgets}
+    best = {b: best_under_budget(cells, place.metric, b, rng=rng, draws=draws) for b in budgets}
     within = {variant_id: best[cost] for variant_id, cost in costs.items() if cost in best}
     try:
-        gain = gain_per_doubling(here, place.metric)
+        gain = gain_per_doubling(cells, place.metric)
     except ValueError:
         gain = None
     return Outlook(place.metric, front, within, gain)

@@ -12,7 +12,10 @@ from analysis.records.ledger import load_ledger, load_manifest, read_records
 from analysis.records.lines import Reading
 from analysis.records.places import ledger_folder
 from analysis.records.schema import Record
+from analysis.verdicts.revisions import TOLD
 
+# Parts of a record that no section looks at, half of its size: the table has what is shown of them.
+LEFT_OUT = {"validation", "recipe"}
 DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
 
 
@@ -20,13 +23,13 @@ DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
 class Evidence:
     """A study's manifest, table (one row a cell) and records (by cell_id), with its variants, data sets and seeds.
 
+    Records are without what `LEFT_OUT` names. told: what `TOLD` names of every record of the ledger, of whatever study.
     variants: variant_id → label, in the study's order. baseline: the variant most contrasts start from, None where
-    nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one. reading: the
-    whole ledger, of whatever study.
+    nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one.
     """
 
     folder: Path
-    reading: Reading
+    told: tuple[Record, ...]
     manifest: dict[str, Any]
     table: pd.DataFrame
     records: dict[str, Record]
@@ -91,11 +94,15 @@ def load_evidence(store: Path | str, study: str, *, reading: Reading | None = No
     reading = read_records(folder) if reading is None else reading
     table = load_ledger(folder, study=manifest["study_hash"], records=reading)
     wanted = set(table["cell_id"])
-    records = {r["cell_id"]: r for r in reading.records if r["cell_id"] in wanted}
+    records = {
+        r["cell_id"]: {key: value for key, value in r.items() if key not in LEFT_OUT}
+        for r in reading.records
+        if r["cell_id"] in wanted
+    }
     seen = dict(zip(table["variant_id"], table["variant_label"]))
     return Evidence(
         folder=folder,
-        reading=reading,
+        told=tuple({key: r[key] for key in TOLD} for r in reading.records),
         manifest=manifest,
         table=table,
         records=records,

@@ -1,5 +1,6 @@
 """A section of a report as a value: what the page shows, and what also goes into files."""
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,18 +29,30 @@ def make_part(
     name: str,
     title: str,
     blocks: Sequence[str],
-    drawings: Sequence[Drawing | None] = (),
+    drawings: Sequence[Drawing | Picture | None] = (),
     tables: Sequence[Table] = (),
     folded_tables: Sequence[Table] = (),
     after: Sequence[str] = (),
 ) -> Part:
     """A section of blocks, then figures (None is skipped), tables, tables behind a click, and further blocks."""
-    pictures = tuple(render(drawing) for drawing in drawings if drawing is not None)
+    pictures = tuple(picture for picture in map(rendered, drawings) if picture is not None)
     grid = [figure_grid(pictures)] if pictures else []
     shown = [table_block(table) for table in tables]
     shown += [folded(f"{table.title}, in numbers", table_block(table)) for table in folded_tables]
     html = section(name, title, *blocks, *grid, *shown, *after)
     return Part(name, title, html, pictures, (*tables, *folded_tables))
+
+
+def rendered(drawing: Drawing | Picture | None) -> Picture | None:
+    """A drawing as a picture, which takes a hundredth of its memory; what is one already, or nothing, stays so."""
+    if not isinstance(drawing, Drawing):
+        return drawing
+    picture = render(drawing)
+    if gc.get_freeze_count():
+        # A figure's parts refer to each other in circles. Where all that is older was set aside they go in no time.
+        del drawing
+        gc.collect()
+    return picture
 
 
 def cuts(evidence: Evidence, drawn: Sequence[str]) -> str:

@@ -4,10 +4,13 @@ It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, 
 beside it.
 """
 
+import gc
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -23,11 +26,14 @@ from analysis.report.evidence import Evidence, load_evidence
 from analysis.report.section import Part
 from analysis.report.sections import claims as claim_sections
 from analysis.report.sections import grounds as evidence_sections
-from analysis.verdicts.decisions import decide_all
+from analysis.verdicts.decisions import Ask, Deciding
+from analysis.verdicts.images import answers
 from analysis.verdicts.verdict import Verdict
 
 # Resampled intervals are the same each time a report is made of the same records.
 SEED = 20_250_101
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -46,19 +52,31 @@ def write_report(
     out: Path | str | None = None,
     *,
     rng: np.random.Generator | None = None,
+    ask: Ask = answers,
     evidence: Evidence | None = None,
 ) -> Report:
     """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
 
-    evidence: the study's, where it has been loaded already. The same records give the same bytes.
+    The same records give the same bytes. ask: what answers for the test images meanwhile, by default this process when
+    all else is drawn (`analysis.verdicts.apart` is another one). evidence: the study's, where it is loaded already.
     Raises ValueError, one line, for an unknown study or an unreadable ledger.
     """
     evidence = load_evidence(store, study) if evidence is None else evidence
     rng = rng or np.random.default_rng(SEED)
     # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
-    with threadpool_limits(1):
-        verdicts, problem = _verdicts(evidence, rng)
-        made = _parts(evidence, verdicts, problem, rng)
+    with threadpool_limits(1), _set_aside():
+        deciding, problem = _attempt(
+            lambda: Deciding(
+                evidence.table, evidence.manifest, evidence.folder, rng=rng, ask=ask, records=evidence.told
+            )
+        )
+        # What needs no verdict comes first, while another process may be at work on them.
+        drawn = _evidence_parts(evidence)
+        verdicts: list[Verdict] | None = None
+        if deciding is not None:
+            verdicts, problem = _attempt(deciding.verdicts)
+        made = [*_claim_parts(evidence, verdicts or [], problem, rng), *drawn]
+    verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
     for kind in ("tables", "figures"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -76,29 +94,45 @@ def write_report(
     return Report(page, folder, tuple(verdicts), (f"no verdicts: {problem}",) if problem else ())
 
 
-def _verdicts(evidence: Evidence, rng: np.random.Generator) -> tuple[list[Verdict], str | None]:
-    """The study's verdicts, or why there are none: a page without them still shows what there is."""
+@contextmanager
+def _set_aside() -> Iterator[None]:
+    """Spares the collector of garbage what is there already, thousands of records, while figures come and go."""
+    gc.collect()
+    gc.freeze()
     try:
-        records = evidence.reading.records
-        return decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng, records=records), None
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
+    """What is made, or why there are no verdicts: a page without them still shows what there is."""
+    try:
+        return make(), None
     except ValueError as problem:
-        return [], str(problem)
+        return None, str(problem)
 
 
-def _parts(
+def _claim_parts(
     evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator
 ) -> list[Part]:
-    """All sections in the order of reading."""
+    """The sections that come first in the order of reading."""
     # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
     split = "validation" if evidence.is_search else "test"
     places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
-    drawn = evidence.chosen(DRAWN_VARIANTS)
-    styles = marks(drawn, evidence.baseline)
     return [
         claim_sections.question(evidence),
         claim_sections.verdict_section(evidence, verdicts, problem),
         claim_sections.cost(evidence, places, split, rng=rng),
         claim_sections.differences(evidence, verdicts),
+    ]
+
+
+def _evidence_parts(evidence: Evidence) -> list[Part]:
+    """The sections that follow."""
+    drawn = evidence.chosen(DRAWN_VARIANTS)
+    styles = marks(drawn, evidence.baseline)
+    return [
         claim_sections.ranks(evidence),
         evidence_sections.curves(evidence, drawn, styles),
         evidence_sections.classes(evidence, drawn),

@@ -12,34 +12,40 @@ claims of difference and for claims of equivalence alike, each held at α.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from analysis.across.mixed import FixedEffect, MixedModel, mixed_model
+from analysis.across.mixed import FixedEffect, MixedModel, Prepared, fitted, prepared
 from analysis.across.multiplicity import adjust
 from analysis.across.rank_tests import hodges_lehmann
+from analysis.across.reml import Fit, attempt
 from analysis.interval import check_generator
 from analysis.metrics import LOWER_IS_BETTER
-from analysis.paired.false_claim import false_claim_probability
 from analysis.power import smallest_adjusted_p
-from analysis.records.places import predictions_path
-from analysis.records.predictions import Pairing, PredictionFiles, check_recorded, paired_predictions
 from analysis.records.schema import Record
-from analysis.verdicts.cells import PairedCells, paired_cells
+from analysis.verdicts.cells import Cells, paired_cells
 from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
-from analysis.verdicts.judgement import in_general, on_dataset, untested
-from analysis.verdicts.revisions import revisions
+from analysis.verdicts.images import Answer, Images, Question, answers
+from analysis.verdicts.judgement import in_general, untested
+from analysis.verdicts.pairs import PairedCells
+from analysis.verdicts.revisions import Revisions
 from analysis.verdicts.verdict import DatasetDifference, Outcome, Verdict
 from analysis.words import counted, listed
 
-# Of a bootstrap that describes one data set among several; one that decides has ten times as many.
+# Of a bootstrap that describes one data set among several; one that decides has more.
 DRAWS = 1000
-DECISIVE = 10
+# A ledger's folder, questions, the generator, how many draws, and designs of models to the answers, for which the
+# generator moves on, and fits.
+Ask = Callable[
+    [Path | str, Sequence[Question], np.random.Generator, int, Sequence[tuple[np.ndarray, ...]]],
+    Iterable[Answer | Fit | None],
+]
 
 
 def decide(
@@ -80,8 +86,11 @@ def decide(
         reasons.append(f"judged at α = {level:g} in place of the declared {declaration.alpha:g}")
     declaration = replace(declaration, alpha=level, correction="none")
     declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
-    images = _Images(folder, rng, draws)
-    found = _found(table, declared, images, _Models(table, [asked]), ())
+    cells = _cells(Cells(table), declared, ())
+    answer = Images(folder, rng, draws).answer(cells.question)
+    models = _Models(table, [asked], {asked.metric} if len(cells.pairs) > 1 else set())
+    models.fit([attempt(design) for design in models.designs])
+    found = _found(declared, cells, answer, models)
     return _settled(found, found.p_value, found.equivalence_p)
 
 
@@ -99,142 +108,151 @@ def decide_all(
     Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
     `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
     (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
-    records: every one that counts in the folder, where it has been read already.
-    Raises ValueError as `decide` does.
+    records: every one that counts in the folder, with the keys `analysis.verdicts.revisions.TOLD` at least, where they
+    have been read already. Raises ValueError as `decide` does.
     """
-    check_generator(rng)
-    today = read_declaration(manifest)
-    asked = [_asked(contrast, today, manifest, table, folder, records) for contrast in today.contrasts]
-    images, models = _Images(folder, rng, draws), _Models(table, [declared.contrast for declared in asked])
-    # Contrasts of the same variants one after the other: their predictions are read once.
-    order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
-    expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
-    found = {i: _found(table, asked[i], images, models, expected) for i in order}
-    families: dict[tuple[str | None, str, str], list[int]] = {}
-    for i, declared in enumerate(asked):
-        contrast = declared.contrast
-        families.setdefault((contrast.contrasts_hash, contrast.family, contrast.kind), []).append(i)
-    settled: dict[int, Verdict] = {}
-    for members in families.values():
-        size = found[members[0]].family_size
-        method = asked[members[0]].declaration.correction
-        # A family's contrasts that today's file no longer names count as what could not be tested does.
-        absent = [math.nan] * (size - len(members))
-        differences = adjust([*(found[i].p_value for i in members), *absent], method)
-        equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
-        for i, p, q in zip(members, differences, equivalences):
-            settled[i] = _settled(found[i], p, q)
-    return [settled[i] for i in range(len(asked))]
+    return Deciding(table, manifest, folder, rng=rng, draws=draws, records=records).verdicts()
+
+
+class Deciding:
+    """Verdicts on their way: what is asked of images is asked at once, and heard when the verdicts are wanted.
+
+    ask: what answers for the images in the place of `analysis.verdicts.images.answers`, such as another process.
+    records: as for `decide_all`. Raises ValueError, both at first and later, as `decide_all` does.
+    """
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        manifest: Mapping[str, Any],
+        folder: Path | str,
+        *,
+        rng: np.random.Generator,
+        draws: int = DRAWS,
+        ask: Ask = answers,
+        records: Sequence[Record] | None = None,
+    ) -> None:
+        check_generator(rng)
+        today = read_declaration(manifest)
+        history = Revisions(manifest, table, folder, records)
+        rows = dict(iter(table.groupby("variant_id", sort=False))) if "variant_id" in table else {}
+        asked = [_asked(contrast, today, history, rows, table, folder) for contrast in today.contrasts]
+        expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
+        by_variant = Cells(table)
+        # Contrasts of the same variants one after the other: their predictions are read once.
+        self._order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
+        self._asked, self._cells = asked, {i: _cells(by_variant, asked[i], expected) for i in self._order}
+        general = {asked[i].contrast.metric for i, cells in self._cells.items() if len(cells.pairs) > 1}
+        self._models = _Models(table, [declared.contrast for declared in asked], general)
+        questions = [self._cells[i].question for i in self._order]
+        self._answers = ask(folder, questions, rng, draws, self._models.designs)
+
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts, once all answers are there."""
+        asked = self._asked
+        heard = list(self._answers)
+        count = len(self._order)
+        self._models.fit(cast("list[Fit | None]", heard[count:]))
+        found = {
+            i: _found(asked[i], self._cells[i], answer, self._models)
+            for i, answer in zip(self._order, cast("list[Answer]", heard[:count]))
+        }
+        families: dict[tuple[str | None, str, str], list[int]] = {}
+        for i, declared in enumerate(asked):
+            contrast = declared.contrast
+            families.setdefault((contrast.contrasts_hash, contrast.family, contrast.kind), []).append(i)
+        settled: dict[int, Verdict] = {}
+        for members in families.values():
+            size = found[members[0]].family_size
+            method = asked[members[0]].declaration.correction
+            # A family's contrasts that today's file no longer names count as what could not be tested does.
+            absent = [math.nan] * (size - len(members))
+            differences = adjust([*(found[i].p_value for i in members), *absent], method)
+            equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
+            for i, p, q in zip(members, differences, equivalences):
+                settled[i] = _settled(found[i], p, q)
+        return [settled[i] for i in range(len(asked))]
 
 
 def _asked(
     contrast: Contrast,
     today: Declaration,
-    manifest: Mapping[str, Any],
+    history: Revisions,
+    rows: Mapping[str, pd.DataFrame],
     table: pd.DataFrame,
     folder: Path | str,
-    records: Sequence[Record] | None,
 ) -> Declared:
-    declared = as_declared(contrast, today, table, folder)
-    return replace(declared, reasons=(*declared.reasons, *revisions(contrast, manifest, table, folder, records)))
+    """The contrast as declared. rows: the table's by variant."""
+    own = [rows[variant] for variant in (contrast.baseline, contrast.against) if variant in rows]
+    declared = as_declared(contrast, today, pd.concat(own) if own else table.iloc[:0], folder)
+    return replace(declared, reasons=(*declared.reasons, *history.reasons(contrast)))
 
 
-class _Images:
-    """Per-image predictions of pairs of variants, those of the last pair kept, and the draws that use them."""
+@dataclass(frozen=True)
+class _Paired:
+    """The cells of a contrast, what is asked of their images, and notes on them."""
 
-    def __init__(self, folder: Path | str | None, rng: np.random.Generator | None, draws: int) -> None:
-        self.folder = folder
-        self.rng = rng
-        self.draws = draws
-        self._files = None if folder is None else PredictionFiles(folder)
-        self._pair: tuple[str, str] | None = None
-        self._kept: dict[tuple[str, ...], Pairing | None] = {}
-        self._held: set[tuple[str, str]] = set()
+    pairs: tuple[PairedCells, ...]
+    question: Question
+    notes: tuple[str, ...]
 
-    def pairing(self, contrast: Contrast, cells: PairedCells) -> Pairing | None:
-        """The predictions of these cells, None where some are missing.
 
-        Raises ValueError where images do not match, or predictions do not give the metric that their record has.
-        """
-        if self.folder is None:
-            return None
-        pair = (contrast.baseline, contrast.against)
-        if pair != self._pair:
-            self._pair, self._kept = pair, {}
-        key = (*cells.baseline_cells, *cells.against_cells)
-        if key not in self._kept:
-            whole = all(predictions_path(self.folder, cell_id).is_file() for cell_id in key)
-            sides = (cells.baseline_cells, cells.against_cells)
-            self._kept[key] = paired_predictions(self.folder, *sides, files=self._files) if whole else None
-        found = self._kept[key]
-        if found is not None:
-            for cell_id, probabilities in zip(key, (*found.baseline, *found.against)):
-                if (cell_id, contrast.metric) not in self._held:
-                    value = cells.values[cell_id]
-                    check_recorded(self.folder, cell_id, contrast.metric, value, found.labels, probabilities)
-                    self._held.add((cell_id, contrast.metric))
-        return found
+def _cells(table: Cells, declared: Declared, expected: Sequence[tuple[str, int]]) -> _Paired:
+    contrast = declared.contrast
+    pairs, notes = paired_cells(table, contrast, expected)
+    question = Question(contrast.baseline, contrast.against, contrast.metric, contrast.margin, tuple(pairs))
+    return _Paired(tuple(pairs), question, tuple(notes))
 
 
 class _Models:
-    """Mixed models of the variants that contrasts compare, one a metric, fitted when first asked for."""
+    """Mixed models of the variants that contrasts compare, one for each of some metrics, fitted elsewhere."""
 
-    def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast]) -> None:
-        self._table = table
-        self._contrasts = contrasts
-        self._fitted: dict[str, MixedModel | None] = {}
+    def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast], metrics: Collection[str]) -> None:
+        self._prepared: dict[str, Prepared] = {}
+        self._fitted: dict[str, MixedModel] = {}
+        for metric in dict.fromkeys(contrast.metric for contrast in contrasts if contrast.metric in metrics):
+            of_metric = [c for c in contrasts if c.metric == metric]
+            variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
+            # A metric whose cells carry no model has none.
+            with suppress(ValueError):
+                # At the variants' own cost: a contrast is not one at equal MACs.
+                cells = table[table["variant_id"].isin(variants)]
+                self._prepared[metric] = prepared(cells, metric, macs=False)
+
+    @property
+    def designs(self) -> list[tuple[np.ndarray, ...]]:
+        """What is to be fitted: arrays alone, which another process takes without a library of tables."""
+        return [tuple(ready.design) for ready in self._prepared.values()]
+
+    def fit(self, fits: Sequence[Fit | None]) -> None:
+        """Takes the fits of the designs, in their order."""
+        for (metric, ready), fit in zip(self._prepared.items(), fits):
+            if fit is not None:
+                self._fitted[metric] = fitted(ready, fit)
 
     def difference(self, contrast: Contrast) -> FixedEffect | None:
         """The difference of a contrast's variants; None where the cells carry no model."""
-        metric = contrast.metric
-        if metric not in self._fitted:
-            of_metric = [c for c in self._contrasts if c.metric == metric]
-            variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
-            try:
-                # At the variants' own cost: a contrast is not one at equal MACs.
-                model = mixed_model(self._table[self._table["variant_id"].isin(variants)], metric, macs=False)
-            except ValueError:
-                model = None
-            self._fitted[metric] = model
-        model = self._fitted[metric]
+        model = self._fitted.get(contrast.metric)
         return None if model is None else model.difference(contrast.baseline, contrast.against)
 
 
-def _found(
-    table: pd.DataFrame, declared: Declared, images: _Images, models: _Models, expected: Sequence[tuple[str, int]]
-) -> Verdict:
+def _found(declared: Declared, cells: _Paired, answer: Answer, models: _Models) -> Verdict:
     """The verdict before p values are adjusted: everything but its outcome."""
     contrast, declaration = declared.contrast, declared.declaration
     size = declaration.family_size(contrast)
-    pairs, notes = paired_cells(table, contrast, expected)
-    notes = [*declared.notes, *notes]
-    pairings = [images.pairing(contrast, here) for here in pairs]
-    draws = images.draws * (1 if len(pairs) > 1 else DECISIVE)
-    judgements = [
-        on_dataset(contrast.metric, contrast.margin, pairing, rng=images.rng, draws=draws) for pairing in pairings
-    ]
+    pairs, notes = cells.pairs, [*declared.notes, *cells.notes]
     per_dataset = tuple(
-        DatasetDifference(
-            here.dataset,
-            here.difference,
-            judgement.interval,
-            here.n_seeds,
-            pairing.n_images if pairing else here.n_test,
-        )
-        for here, judgement, pairing in zip(pairs, judgements, pairings)
+        DatasetDifference(here.dataset, here.difference, judgement.interval, here.n_seeds, n_images or here.n_test)
+        for here, judgement, n_images in zip(pairs, answer.judgements, answer.n_images)
     )
-    without = [here.dataset for here, pairing in zip(pairs, pairings) if pairing is None]
+    without = [here.dataset for here, n_images in zip(pairs, answer.n_images) if n_images is None]
     if without:
         notes.append(f"without per-image predictions: {listed(without)}")
-    whole = [pairing for pairing in pairings if pairing is not None]
-    claim = math.nan
-    if images.rng is not None and len(whole) == len(pairs):
-        claim = false_claim_probability(contrast.metric, whole, rng=images.rng)
     differences = [here.difference for here in pairs]
     if len(pairs) > 1:
         judged = in_general(differences, contrast.margin)
     else:
-        judged = judgements[0] if pairs else untested("data sets", 0)
+        judged = answer.judgements[0] if pairs else untested("data sets", 0)
     estimate = float(np.mean(differences)) if pairs else math.nan
     return Verdict(
         contrast=contrast,
@@ -252,7 +270,7 @@ def _found(
         n_images=sum(part.n_images for part in per_dataset),
         cost_ratio=float(np.mean([here.cost_ratio for here in pairs])) if pairs else math.nan,
         rank_effect=judged.rank_effect,
-        false_claim_probability=claim,
+        false_claim_probability=answer.false_claim,
         test=judged.test,
         exploratory=bool(declared.reasons),
         reasons=declared.reasons,

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from analysis.across.mean_tests import t_over_means, tost
 from analysis.across.rank_tests import signed_rank
+from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.paired.auc import delong
-from analysis.paired.bootstrap import bootstrap_difference, two_level_bootstrap
+from analysis.paired.bootstrap import matched_difference, matched_two_level
+from analysis.paired.models import Matched, matched
 from analysis.records.predictions import Pairing
 
 IN_GENERAL, THIS_DATA_SET, THESE_WEIGHTS = "in general", "this data set", "these weights"
@@ -44,7 +45,7 @@ class Judgement:
 
     def equivalence_interval(self, difference: float, alpha: float) -> Interval:
         """The interval of level 1 − 2α that lies within the margin where both one-sided tests have p ≤ α."""
-        half = float(stats.t.isf(alpha, self.df)) * self.standard_error
+        half = -t_quantile(alpha, self.df) * self.standard_error
         over, n = self.interval.over, self.interval.n
         return Interval(difference - half, difference + half, 1 - 2 * alpha, over, n)
 
@@ -76,7 +77,7 @@ def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judg
 
 
 def on_dataset(
-    metric: str, margin: float, pairing: Pairing | None, *, rng: np.random.Generator | None, draws: int
+    metric: str, margin: float, pairing: Pairing | Matched | None, *, rng: np.random.Generator | None, draws: int
 ) -> Judgement:
     """Of two variants' predictions on one data set: over seeds and test images, or over test images with one seed.
 
@@ -87,42 +88,32 @@ def on_dataset(
     """
     if pairing is None:
         return untested("test images", 0)
-    if pairing.n_seeds > 1:
+    images = matched(pairing)
+    if images.n_seeds > 1:
         if rng is None:
-            return untested("seeds and test images", pairing.n_seeds)
-        levels = two_level_bootstrap(
-            metric,
-            pairing.labels,
-            pairing.against,
-            pairing.baseline,
-            groups=pairing.groups,
-            rng=rng,
-            draws=draws,
-            level=LEVEL,
-        )
-        df, test = float(pairing.n_seeds - 1), f"two-level bootstrap over {levels.interval.over}"
+            return untested("seeds and test images", images.n_seeds)
+        levels = matched_two_level(metric, images, rng=rng, draws=draws, level=LEVEL)
+        df, test = float(images.n_seeds - 1), f"two-level bootstrap over {levels.interval.over}"
         error = levels.standard_error
-        beyond = _beyond(levels.difference, error, margin, df, pairing)
+        beyond = _beyond(levels.difference, error, margin, df, images)
         return Judgement(THIS_DATA_SET, levels.interval, levels.p_value, beyond, error, df, math.nan, test)
-    against, baseline = pairing.against[0], pairing.baseline[0]
+    against, baseline = images.against[0].probabilities, images.baseline[0].probabilities
     if metric == "macro_auc_ovr":
-        areas = delong(pairing.labels, against, baseline, groups=pairing.groups, level=LEVEL)
-        df = math.inf if pairing.groups is None else float(areas.interval.n - 1)
+        areas = delong(images.labels, against, baseline, groups=images.groups, level=LEVEL)
+        df = math.inf if images.groups is None else float(areas.interval.n - 1)
         error = math.sqrt(areas.variance)
-        beyond = _beyond(areas.difference, error, margin, df, pairing)
+        beyond = _beyond(areas.difference, error, margin, df, images)
         return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, error, df, math.nan, "DeLong's test")
     if rng is None:
-        return untested("test images", pairing.n_images)
-    drawn = bootstrap_difference(
-        metric, pairing.labels, against, baseline, groups=pairing.groups, rng=rng, draws=draws, level=LEVEL
-    )
+        return untested("test images", images.n_images)
+    drawn = matched_difference(metric, images, rng=rng, draws=draws, level=LEVEL)
     error, df = drawn.standard_error, math.inf
-    beyond = _beyond(drawn.difference, error, margin, df, pairing)
+    beyond = _beyond(drawn.difference, error, margin, df, images)
     test = f"paired bootstrap over {drawn.interval.over}"
     return Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, error, df, math.nan, test)
 
 
-def _beyond(difference: float, standard_error: float, margin: float, df: float, pairing: Pairing) -> float:
+def _beyond(difference: float, standard_error: float, margin: float, df: float, images: Matched) -> float:
     """The larger p of two one-sided tests of a difference against −margin and +margin.
 
     Never below (1 − margin)^images (groups, where given): models whose accuracies are a margin apart differ on that
@@ -134,9 +125,9 @@ def _beyond(difference: float, standard_error: float, margin: float, df: float, 
     room = margin - abs(difference)
     if math.isnan(room) or math.isnan(standard_error):
         return math.nan
-    units = pairing.n_images if pairing.groups is None else len(np.unique(pairing.groups))
+    units = images.n_images if images.groups is None else len(np.unique(images.groups))
     if standard_error == 0:
         p_value = 0.0 if room > 0 else 1.0
     else:
-        p_value = float(stats.t.sf(room / standard_error, df))
+        p_value = t_tail(room / standard_error, df)
     return max(p_value, (1 - margin) ** units)

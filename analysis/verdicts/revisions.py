@@ -6,6 +6,7 @@ nor a record; whoever looks before the last cell has run may stop at the look th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,72 +20,95 @@ from analysis.verdicts.declared import Contrast, read_declaration
 from analysis.words import counted, listed
 
 Pair = tuple[str, int]
+# What of a record tells where its variant has finished.
+TOLD = ("status", "recipe_id", "numerics_version", "variant_id", "dataset", "seed")
 
 
-def revisions(
-    contrast: Contrast,
-    manifest: Mapping[str, Any],
-    table: pd.DataFrame,
-    folder: Path | str,
-    records: Sequence[Record] | None = None,
-) -> tuple[str, ...]:
-    """Why a contrast is no more than exploratory by this; empty where nothing was revised.
+class Revisions:
+    """What a ledger tells of how a study came about, read once for all contrasts of its manifest and table.
 
-    Not run yet: a variant has no record there, not even of a failure; at such an interim look α does not hold.
-    Left out: another stored study asked the same of more data sets or seeds, and both variants finished there, by the
-    recipe of the table. Added: cells of the table ran first in a study that asked the same of fewer
-    (who looks at 6 data sets and at each further one up to 20 finds a difference that is none in 16 % at α = 5 %).
-    records: every one that counts in the folder, where it has been read already.
+    records: every one that counts in the folder, with the keys `TOLD` at least, where it has been read already.
     """
-    today = _pairs_of(manifest)
-    if not today:
-        return ()
-    reasons = []
-    ran = {variant: set(zip(rows["dataset"], rows["seed"])) for variant, rows in table.groupby("variant_id")}
-    waiting = today - (ran.get(contrast.baseline, set()) & ran.get(contrast.against, set()))
-    if waiting:
-        reasons.append(f"{len(waiting)} of {counted(len(today), 'pair')} of cells have not run yet (an interim look)")
-    place, artifacts = records_folder(folder)
-    if artifacts:
+
+    def __init__(
+        self,
+        manifest: Mapping[str, Any],
+        table: pd.DataFrame,
+        folder: Path | str,
+        records: Sequence[Record] | None = None,
+    ) -> None:
+        self._today = _pairs_of(manifest)
+        self._table, self._records = table, records
+        self._ran: dict[str, set[Pair]] = {}
+        if not self._today:
+            return
+        for variant, dataset, seed in zip(table["variant_id"], table["dataset"], table["seed"]):
+            self._ran.setdefault(variant, set()).add((dataset, seed))
+        self._place, artifacts = records_folder(folder)
+        others = {} if artifacts else parsed_manifests(self._place)
+        others.pop(str(manifest.get("study_hash")), None)
+        self._others = {key: (_contrasts(kept), _pairs_of(kept)) for key, kept in others.items()}
+        self._first = set(table["study_hash"].dropna()) if "study_hash" in table else set()
+
+    def reasons(self, contrast: Contrast) -> tuple[str, ...]:
+        """Why a contrast is no more than exploratory by this; empty where nothing was revised.
+
+        Not run yet: a variant has no record there, not even of a failure; at such an interim look α does not hold.
+        Left out: another stored study asked the same of more data sets or seeds, and both variants finished there, by
+        the recipe of the table. Added: cells of the table ran first in a study that asked the same of fewer
+        (who looks at 6 data sets and at each further one up to 20 finds a difference that is none in 16 % at α = 5 %).
+        """
+        today, reasons = self._today, []
+        if not today:
+            return ()
+        waiting = today - (self._ran.get(contrast.baseline, set()) & self._ran.get(contrast.against, set()))
+        if waiting:
+            reasons.append(
+                f"{len(waiting)} of {counted(len(today), 'pair')} of cells have not run yet (an interim look)"
+            )
+        alike = {
+            key: pairs
+            for key, (contrasts, pairs) in self._others.items()
+            if any(asked.asks_like(contrast) for asked in contrasts)
+        }
+        more = {pair for pairs in alike.values() for pair in pairs} - today
+        left_out = more & self._finished_on_both(contrast) if more else set()
+        if left_out:
+            named = _named(left_out, today)
+            reasons.append(f"{named} left out, on which both variants had finished in another run of it")
+        earlier = {pair for key, pairs in alike.items() if key in self._first for pair in pairs}
+        added = today - earlier
+        if earlier and added:
+            reasons.append(
+                f"{_named(added, earlier)} added after the first cells had run: p knows nothing of looks between"
+            )
         return tuple(reasons)
-    others = {key: kept for key, kept in parsed_manifests(place).items() if key != manifest.get("study_hash")}
-    alike = {key: _pairs_of(kept) for key, kept in others.items() if _asks(kept, contrast)}
-    more = {pair for pairs in alike.values() for pair in pairs} - today
-    left_out = more & _finished_pairs(contrast, table, place, records) if more else set()
-    if left_out:
-        reasons.append(f"{_named(left_out, today)} left out, on which both variants had finished in another run of it")
-    first = set(table["study_hash"].dropna()) if "study_hash" in table else set()
-    earlier = {pair for key, pairs in alike.items() if key in first for pair in pairs}
-    added = today - earlier
-    if earlier and added:
-        reasons.append(
-            f"{_named(added, earlier)} added after the first cells had run: p knows nothing of looks between"
-        )
-    return tuple(reasons)
+
+    def _finished_on_both(self, contrast: Contrast) -> set[Pair]:
+        """Data sets and seeds on which both variants of a contrast have finished, anywhere in the ledger."""
+        return self._finished.get(contrast.baseline, set()) & self._finished.get(contrast.against, set())
+
+    @cached_property
+    def _finished(self) -> dict[str, set[Pair]]:
+        names = ("recipe_id", "numerics_version")
+        alike = {name: set(self._table[name]) for name in names if name in self._table}
+        found: dict[str, set[Pair]] = {}
+        for record in read_records(self._place).records if self._records is None else self._records:
+            if record["status"] == "done" and all(record[name] in values for name, values in alike.items()):
+                found.setdefault(record["variant_id"], set()).add((record["dataset"], record["seed"]))
+        return found
 
 
 def _pairs_of(manifest: Mapping[str, Any]) -> set[Pair]:
     return {(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()}
 
 
-def _asks(manifest: Manifest, contrast: Contrast) -> bool:
+def _contrasts(manifest: Manifest) -> tuple[Contrast, ...]:
+    """What a manifest declares; nothing where it breaks the rules."""
     try:
-        return any(asked.asks_like(contrast) for asked in read_declaration(manifest).contrasts)
+        return read_declaration(manifest).contrasts
     except ValueError:
-        return False
-
-
-def _finished_pairs(
-    contrast: Contrast, table: pd.DataFrame, folder: Path, records: Sequence[Record] | None
-) -> set[Pair]:
-    """Data sets and seeds on which both variants of a contrast have finished, anywhere in the ledger."""
-    alike = {name: set(table[name]) for name in ("recipe_id", "numerics_version") if name in table}
-    sides: dict[str, set[Pair]] = {contrast.baseline: set(), contrast.against: set()}
-    for record in read_records(folder).records if records is None else records:
-        same = record["status"] == "done" and all(record[name] in values for name, values in alike.items())
-        if same and record["variant_id"] in sides:
-            sides[record["variant_id"]].add((record["dataset"], record["seed"]))
-    return sides[contrast.baseline] & sides[contrast.against]
+        return ()
 
 
 def _named(pairs: Iterable[Pair], known: Iterable[Pair]) -> str:

@@ -64,7 +64,7 @@ def conclude(study: Study, evidence: Evidence, store: Path, report: bool) -> Con
 
 def _verdicts_alone(evidence: Evidence) -> list[str]:
     try:
-        rng, records = np.random.default_rng(0), evidence.reading.records
+        rng, records = np.random.default_rng(0), evidence.told
         return verdict_lines(decide_all(evidence.table, evidence.manifest, evidence.folder, rng=rng, records=records))
     except Exception as error:
         return [f"warning: no verdicts ({_reason(error)})"]

@@ -1,6 +1,7 @@
 """The benchmarks run and write what they measured, in small; how fast anything is, is not looked at here."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,30 @@ def test_functions_take_turns_with_the_first(monkeypatch):
     assert turns.typical_ratio(taken["slow"], taken["first"]) == 8
     assert turns.typical_ratio(taken["slow"], taken["quick"]) == 4
     assert [len(seconds) for seconds in turns.take_turns({"first": functions["first"]}, 1).values()] == [1]
+
+
+def test_the_report_benchmark_in_small_against_another_checkout(tmp_path):
+    other, out = tmp_path / "other", tmp_path / "results" / "report.json"
+    shutil.copytree(ROOT / "analysis", other / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
+    # The other checkout draws otherwise, and says so in one file.
+    style = other / "analysis" / "rendering" / "css.py"
+    style.write_text(style.read_text().replace("tbody tr:hover", "tbody tr:focus"))
+    size = ["--variants", "2", "--seeds", "1", "--images", "30", "--turns", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), *size, "--against", str(other)]
+    run = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert report["cells"] == 16 and [row["what"] for row in report["rows"]] == ["import alone", "report", "against"]
+    against = report["against"]
+    assert against["differing_files"] == ["report.html"] and "files that differ: report.html" in run.stdout
+    assert {what: len(runs) for what, runs in against["runs"].items()} == {"against": 1, "report": 1}
+    for name in ("seconds", "cpu_seconds", "peak_bytes"):
+        ours, theirs = (against["runs"][what][0][name] for what in ("report", "against"))
+        assert ours > 0 and against["ratios"][name] == ours / theirs
+        assert f"{name} {ours / theirs:.3f}" in run.stdout
+
+
+def test_the_report_benchmark_refuses_what_is_no_checkout(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--against", str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 2 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr

@@ -21,12 +21,16 @@ from analysis.explanations import pointing as saliency
 from analysis.paired import bootstrap as paired
 from analysis.paired import false_claim as claims
 from analysis.paired import resampling
+from analysis.paired.models import matched
 from analysis.records.ledger import load_ledger, load_manifest
 from analysis.records.predictions import Pairing
 from analysis.selftest import __main__ as selftest
 from analysis.selftest import simulation
 from analysis.verdicts import decisions as verdicts
+from analysis.verdicts import images
 from analysis.verdicts import judgement as judgements
+from analysis.verdicts.cells import Cells, paired_cells
+from analysis.verdicts.declared import Contrast
 
 DRAWS = 40
 # Pages and their figures pass the generator on to functions that are called below.
@@ -60,6 +64,9 @@ def calls(store):
     """Module and function → a call whose result depends on the draws."""
     table, manifest = load_ledger(store), load_manifest(store, "split_ratio")
     contrast = manifest["contrasts"][0]
+    declared = Contrast.from_dict(contrast)
+    pairs, _ = paired_cells(Cells(table), declared, ())
+    question = images.Question(declared.baseline, declared.against, declared.metric, declared.margin, tuple(pairs))
     rows = [(f"v{v}", f"d{d}", 0, RUNS[d, v], 2.0**v) for d, v in np.ndindex(RUNS.shape)]
     close = pd.DataFrame(rows, columns=["variant_id", "dataset", "seed", "macro_f1", "cost.macs"])
     fractions = np.linspace(0, 1, 5)
@@ -82,6 +89,12 @@ def calls(store):
         ),
         "paired.bootstrap.bootstrap_metric": lambda rng: paired.bootstrap_metric(
             "ece", LABELS, A[0], rng=rng, draws=DRAWS
+        ),
+        "paired.bootstrap.matched_difference": lambda rng: paired.matched_difference(
+            "macro_f1", matched(Pairing(LABELS, A[:1], B[:1], np.arange(60), None)), rng=rng, draws=DRAWS
+        ),
+        "paired.bootstrap.matched_two_level": lambda rng: paired.matched_two_level(
+            "macro_f1", matched(PAIRING), rng=rng, draws=DRAWS
         ),
         "paired.bootstrap.randomisation_difference": lambda rng: paired.randomisation_difference(
             "macro_auc_ovr", LABELS, A[0], B[0], rng=rng, draws=DRAWS
@@ -109,6 +122,7 @@ def calls(store):
         "selftest.simulation.simulate_images": lambda rng: simulation.simulate_images(
             SMALL, rng=rng, simulations=20, draws=DRAWS
         ),
+        "verdicts.images.answers": lambda rng: list(images.answers(store, [question], rng, DRAWS)),
         "verdicts.decisions.decide": lambda rng: verdicts.decide(table, contrast, rng=rng, draws=DRAWS),
         "verdicts.decisions.decide_all": lambda rng: verdicts.decide_all(table, manifest, store, rng=rng, draws=DRAWS),
     }

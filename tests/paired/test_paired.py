@@ -13,6 +13,7 @@ from analysis.paired import (
     bootstrap_metric,
     delong,
     randomisation_difference,
+    resampling,
     two_level_bootstrap,
 )
 from analysis.paired.resampling import TABLE_METRICS, drawn_swaps, drawn_units
@@ -91,6 +92,29 @@ def test_the_fast_path_is_the_slow_path_to_the_last_bit(metric, images, classes,
     assert repr(two_level_bootstrap(metric, labels, *pairs, groups=groups, rng=rng(3), draws=40)) == repr(
         two_level_bootstrap(slow, labels, *pairs, groups=groups, rng=rng(3), draws=40)
     )
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("metric", FAST)
+def test_wide_counts_give_the_same_numbers(metric, grouped, monkeypatch):
+    labels, a, b = draw(3, 90, 4, ties=True)
+    groups = np.arange(90) // 3 if grouped else None
+    narrow, wide = (), ()
+    for function in (bootstrap_difference, randomisation_difference):
+        narrow += (function(metric, labels, a, b, groups=groups, rng=rng(), draws=70),)
+    # As if weights could add up to more than 16 bits hold.
+    monkeypatch.setattr(resampling, "WIDE_FROM", 1)
+    for function in (bootstrap_difference, randomisation_difference):
+        wide += (function(metric, labels, a, b, groups=groups, rng=rng(), draws=70),)
+    assert narrow == wide
+
+
+def test_how_draws_are_dealt_out_makes_no_difference(monkeypatch):
+    whole = np.concatenate(list(drawn_units(rng(), 40, 100)))
+    monkeypatch.setattr(resampling, "BLOCK", 1)
+    blocks = list(drawn_units(rng(), 40, 100))
+    assert len(blocks) == 4 and whole.shape == (100, 40)
+    np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
 def test_groups_are_drawn_whole():

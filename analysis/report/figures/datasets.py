@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
+from analysis.distributions import binomial_quantile
 from analysis.records.schema import Record
 from analysis.rendering.canvas import (
     GREY,
@@ -202,7 +202,7 @@ def _calibrated_band(axes: Axes, tally: Tally) -> None:
     if not full.any():
         return
     n, p = images[full], np.clip(tally.confidence[full] / tally.counts[full], 0.0, 1.0)
-    low, high = stats.binom.ppf(0.025, n, p) / n, stats.binom.ppf(0.975, n, p) / n
+    low, high = binomial_quantile(0.025, n, p) / n, binomial_quantile(0.975, n, p) / n
     axes.fill_between(p, low, high, color=PALE, alpha=0.6, linewidth=0)
 
 

@@ -12,7 +12,7 @@ from analysis.rendering.html import Html, definitions, element, folded, note, pa
 from analysis.report import cost as fronts
 from analysis.report.evidence import Evidence
 from analysis.report.figures import claims as figures
-from analysis.report.section import Part, make_part
+from analysis.report.section import Part, make_part, rendered
 from analysis.report.tables import study as study_tables
 from analysis.report.tables.verdicts import difference_table, stands_out, verdict_table
 from analysis.verdicts.verdict import Verdict, pieces
@@ -132,7 +132,8 @@ def cost(
             blocks.append(note(f"No front of {metric_name(metric)}: {problem}."))
         means = mean_costs(evidence.table, ["cost.macs", "cost.params"], place.datasets)
         costs = {str(v): (float(macs), float(params)) for v, macs, params in means.itertuples(name=None)}
-        drawings.append(figures.metric_against_cost(place, costs, front, evidence.variants, evidence.baseline, split))
+        drawing = figures.metric_against_cost(place, costs, front, evidence.variants, evidence.baseline, split)
+        drawings.append(rendered(drawing))
     if drawings:
         blocks.append(
             paragraph(
@@ -155,7 +156,7 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
     """Each contrast's paired differences, data set by data set."""
     shown = [verdict for verdict in verdicts if verdict.per_dataset]
     drawings = [
-        figures.forest(verdict, f"difference_{place:02d}")
+        rendered(figures.forest(verdict, f"difference_{place:02d}"))
         for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)
     ]
     if not shown:
@@ -198,7 +199,7 @@ def ranks(evidence: Evidence) -> Part:
         except ValueError as problem:
             blocks.append(note(f"No ranks of {metric_name(metric)}: {problem}."))
             continue
-        drawings.append(figures.critical_difference(result, evidence.variants, metric))
+        drawings.append(rendered(figures.critical_difference(result, evidence.variants, metric)))
     if drawings:
         text = "All pairs of variants, whether declared or not: an exploratory view beside the verdicts."
         blocks.insert(0, paragraph(text))

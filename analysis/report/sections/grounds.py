@@ -8,7 +8,7 @@ from analysis.rendering.canvas import Mark
 from analysis.rendering.html import definitions, element, folded, note, paragraph
 from analysis.report.evidence import Evidence
 from analysis.report.figures import datasets as diagrams
-from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
+from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part, rendered
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, tally_cells
 from analysis.words import counted, listed, metric_name
@@ -27,7 +27,7 @@ def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark])
     drawings = []
     for dataset in evidence.datasets[:DRAWN_DATASETS]:
         here = {v: cells[dataset, v] for v in drawn if (dataset, v) in cells}
-        drawings.append(diagrams.learning_curves(dataset, here, metric, evidence.variants, styles))
+        drawings.append(rendered(diagrams.learning_curves(dataset, here, metric, evidence.variants, styles)))
     if not any(drawings):
         why = f"no finished cell has recorded {metric_name(metric)} on validation epoch by epoch"
         return make_part("curves", "Learning curves", [note(f"No learning curves: {why}.")])
@@ -78,11 +78,11 @@ def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, M
     reliability, matrices = [], []
     for dataset in datasets:
         here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
-        reliability.append(diagrams.reliability(dataset, here, evidence.variants, styles, evidence.baseline))
+        reliability.append(rendered(diagrams.reliability(dataset, here, evidence.variants, styles, evidence.baseline)))
         names = evidence.classes(dataset)
         few = evidence.chosen(MATRIX_VARIANTS if len(names) <= diagrams.SMALL_MATRIX else LARGE_MATRIX_VARIANTS)
         shown = {v: tally for v, tally in here.items() if v in few}
-        matrices.append(diagrams.confusion_matrices(dataset, names, shown, evidence.variants))
+        matrices.append(rendered(diagrams.confusion_matrices(dataset, names, shown, evidence.variants)))
     blocks: list[str] = []
     if problems:
         cell_id, why = next(iter(problems.items()))
