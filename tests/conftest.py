@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before torch is loaded: its threads sleep when they wait for each other. To spin, as they would, takes a processor
+# from the other worker, and on a busy machine more time than the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if sys.dont_write_bytecode:
     # Dozens of sub-processes import torch, MLflow or Ray, which takes thrice as long without bytecode. They share it in
     # a folder of the tests where none shall lie beside the sources.
