@@ -1,4 +1,4 @@
-"""What to run next: all of a grid, or what Optuna proposes. The only file that imports optuna, and it does so late.
+"""What to run next: all of a grid, or what Optuna proposes. Optuna is imported late, here and in `samplers`.
 
 A strategy hands out cells (`ask`) and takes their records (`tell`); it neither runs nor writes them. Seeds and data
 sets are expanded, never sampled: one Optuna trial is one variant on all of them. Finished cells of the ledger are

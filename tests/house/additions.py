@@ -81,7 +81,8 @@ MIXERS, FUSIONS = "medmamba_variants/parts/mixers/", "medmamba_variants/parts/fu
 ORDERS, BY_HAND = "medmamba_variants/scan/directions.py", "tests/scan/test_paths.py"
 DEFAULTS, FINGERPRINTS = "tests/builder/test_config.py", "tests/data/test_phantoms.py"
 SAMPLERS, METRICS = "study/strategies/samplers.py", "analysis/metrics.py"
-TABLES, READERS = "analysis/paired/resampling.py", "study/data/readers.py"
+TABLES, ORACLE = "analysis/paired/resampling.py", "tests/paired/test_paired.py"
+READERS = "study/data/readers.py"
 PHANTOMS, DRAWINGS = "study/data/phantoms/sets.py", "study/data/phantoms/"
 # Stands for the fingerprint of the phantom, which is known when it has been drawn.
 UNKNOWN = "not drawn yet"
@@ -262,7 +263,7 @@ assert cell.variant.fusion in GRID["axes"]["fusion"]
 )
 
 METRIC = Addition(
-    ("`@metric`", METRICS, "`TABLE_METRICS`", TABLES, "`FIRST_METRICS`"),
+    ("`@metric`", METRICS, "`TABLE_METRICS`", TABLES, "`by_scikit_learn`", ORACLE),
     {
         "declaration": added(
             METRICS,
@@ -277,6 +278,14 @@ def lowest_recall(scored: Scored) -> float:
             TABLES,
             "TABLE_METRICS",
             '"lowest_recall": lambda hits, true, predicted: np.nanmin(class_recall(hits, true), axis=-1)',
+        ),
+        "oracle": replaced(
+            ORACLE,
+            '            "mcc": lambda',
+            """            "lowest_recall": lambda: min(
+                sk.recall_score(labels, predicted, average=None, labels=np.unique(labels))
+            ),
+            "mcc": lambda""",
         ),
     },
     """
