@@ -142,7 +142,9 @@ def test_few_groups_are_judged_by_t():
     assert result.interval.high - result.difference == pytest.approx(half)
     assert result.interval_a.low == pytest.approx(result.auc_a - stats.t.isf(0.025, 9) * math.sqrt(result.variance_a))
     # So is equivalence within a margin.
-    pairing = Pairing(labels, b[None], a[None], np.arange(120), groups)
+    # Ranks are all that counts, and probabilities of the same order keep them.
+    sides = [np.stack([1 - p, p], axis=1)[None] for p in (stats.norm.cdf(scores[:, 1]) for scores in (b, a))]
+    pairing = Pairing(labels, *sides, np.arange(120), groups)
     judged = on_dataset("macro_auc_ovr", 0.9, pairing, rng=None, draws=0)
     room = (0.9 - abs(result.difference)) / math.sqrt(result.variance)
     assert judged.equivalence_p == pytest.approx(max(stats.t.sf(room, 9), 0.1**10), rel=1e-9)
