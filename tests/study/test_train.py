@@ -10,9 +10,10 @@ import torch
 
 from analysis.metrics import all_metrics
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.hints import BOOLEAN_HINT
 from study.cells import Cell, DataRef
 from study.data.protocol import Dataset, DatasetInfo, Split
-from study.recipe import Recipe
+from study.recipe import RECIPE, Recipe
 from study.training import cell, loop
 from study.training.augment import augment
 from study.training.cell import failed_record, run_cell
@@ -262,18 +263,24 @@ def test_shift_moves_by_no_more_than_asked():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epoch": 3}, "recipe.epoch is not a recipe setting (did you mean epochs?)"),
-        ({"learning_rate": "1e-4"}, "recipe.learning_rate must be a number, got the string '1e-4' (write 1.0e-4)"),
+        ({"epoch": 3}, f"recipe.epoch must be one of {', '.join(RECIPE)}; got 'epoch' (did you mean epochs?)"),
+        (
+            {"learning_rate": "1e-4"},
+            "recipe.learning_rate must be a number from 1e-08 to 10, got the string '1e-4' (write 1.0e-4)",
+        ),
         (
             {"image_size": 32, "max_image_size": 64},
             "recipe.max_image_size must be left out where image_size fixes the size, got 64 beside 32",
         ),
-        ({"epochs": 0}, "recipe.epochs must be between 1 and 100000, got 0"),
-        ({"epochs": 2.5}, "recipe.epochs must be a whole number, got 2.5"),
-        ({"epochs": True}, "recipe.epochs must be a whole number, got True"),
-        ({"class_weights": "yes"}, "recipe.class_weights must be true or false, got 'yes'"),
-        ({"flip": False}, "recipe.flip must be one of none, horizontal, both, got False"),
-        ({"learning_rate": math.nan}, "recipe.learning_rate must be between 1e-08 and 10.0, got nan"),
+        ({"epochs": 0}, "recipe.epochs must be a whole number from 1 to 100000, got 0"),
+        ({"epochs": 2.5}, "recipe.epochs must be a whole number from 1 to 100000, got 2.5"),
+        (
+            {"epochs": True},
+            f"recipe.epochs must be a whole number from 1 to 100000, got the boolean true{BOOLEAN_HINT}",
+        ),
+        ({"class_weights": "yes"}, "recipe.class_weights must be true or false, got the string 'yes'"),
+        ({"flip": False}, f"recipe.flip must be one of none, horizontal, both; got the boolean false{BOOLEAN_HINT}"),
+        ({"learning_rate": math.nan}, "recipe.learning_rate must be a number from 1e-08 to 10, got nan"),
     ],
 )
 def test_a_bad_recipe_gets_one_line(values, message):
