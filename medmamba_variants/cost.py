@@ -42,6 +42,7 @@ FREE = frozenset(
         "empty",
         "exp",
         "expand",
+        "gelu",
         "lift_fresh",
         "max_pool2d_with_indices",
         "mean",

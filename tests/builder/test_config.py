@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from alive import alive
 
 from medmamba_variants.axis_table import axis_table
 from medmamba_variants.config import (
@@ -44,6 +45,9 @@ GOLDEN_DEFAULTS = {
     "odd_maps": "truncate",
     "drop_path_rate": 0.1,
     "input_channels": "data",
+    "kernel_size": 7,
+    "dilation": 1,
+    "layer_scale": 1e-6,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
@@ -76,9 +80,10 @@ def test_config_needs_no_torch():
 def test_probe_is_canonical_and_a_step(name):
     axis = AXES[name]
     assert parse_axis(name, axis.probe) == axis.probe
-    variant = VariantConfig.from_dict({name: axis.probe})
-    assert set(variant.diff()) == {name}
-    assert variant.variant_id != VariantConfig().variant_id
+    around = alive(name)
+    variant = VariantConfig.from_dict(around | {name: axis.probe})
+    assert set(variant.diff()) == {*around, name}
+    assert variant.variant_id != VariantConfig.from_dict(around).variant_id
     assert axis.meaning and axis.source
 
 
@@ -210,7 +215,7 @@ def test_map_sizes():
         ),
         (
             {"depths": [1, 1], "dims": [32, 64], "split_ratio": [0.5, 0], "drop_path_rate": 0.3},
-            "drop_path_rate must be left out .*no ss2d after the first block",
+            "drop_path_rate must be left out .*nothing but conv or identity after the first block",
         ),
         (
             {"fusion": "none", "split_ratio": [0.5, 0.5, 0.5, 1]},
