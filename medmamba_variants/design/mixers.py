@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from medmamba_variants.design.components import Mixer, axis, by_word
 from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Identity, Inception
+from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
 from medmamba_variants.design.orders import Directions, directions_of
 
@@ -98,4 +99,4 @@ class SS2D(Mixer):
         return length * (projections + convolution + scan)
 
 
-MIXERS: dict[str, type[Mixer]] = by_word(Conv, SS2D, Identity, Depthwise, Inception, Axial, ConvNeXt)
+MIXERS: dict[str, type[Mixer]] = by_word(Conv, SS2D, Identity, Depthwise, Inception, Axial, ConvNeXt, GatedConv)
