@@ -48,6 +48,8 @@ GOLDEN_DEFAULTS = {
     "kernel_size": 7,
     "dilation": 1,
     "layer_scale": 1e-6,
+    "heads": 4,
+    "ssd_state": 64,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
@@ -193,7 +195,7 @@ def test_map_sizes():
         ({"split_ratio": 0.5, "branches": [[1, "conv"]]}, "split_ratio and branches set the same axis"),
         ({"split_ratio": 0.001}, r"every branch must get a channel: share 0.001 \(ss2d\) of dims\[0\]=96 is none"),
         ({"branches": [[0.5, "conv"]]}, "branches shares must add up to 1, got 0.5"),
-        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, r"operator must be one of .*; got 'ssd' \(did you mean"),
+        ({"branches": [[0.5, "conv"], [0.5, "sssd"]]}, r"operator must be one of .*; got 'sssd' \(did you mean"),
         ({"branches": "conv"}, "branches must be a list of .*got the string 'conv'"),
         ({"branches": [0.5, "conv"]}, "branches must be a list of .*got 0.5"),
         ({"scan_directions": "cross5"}, r"scan_directions must be one of .*got 'cross5' \(did you mean cross4\?\)"),
@@ -271,7 +273,7 @@ def test_errors_hold_their_key_path_as_data():
     for mapping, path in (
         ({"d_state": "16"}, ("d_state",)),
         ({"dims": [96, 192, 384, "x"]}, ("dims", 3)),
-        ({"branches": [[0.5, "conv"], [0.5, "ssd"]]}, ("branches", 1)),
+        ({"branches": [[0.5, "conv"], [0.5, "sssd"]]}, ("branches", 1)),
         ({"split_ratio": [0.5, 2, 0.5, 0.5]}, ("split_ratio", 1)),
         ({"split_ratio": 0, "d_state": 8}, ("d_state",)),
         ({"dims": [97, 192, 384, 768]}, ("dims",)),
@@ -403,13 +405,12 @@ def test_bad_values_of_stages_and_branches_get_one_line(mapping, message):
         VariantConfig.from_dict(mapping)
 
 
-COMPONENTS = {kind.word: kind for family in (MIXERS, FUSIONS, HALVINGS) for kind in family.values()}
+COMPONENTS = [kind for family in (MIXERS, FUSIONS, HALVINGS) for kind in family.values()]
 
 
-@pytest.mark.parametrize("word", COMPONENTS)
-def test_every_component_is_declared_whole(word):
+@pytest.mark.parametrize("kind", COMPONENTS, ids=lambda kind: kind.word)
+def test_every_component_is_declared_whole(kind):
     """A sentence, a builder that is there, axes with the defaults that the component has."""
-    kind = COMPONENTS[word]
     assert kind.__doc__ and not kind.__doc__.startswith(f"{kind.__name__}(")
     assert kind.builds.startswith("medmamba_variants.parts.") and callable(kind().builder())
     for name, declared in kind.declared().items():
