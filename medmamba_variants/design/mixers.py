@@ -10,7 +10,7 @@ from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Id
 from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
 from medmamba_variants.design.orders import Directions, directions_of
-from medmamba_variants.design.sequence_mixers import SSD, NonCausalSSD
+from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,16 @@ class SS2D(Mixer):
 
 
 MIXERS: dict[str, type[Mixer]] = by_word(
-    Conv, SS2D, Identity, Depthwise, Inception, Axial, ConvNeXt, GatedConv, SSD, NonCausalSSD
+    Conv,
+    SS2D,
+    Identity,
+    Depthwise,
+    Inception,
+    Axial,
+    ConvNeXt,
+    GatedConv,
+    SSD,
+    NonCausalSSD,
+    LinearAttention,
+    Attention,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import Mixer, axis, shared
+from medmamba_variants.design.components import Mixer, axis, check_norm, shared
 from medmamba_variants.design.gated import D_CONV, EXPAND, check_inner
 from medmamba_variants.design.kinds import SettingError, whole
 from medmamba_variants.design.orders import Directions, directions_of
@@ -104,3 +104,53 @@ class NonCausalSSD(Mixer):
         inner, state = self.inner(channels), self.ssd_state
         projections = channels * (2 * inner + 2 * state + self.heads) + inner * channels
         return height * width * (projections + self.d_conv**2 * (inner + 2 * state) + 2 * state * inner)
+
+
+@dataclass(frozen=True)
+class LinearAttention(Mixer):
+    """Attention whose weights are products of positive features, in time linear in the map (MLLA, without its RoPE)."""
+
+    word = "linear_attention"
+    builds = "medmamba_variants.parts.mixers.attention:LinearAttentionBranch"
+
+    heads: int = shared(HEADS)
+
+    def check(self, channels: int, stage: int) -> None:
+        check_norm(self.word, channels, stage)
+        check_heads(self.word, channels, self.heads, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        # Each head's sum over positions is read with one more column, the sum of its weights; then LePE's nine taps.
+        attention = 2 * channels * (channels // self.heads + 1)
+        return height * width * (4 * channels**2 + attention + 9 * channels)
+
+
+@dataclass(frozen=True)
+class Attention(Mixer):
+    """Softmax attention between all positions of the map, or of windows of it (Vaswani 2017; Swin, without shift)."""
+
+    word = "attention"
+    builds = "medmamba_variants.parts.mixers.attention:AttentionBranch"
+
+    heads: int = shared(HEADS)
+    attention_window: int = axis(
+        0,
+        whole(0, 256),
+        "side of the windows within which positions attend to each other, in positions; 0: the whole map",
+        "Swin Transformer, section 3.2",
+        probe=4,
+    )
+
+    def window(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of a window on a map of that size."""
+        side = self.attention_window or max(height, width)
+        return min(side, height), min(side, width)
+
+    def check(self, channels: int, stage: int) -> None:
+        check_norm(self.word, channels, stage)
+        check_heads(self.word, channels, self.heads, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        rows, columns = self.window(height, width)
+        windows = math.ceil(height / rows) * math.ceil(width / columns)
+        return 4 * channels**2 * height * width + windows * 2 * channels * (rows * columns) ** 2

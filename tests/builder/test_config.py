@@ -50,6 +50,7 @@ GOLDEN_DEFAULTS = {
     "layer_scale": 1e-6,
     "heads": 4,
     "ssd_state": 64,
+    "attention_window": 0,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
