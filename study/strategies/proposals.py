@@ -75,12 +75,10 @@ def next_axis(study: Study, params: Mapping[str, Any]) -> str | None:
         dead = dead_axes(_values(study, _choices(study, params)))
     except ValueError:  # lists of different lengths, which make no network
         dead = {}
-    waiting = [name for name in study.axes if name not in params]
+    waiting = [name for name in study.axes if name not in params and name not in dead]
     for name in waiting:
         decided_by = DECIDING[: DECIDING.index(name)] if name in DECIDING else DECIDING
-        if not (AXES | SUGAR)[name].no_effect:
-            return name
-        if name not in dead and not set(decided_by) & set(waiting):
+        if not (AXES | SUGAR)[name].no_effect or not set(decided_by) & set(waiting):
             return name
     return None
 
