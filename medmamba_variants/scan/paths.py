@@ -180,7 +180,7 @@ def custom_path(
 def _order(name: str, height: int, width: int) -> np.ndarray:
     """Positions of a (height, width) map in the order of one direction, (height · width,) int32."""
     order, backwards = order_of(name)
-    row, column = (part.ravel() for part in np.indices((height, width), dtype=np.int32))
+    row, column = (part.ravel() for part in np.indices((height, width), dtype=np.int64))
     # The last key of lexsort is the first that counts.
     visited = np.lexsort(order.key(row, column, height, width)[::-1]).astype(np.int32)
     return visited[::-1] if backwards else visited

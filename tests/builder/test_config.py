@@ -104,6 +104,15 @@ def test_every_preset_takes_every_split_ratio(name, ratio):
         ({"branches": [[0.0, "conv"], [1.0, "ss2d"]]}, {"split_ratio": 1}),
         ({"scan_directions": ["columns_reverse", "rows", "rows_reverse", "columns"]}, {"scan_directions": "cross4"}),
         ({"scan_directions": "rows"}, {"scan_directions": ["rows"]}),
+        ({"scan_directions": "bidirectional"}, {"scan_directions": ["rows_reverse", "rows"]}),
+        (
+            {"scan_directions": ["bidirectional", "cross4", "cross4", "cross4"]},
+            {"scan_directions": [["rows", "rows_reverse"], "cross4", "cross4", "cross4"]},
+        ),
+        (
+            {"scan_directions": ["hilbert", "hilbert_reverse", "hilbert_transposed_reverse", "hilbert_transposed"]},
+            {"scan_directions": "hilbert4"},
+        ),
         ({"scan_directions": ["columns", "rows"]}, {"scan_directions": ("rows", "columns")}),
         ({"dims": [96, 192, 384, 768]}, {}),
     ],
@@ -111,6 +120,11 @@ def test_every_preset_takes_every_split_ratio(name, ratio):
 def test_equal_designs_are_one_variant(one, other):
     first, second = VariantConfig.from_dict(one), VariantConfig.from_dict(other)
     assert first == second and hash(first) == hash(second) and first.variant_id == second.variant_id
+
+
+def test_a_set_named_after_its_list_had_results_keeps_their_id():
+    named = VariantConfig.from_dict({"scan_directions": "bidirectional"})
+    assert (named.scan_directions, named.variant_id) == (("rows", "rows_reverse"), "7ac994286ed3")
 
 
 def test_what_the_base_set_on_a_dead_axis_is_forgotten():
