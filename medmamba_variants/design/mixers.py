@@ -61,6 +61,13 @@ class SS2D(Mixer):
         "VMamba, cross-scan",
         probe="corner4",
     )
+    scan_window: int = axis(
+        0,
+        whole(0, 256),
+        "side of the square windows that all directions scan one by one, the state anew in each; 0: the whole map",
+        "LocalMamba, local scan",
+        probe=2,
+    )
 
     @property
     def directions(self) -> tuple[str, ...]:

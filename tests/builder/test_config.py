@@ -40,6 +40,7 @@ GOLDEN_DEFAULTS = {
     "d_conv": 3,
     "dt_rank": "auto",
     "scan_directions": "cross4",
+    "scan_window": 0,
     "downsampling": "patch_merging",
     "odd_maps": "truncate",
     "drop_path_rate": 0.1,

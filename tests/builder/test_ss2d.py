@@ -10,9 +10,18 @@ from medmamba_variants.design import mixers as design
 from medmamba_variants.parts.mixers.ss2d import SS2D, gated
 
 
-def layer(channels=8):
+def layer(channels=8, **axes):
     torch.manual_seed(0)
-    return SS2D(channels, design.SS2D(d_state=8))
+    return SS2D(channels, design.SS2D(d_state=8, **axes))
+
+
+def moved(module):
+    """The layer in double precision, its parameters away from their initial values, where many do not matter."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in module.double().parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+    return module
 
 
 @pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32), (torch.float32, torch.bfloat16)])
@@ -96,3 +105,25 @@ def test_traces_as_one_graph():
         results.append([y, *(parameter.grad for parameter in module.parameters())])
     for one, other in zip(*results):
         assert torch.allclose(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_window_as_large_as_the_map_is_none():
+    plain = moved(layer())
+    x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
+    for window, same in ((7, True), (99, True), (6, False), (5, False)):
+        windowed = layer(scan_window=window).double()
+        windowed.load_state_dict(plain.state_dict())
+        assert torch.equal(windowed(x), plain(x)) == same
+
+
+def test_a_window_sees_nothing_of_the_others():
+    """Without the convolution before the scan, a map in windows is its windows as maps of their own."""
+    windowed, plain = moved(layer(scan_window=3, d_conv=1)), moved(layer(d_conv=1))
+    x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
+    y, whole = windowed(x), plain(x)
+    for top in (0, 3):
+        for left in (0, 3, 6):
+            tile = slice(top, top + 3), slice(left, left + 3)
+            alone = plain(x[:, tile[0], tile[1]])
+            torch.testing.assert_close(y[:, tile[0], tile[1]], alone, rtol=1e-10, atol=1e-12)
+            assert not torch.allclose(whole[:, tile[0], tile[1]], alone)

@@ -258,6 +258,26 @@ def test_window_of_the_whole_map_is_the_plain_path():
     assert path.resets.sum(1).tolist() == [1] * 8
 
 
+def test_scan_path_with_square_windows():
+    for window in (1, 2, 4):
+        path = scan_path(("rows", "spiral_top_left"), 3, 5, window)
+        assert path == window_path(("rows", "spiral_top_left"), 3, 5, (window, window))
+        assert path is scan_path(["rows", "spiral_top_left"], 3, 5, window)
+    for window in (0, 5, 6, 99):
+        assert scan_path("cross4", 3, 5, window) is scan_path("cross4", 3, 5)
+    # Lower than the map's height, but not its width: still windows.
+    assert scan_path("cross4", 3, 5, 3).resets.sum() == 4 * 2
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_windows_take_every_direction(name):
+    (order,), (resets,) = (path := window_path((name,), 5, 7, (3, 3))).table, path.resets
+    assert sorted(order) == list(range(35))
+    assert np.flatnonzero(resets).tolist() == [0, 9, 18, 21, 27, 33]
+    rows, columns = np.divmod(order[:9], 7)
+    assert (rows * 3 + columns).tolist() == scan_path((name,), 3, 3).table[0].tolist()
+
+
 def test_path_is_a_value():
     path = custom_path([[0, 1, -1], [2, 0, 1]], 3, [[0, 1, 0], [0, 0, 1]])
     same = custom_path(path.table.copy(), 3, path.resets.copy())
@@ -292,6 +312,7 @@ def test_path_does_not_see_later_changes_of_its_table():
             lambda: scan_path("cross4", 0, 3),
             "a map must have at least one row and one column, got height 0 and width 3",
         ),
+        (lambda: scan_path("cross4", 2, 3, -1), r"window must have at least one .*, got \(-1, -1\)"),
         (lambda: window_path("cross4", 2, 3, (0, 2)), r"window must have at least one .*, got \(0, 2\)"),
         (lambda: custom_path([[0, 1]], 0), r"length must be an integer from 1 to 2\^31 - 1, got 0"),
         (lambda: custom_path([[0, 1]], 2.0), r"length must be an integer from 1 to 2\^31 - 1, got 2.0"),

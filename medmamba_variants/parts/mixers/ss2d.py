@@ -43,6 +43,7 @@ class SS2D(nn.Module):
     def __init__(self, channels: int, component: design.SS2D) -> None:
         super().__init__()
         self.directions = component.directions
+        self.window = component.scan_window
         self.d_inner = component.inner(channels)
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
@@ -93,7 +94,7 @@ class SS2D(nn.Module):
             C,
             self.Ds.view(K, self.d_inner),
             self.dt_projs_bias,
-            scan_path(self.directions, height, width),
+            scan_path(self.directions, height, width, self.window),
             # Under autocast the factors have the same dtype, as in any other product.
             self.dt_projs_weight.to(low_rank.dtype),
         )
