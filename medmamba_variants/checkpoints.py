@@ -23,7 +23,7 @@ _RENAMES = (
 )
 
 # The axes on which a network with the published names would still compute something else, and their published values.
-_PUBLISHED_ONLY = ("branches", "fusion", "shuffle_groups", "scan_directions", "scan_window", "downsampling")
+_PUBLISHED_ONLY = ("branches", "fusion", "shuffle_groups", "scan_directions", "scan_window", "merge", "downsampling")
 
 # Buffers that the profiler thop leaves in a model, and so in checkpoints saved after it ran.
 _COUNTERS = ("total_ops", "total_params")

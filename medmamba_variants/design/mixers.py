@@ -68,6 +68,14 @@ class SS2D(Mixer):
         "LocalMamba, local scan",
         probe=2,
     )
+    merge: str = axis(
+        "sum",
+        Choice(("sum", "mean", "softmax")),
+        "how the directions' outputs become one before the layer norm, to which mean is sum but for its epsilon; "
+        "softmax learns a weight for each direction, equal at first",
+        "VMamba, cross-merge; LocalMamba, weights of directions",
+        probe="softmax",
+    )
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -88,6 +96,12 @@ class SS2D(Mixer):
                 (),
                 "ss2d must have at least two channels and two inner ones, since the layer norm of one is constant; "
                 f"got {channels}, and {self.inner(channels)} inner ones with expand={self.expand:g}, in stage {stage}",
+            )
+        if len(self.directions) == 1 and self.merge != "sum":
+            raise SettingError(
+                ("merge",),
+                "must be sum where there is a single direction, of which all merges make the same; "
+                f"got merge={self.merge} with scan_directions=[{self.directions[0]}] in stage {stage}",
             )
 
     def macs(self, channels: int, height: int, width: int) -> int:

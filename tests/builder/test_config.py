@@ -41,6 +41,7 @@ GOLDEN_DEFAULTS = {
     "dt_rank": "auto",
     "scan_directions": "cross4",
     "scan_window": 0,
+    "merge": "sum",
     "downsampling": "patch_merging",
     "odd_maps": "truncate",
     "drop_path_rate": 0.1,
@@ -212,6 +213,10 @@ def test_map_sizes():
         ({"scan_directions": [["rows"]]}, "scan_directions must have one entry for each of 4 stages, got 1"),
         ({"scan_directions": ["rows", ["columns"]]}, "scan_directions must be one of .*got .*columns"),
         ({"scan_directions": [{}]}, "scan_directions must be one of .*got '{}'"),
+        (
+            {"scan_directions": ["rows"], "merge": "mean"},
+            r"merge must be sum where there is a single direction.*got merge=mean with scan_directions=\[rows\] in sta",
+        ),
         ({"fusion": "con\ncat"}, r"fusion must be one of .*; got 'con\\ncat'"),
         ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
         ({"expand": 10**400}, "expand must be a number from 0.25 to 8, got 10000"),

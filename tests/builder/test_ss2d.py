@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import mixers as design
@@ -127,3 +128,51 @@ def test_a_window_sees_nothing_of_the_others():
             alone = plain(x[:, tile[0], tile[1]])
             torch.testing.assert_close(y[:, tile[0], tile[1]], alone, rtol=1e-10, atol=1e-12)
             assert not torch.allclose(whole[:, tile[0], tile[1]], alone)
+
+
+def without_norm(module):
+    """The layer with neither norm nor projection after the scan: linear in what its directions give."""
+    module.out_norm, module.out_proj = nn.Identity(), nn.Identity()
+    return module
+
+
+def one_by_one(module):
+    """What each direction of a layer gives, (K, …), by layers of a single direction with its parameters."""
+    K, outputs = len(module.directions), []
+    for k, direction in enumerate(module.directions):
+        single = without_norm(layer(scan_directions=(direction,)).double())
+        state = {}
+        for name, value in module.state_dict(keep_vars=True).items():
+            if name.startswith(("x_proj", "dt_projs", "A_logs", "Ds")):
+                value = value.unflatten(0, (K, -1)).select(0, k) if name in ("A_logs", "Ds") else value[k : k + 1]
+            if name != "merge_logits":
+                state[name] = value
+        outputs.append(lambda x, single=single, state=state: torch.func.functional_call(single, state, (x,)))
+    return lambda x: torch.stack([output(x) for output in outputs])
+
+
+@pytest.mark.parametrize("directions", ["cross4", ("rows", "spiral_top_left", "random_0")])
+@pytest.mark.parametrize("merge", ["sum", "mean", "softmax"])
+def test_a_merge_is_that_of_separate_scans(merge, directions):
+    module = without_norm(moved(layer(merge=merge, scan_directions=directions)))
+    K = len(module.directions)
+    x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
+    logits = getattr(module, "merge_logits", torch.zeros(K))
+    weights = {"sum": torch.ones(K), "mean": torch.full((K,), 1 / K, dtype=torch.float64)}.get(merge, logits.softmax(0))
+    expected = (weights.view(K, 1, 1, 1, 1) * one_by_one(module)(x)).sum(0)
+    y = module(x)
+    torch.testing.assert_close(y, expected, rtol=1e-10, atol=1e-12)
+    parameters = list(module.parameters())
+    for one, other in zip(*(torch.autograd.grad(out.square().sum(), parameters) for out in (y, expected))):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+        assert one.count_nonzero() > 0
+
+
+def test_a_learned_merge_starts_as_the_mean():
+    x = torch.randn(2, 5, 7, 8)
+    learned, mean = layer(merge="softmax"), layer(merge="mean")
+    assert learned.merge_logits.tolist() == [0.0] * 4
+    torch.testing.assert_close(learned(x), mean(x))
+    with torch.no_grad():
+        learned.merge_logits[1] = 3.0
+    assert not torch.allclose(learned(x), mean(x), rtol=1e-3)

@@ -44,6 +44,7 @@ class SS2D(nn.Module):
         super().__init__()
         self.directions = component.directions
         self.window = component.scan_window
+        self.merge = component.merge
         self.d_inner = component.inner(channels)
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
@@ -56,6 +57,8 @@ class SS2D(nn.Module):
         self.dt_projs_bias = nn.Parameter(torch.empty(K, self.d_inner))
         self.A_logs = nn.Parameter(torch.empty(K * self.d_inner, self.d_state))
         self.Ds = nn.Parameter(torch.empty(K * self.d_inner))
+        if self.merge == "softmax":
+            self.merge_logits = nn.Parameter(torch.empty(K))
         self.out_norm = nn.LayerNorm(self.d_inner)
         self.out_proj = linear(self.d_inner, channels, bias=False)
         self._initialise()
@@ -71,6 +74,8 @@ class SS2D(nn.Module):
         # S4D-real: A = −1, −2, …, −N for every channel.
         self.A_logs.copy_(torch.arange(1, self.d_state + 1, dtype=torch.float32, device=self.A_logs.device).log())
         nn.init.ones_(self.Ds)
+        if self.merge == "softmax":
+            nn.init.zeros_(self.merge_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
@@ -85,6 +90,13 @@ class SS2D(nn.Module):
         # One product serves all directions: (batch, length, K, R + 2N).
         projected = F.linear(tokens, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (K, R + 2 * N))
         low_rank, B, C = projected.split((R, N, N), dim=-1)
+        D = self.Ds.view(K, self.d_inner)
+        # A direction's output is linear in its C and D, so a weight on both is one on the output, without another scan.
+        if self.merge == "mean":
+            C, D = C * (1 / K), D * (1 / K)
+        elif self.merge == "softmax":
+            weights = self.merge_logits.softmax(0)[:, None]
+            C, D = C * weights.to(C.dtype), D * weights
         y = ss2d_scan(
             tokens,
             low_rank,
@@ -92,7 +104,7 @@ class SS2D(nn.Module):
             -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32))).view(K, self.d_inner, N),
             B,
             C,
-            self.Ds.view(K, self.d_inner),
+            D,
             self.dt_projs_bias,
             scan_path(self.directions, height, width, self.window),
             # Under autocast the factors have the same dtype, as in any other product.
