@@ -22,8 +22,9 @@ _RENAMES = (
     (r"head\.", "head."),
 )
 
-# The axes on which a network with the published names would still compute something else, and their published values.
-_PUBLISHED_ONLY = ("branches", "fusion", "shuffle_groups", "scan_directions", "scan_window", "merge", "downsampling")
+# The axes on which a network with the published names would still compute something else than the published one.
+_SCAN = ("scan_directions", "scan_window", "merge", "direction_weights")
+_PUBLISHED_ONLY = ("branches", "fusion", "shuffle_groups", *_SCAN, "downsampling")
 
 # Buffers that the profiler thop leaves in a model, and so in checkpoints saved after it ran.
 _COUNTERS = ("total_ops", "total_params")

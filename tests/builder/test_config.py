@@ -42,6 +42,7 @@ GOLDEN_DEFAULTS = {
     "scan_directions": "cross4",
     "scan_window": 0,
     "merge": "sum",
+    "direction_weights": "own",
     "downsampling": "patch_merging",
     "odd_maps": "truncate",
     "drop_path_rate": 0.1,
@@ -216,6 +217,10 @@ def test_map_sizes():
         (
             {"scan_directions": ["rows"], "merge": "mean"},
             r"merge must be sum where there is a single direction.*got merge=mean with scan_directions=\[rows\] in sta",
+        ),
+        (
+            {"scan_directions": ["cross4", "cross4", ["rows"], "cross4"], "direction_weights": "shared"},
+            r"direction_weights must be own where there is a single .*got direction_weights=shared with .* in stage 2",
         ),
         ({"fusion": "con\ncat"}, r"fusion must be one of .*; got 'con\\ncat'"),
         ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),

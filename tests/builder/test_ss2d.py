@@ -1,5 +1,6 @@
 """The scan layer: its gate, and what people do with a layer besides training it."""
 
+import copy
 import io
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from medmamba_variants.design import mixers as design
 from medmamba_variants.parts.mixers.ss2d import SS2D, gated
+from medmamba_variants.scan import use_backend
 
 
 def layer(channels=8, **axes):
@@ -94,9 +96,13 @@ def test_an_ensemble_over_some_parameters(name):
         assert torch.allclose(one, member(value), atol=1e-6)
 
 
-def test_traces_as_one_graph():
+ALL_AT_ONCE = {"scan_window": 3, "merge": "softmax", "direction_weights": "shared"}
+
+
+@pytest.mark.parametrize("axes", [{}, ALL_AT_ONCE], ids=str)
+def test_traces_as_one_graph(axes):
     torch._dynamo.reset()
-    module, x = layer(), torch.randn(2, 4, 4, 8)
+    module, x = layer(**axes), torch.randn(2, 4, 4, 8)
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     results = []
     for function in (module, compiled):
@@ -176,3 +182,45 @@ def test_a_learned_merge_starts_as_the_mean():
     with torch.no_grad():
         learned.merge_logits[1] = 3.0
     assert not torch.allclose(learned(x), mean(x), rtol=1e-3)
+
+
+SCAN = ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
+
+
+@pytest.mark.parametrize("axes", [{}, {"scan_directions": "eight", "scan_window": 3}, {"merge": "softmax"}], ids=str)
+def test_a_shared_set_is_equal_sets_of_their_own(axes):
+    shared, own = moved(layer(direction_weights="shared", **axes)), layer(**axes).double()
+    K = len(own.directions)
+    given = shared.state_dict()
+    for name in SCAN:
+        assert own.state_dict()[name].shape[0] == K * given[name].shape[0]
+    own.load_state_dict(
+        {name: value.repeat(K, *[1] * (value.dim() - 1)) if name in SCAN else value for name, value in given.items()}
+    )
+    x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
+    results = shared(x), own(x)
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
+    for y in results:
+        y.square().sum().backward()
+    others = dict(own.named_parameters())
+    for name, parameter in shared.named_parameters():
+        gradient = others[name].grad
+        if name in SCAN:
+            gradient = gradient.unflatten(0, (K, -1)).sum(0).view_as(parameter)
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "portable", "reference"])
+@pytest.mark.parametrize("half", ["autocast", "cast"])
+def test_half_precision_is_near_the_whole(backend, half):
+    module, x = layer(**ALL_AT_ONCE), torch.randn(2, 5, 7, 8)
+    expected = module(x)
+    with use_backend(backend):
+        if half == "autocast":
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = module(x)
+        else:
+            y = copy.deepcopy(module).bfloat16()(x.bfloat16())
+    assert y.dtype is torch.bfloat16
+    torch.testing.assert_close(y.float(), expected, rtol=0.1, atol=0.01)
+    y.float().square().sum().backward()
