@@ -57,7 +57,7 @@ class SS2D(Mixer):
     scan_directions: str | tuple[str, ...] = axis(
         "cross4",
         Directions(),
-        "paths over the map, what they give made one by merge: a named set or a list of directions",
+        "paths over the map, whose outputs merge makes one: a named set or a list of directions",
         "VMamba, cross-scan",
         probe="corner4",
     )
@@ -71,8 +71,8 @@ class SS2D(Mixer):
     merge: str = axis(
         "sum",
         Choice(("sum", "mean", "softmax")),
-        "how the directions' outputs become one before the layer norm, to which mean is sum but for its epsilon; "
-        "softmax learns a weight for each direction, equal at first",
+        "how the directions' outputs become one: sum, mean (after the layer norm it is sum but for its epsilon), "
+        "or softmax, a learned weight for each direction, equal at first",
         "VMamba, cross-merge; LocalMamba, weights of directions",
         probe="softmax",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from medmamba_variants.design.kinds import Keys, Kind, SettingError
 from medmamba_variants.hints import one_of, shown
-from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, LISTED_SETS
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, LISTED_SETS, ORDERS
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Directions(Kind):
         }
 
     def words(self) -> str:
-        return f"{', '.join(DIRECTION_SETS)}, or a list of {', '.join(DIRECTIONS)}"
+        orders = ", ".join(ORDERS)
+        return f"{', '.join(DIRECTION_SETS)}, or a list of {orders}, each also backwards, as in rows_reverse"
 
     def names(self) -> tuple[str, ...]:
         return tuple(DIRECTION_SETS)
