@@ -27,7 +27,7 @@ SSD_STATE = axis(
 SCAN_DIRECTIONS = axis(
     "cross4",
     Directions(),
-    "paths over the map, each with its own parameters, summed: a named set or a list of directions",
+    "paths over the map, whose outputs merge makes one: a named set or a list of directions",
     "VMamba, cross-scan",
     probe="corner4",
 )
