@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import Mixer, axis, by_word
+from medmamba_variants.design.components import Mixer, axis, by_word, shared
 from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Identity, Inception
-from medmamba_variants.design.gated import GatedConv
-from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
-from medmamba_variants.design.orders import Directions, directions_of
-from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.gated import D_CONV, EXPAND, GatedConv
+from medmamba_variants.design.kinds import Choice, SettingError, whole
+from medmamba_variants.design.orders import directions_of
+from medmamba_variants.design.sequence_mixers import SCAN_DIRECTIONS, SSD, Attention, LinearAttention, NonCausalSSD
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,8 @@ class SS2D(Mixer):
         "Mamba, section 3",
         probe=8,
     )
-    expand: float = axis(
-        2.0,
-        Number(0.25, 8.0),
-        "inner channels of the scan for each channel of its branch (E)",
-        "Mamba, section 3.4",
-        probe=1.0,
-    )
-    d_conv: int = axis(
-        3, Choice((1, 3, 5, 7)), "side of the depth-wise convolution before the scan", "VMamba, SS2D", probe=5
-    )
+    expand: float = shared(EXPAND)
+    d_conv: int = shared(D_CONV)
     dt_rank: int | str = axis(
         "auto",
         whole(1, 1024, alternatives=("auto",)),
@@ -57,13 +49,7 @@ class SS2D(Mixer):
         "Mamba, section 3.6",
         probe=5,
     )
-    scan_directions: str | tuple[str, ...] = axis(
-        "cross4",
-        Directions(),
-        "paths over the map, whose outputs merge makes one: a named set or a list of directions",
-        "VMamba, cross-scan",
-        probe="corner4",
-    )
+    scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
     scan_window: int = axis(
         0,
         whole(0, 256),
