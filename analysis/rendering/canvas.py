@@ -3,10 +3,9 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from html import escape
 from typing import Any
 
@@ -15,6 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from analysis.rendering.marks import COLOURS as COLOURS
+from analysis.rendering.marks import DRAWN_VARIANTS as DRAWN_VARIANTS
+from analysis.rendering.marks import LINES as LINES
+from analysis.rendering.marks import MARKERS as MARKERS
+from analysis.rendering.marks import Mark as Mark
+from analysis.rendering.marks import Picture as Picture
+from analysis.rendering.marks import file_name as file_name
+from analysis.rendering.marks import marks as marks
 
 # Inches. 403 CSS pixels: text keeps a readable size on a phone, and two figures stand side by side on a desk.
 WIDTH = 4.2
@@ -61,21 +69,6 @@ STYLE: Any = {
     "hatch.linewidth": 0.6,
 }
 
-# Okabe and Ito's palette, distinct to colour-blind readers, in an order whose greys differ too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#a6761d", "#7f3c8d", "#999999")
-MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
-LINES = ((0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 1)), (0, (4, 1, 1, 1, 1, 1)))
-DRAWN_VARIANTS = len(MARKERS)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How one variant is drawn everywhere: colour, marker and line style say the same, so two may be lost."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[float, ...]]
-
 
 @dataclass(frozen=True)
 class Drawing:
@@ -86,35 +79,6 @@ class Drawing:
     title: str
     caption: str
     alt: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A rendered figure: SVG to stand alone and to stand in a page, and PNG."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    svg: str
-    inline: str
-    png: bytes
-
-
-def file_name(name: str) -> str:
-    """A name that is safe in a path, an id and an address, and different for different names."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")
-    return name if safe == name else f"{safe}_{sha256(name.encode()).hexdigest()[:6]}"
-
-
-def marks(variants: Sequence[str], baseline: str | None) -> dict[str, Mark]:
-    """A mark for each variant: the baseline black, round and solid, the others in turn."""
-    others = [v for v in variants if v != baseline]
-    styles = {
-        v: Mark(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)])
-        for i, v in enumerate(others)
-    }
-    return {v: styles.get(v, Mark("#000000", "o", "-")) for v in variants}
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from analysis.across.standings import standings
 from analysis.metrics import METRICS
 from analysis.records.manifests import parsed_manifests
 from analysis.records.places import ledger_folder
-from analysis.rendering.canvas import DRAWN_VARIANTS, marks
 from analysis.rendering.html import whole_page
+from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
+from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence, load_evidence
 from analysis.report.section import Part
 from analysis.report.sections import claims as claim_sections
@@ -53,12 +54,14 @@ def write_report(
     *,
     rng: np.random.Generator | None = None,
     ask: Ask = answers,
+    draw: Draw = draw_here,
     evidence: Evidence | None = None,
 ) -> Report:
     """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
 
     The same records give the same bytes. ask: what answers for the test images meanwhile, by default this process when
-    all else is drawn (`analysis.verdicts.apart` is another one). evidence: the study's, where it is loaded already.
+    all else is drawn (`analysis.verdicts.apart` is another one). draw: what draws the figures, by default this process
+    at once (`analysis.report.drawing.Drawer` is another one). evidence: the study's, where it is loaded already.
     Raises ValueError, one line, for an unknown study or an unreadable ledger.
     """
     evidence = load_evidence(store, study) if evidence is None else evidence
@@ -71,11 +74,11 @@ def write_report(
             )
         )
         # What needs no verdict comes first, while another process may be at work on them.
-        drawn = _evidence_parts(evidence)
+        drawn = _evidence_parts(evidence, draw)
         verdicts: list[Verdict] | None = None
         if deciding is not None:
             verdicts, problem = _attempt(deciding.verdicts)
-        made = [*_claim_parts(evidence, verdicts or [], problem, rng), *drawn]
+        made = [*_claim_parts(evidence, verdicts or [], problem, rng, draw), *drawn]
     verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
     for kind in ("tables", "figures"):
@@ -114,7 +117,7 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
 
 
 def _claim_parts(
-    evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator
+    evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator, draw: Draw
 ) -> list[Part]:
     """The sections that come first in the order of reading."""
     # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
@@ -123,20 +126,20 @@ def _claim_parts(
     return [
         claim_sections.question(evidence),
         claim_sections.verdict_section(evidence, verdicts, problem),
-        claim_sections.cost(evidence, places, split, rng=rng),
-        claim_sections.differences(evidence, verdicts),
+        claim_sections.cost(evidence, places, split, rng=rng, draw=draw),
+        claim_sections.differences(evidence, verdicts, draw=draw),
     ]
 
 
-def _evidence_parts(evidence: Evidence) -> list[Part]:
+def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
     return [
-        claim_sections.ranks(evidence),
-        evidence_sections.curves(evidence, drawn, styles),
+        claim_sections.ranks(evidence, draw=draw),
+        evidence_sections.curves(evidence, drawn, styles, draw=draw),
         evidence_sections.classes(evidence, drawn),
-        *evidence_sections.predictions(evidence, drawn, styles),
+        *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),
