@@ -11,9 +11,10 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from analysis.rendering.marks import COLOURS as COLOURS
 from analysis.rendering.marks import DRAWN_VARIANTS as DRAWN_VARIANTS
@@ -70,6 +71,12 @@ STYLE: Any = {
 }
 
 
+# Measured texts by all that their measures hang on, under the one style; renderers whose measures hang on no more.
+LAYOUTS: dict[tuple[Any, ...], Any] = {}
+MOST_LAYOUTS = 10_000
+MEASURING = (RendererAgg, RendererSVG)
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A finished figure: file name without ending, title, what its marks and intervals mean, and what it shows."""
@@ -84,10 +91,40 @@ class Drawing:
 @contextmanager
 def style() -> Iterator[None]:
     """The figures' style, for as long as one is drawn; nothing global stays changed."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings(), _remembered_layouts():
         # A record's label may hold a character that the measuring font lacks: it is measured as a box, and shown.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+@contextmanager
+def _remembered_layouts() -> Iterator[None]:
+    """Texts of one wording and look are measured once: a figure lays out each of its texts a dozen times."""
+    measure: Any = Text._get_layout  # type: ignore[attr-defined]
+    if getattr(measure, "is_remembered", False):
+        yield
+        return
+
+    def remembered(text: Any, renderer: Any) -> Any:
+        if type(renderer) not in MEASURING or text.get_wrap() or text.get_usetex() or text.get_parse_math():
+            return measure(text, renderer)
+        key = (
+            type(renderer), text.get_figure(root=True).dpi, text.get_text(), hash(text.get_fontproperties()),
+            text.get_rotation(), text.get_rotation_mode(), text.get_horizontalalignment(),
+            text.get_verticalalignment(), text._get_multialignment(), text._linespacing,
+        )  # fmt: skip
+        if key not in LAYOUTS:
+            if len(LAYOUTS) >= MOST_LAYOUTS:
+                LAYOUTS.clear()
+            LAYOUTS[key] = measure(text, renderer)
+        return LAYOUTS[key]
+
+    remembered.is_remembered = True  # type: ignore[attr-defined]
+    Text._get_layout = remembered  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        Text._get_layout = measure  # type: ignore[attr-defined]
 
 
 def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

@@ -31,12 +31,14 @@ def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
 
 
 def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> int:
-    from analysis.report.drawing import draw_here
+    from analysis.report.drawing import draw_and_clear
     from analysis.report.write import write_report
     from analysis.verdicts.images import answers
 
     try:
-        report = write_report(options.store, options.study, options.out, ask=ask or answers, draw=draw or draw_here)
+        report = write_report(
+            options.store, options.study, options.out, ask=ask or answers, draw=draw or draw_and_clear
+        )
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

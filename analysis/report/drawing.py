@@ -32,18 +32,21 @@ def draw_here(figure: str, *arguments: Any) -> Picture | None:
     return rendered(getattr(import_module(f"{FIGURES}.{module}"), name)(*arguments))
 
 
+def draw_and_clear(figure: str, *arguments: Any) -> Picture | None:
+    """The same by who has set aside all that is older (`gc.freeze`): nothing of the figure is left behind."""
+    picture = draw_here(figure, *arguments)
+    # A figure's parts refer to each other in circles, which go in no time where nothing else is looked at.
+    gc.collect()
+    return picture
+
+
 def rendered(drawing: Drawing | Picture | None) -> Picture | None:
     """A drawing as a picture, which takes a hundredth of its memory; what is one already, or nothing, stays so."""
     if drawing is None or isinstance(drawing, Picture):
         return drawing
     from analysis.rendering.canvas import render
 
-    picture = render(drawing)
-    if gc.get_freeze_count():
-        # A figure's parts refer to each other in circles. Where all that is older was set aside they go in no time.
-        del drawing
-        gc.collect()
-    return picture
+    return render(drawing)
 
 
 class Drawer:
@@ -73,7 +76,7 @@ class Drawer:
             picture, problem = self._here.recv()
         except (EOFError, OSError):
             # It was ended, such as for want of memory. What it would have drawn can be drawn here.
-            return draw_here(figure, *arguments)
+            return draw_and_clear(figure, *arguments)
         if problem is not None:
             raise problem
         return picture
@@ -101,7 +104,7 @@ def _serve(connection: Connection, other: Connection) -> None:
                 return
             picture, problem = None, None
             try:
-                picture = draw_here(figure, *arguments)
+                picture = draw_and_clear(figure, *arguments)
             except Exception as raised:
                 problem = raised
             try:

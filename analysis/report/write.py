@@ -22,7 +22,7 @@ from analysis.records.places import ledger_folder
 from analysis.rendering.html import whole_page
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
-from analysis.report.drawing import Draw, draw_here
+from analysis.report.drawing import Draw, draw_and_clear
 from analysis.report.evidence import Evidence, load_evidence
 from analysis.report.section import Part
 from analysis.report.sections import claims as claim_sections
@@ -54,7 +54,7 @@ def write_report(
     *,
     rng: np.random.Generator | None = None,
     ask: Ask = answers,
-    draw: Draw = draw_here,
+    draw: Draw = draw_and_clear,
     evidence: Evidence | None = None,
 ) -> Report:
     """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
