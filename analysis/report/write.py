@@ -6,7 +6,7 @@ beside it.
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from analysis.records.places import ledger_folder
 from analysis.rendering.html import whole_page
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
-from analysis.report.drawing import Draw, draw_and_clear
+from analysis.report.drawing import Coming, Draw, draw_and_clear
 from analysis.report.evidence import Evidence, load_evidence
 from analysis.report.section import Part
 from analysis.report.sections import claims as claim_sections
@@ -75,10 +75,27 @@ def write_report(
         )
         # What needs no verdict comes first, while another process may be at work on them.
         drawn = _evidence_parts(evidence, draw)
+        # A search chose by validation, so that is what its picture shows: test results of the chosen are no choice.
+        split = "validation" if evidence.is_search else "test"
+        places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
         verdicts: list[Verdict] | None = None
+        forests: dict[int, Coming] = {}
         if deciding is not None:
-            verdicts, problem = _attempt(deciding.verdicts)
-        made = [*_claim_parts(evidence, verdicts or [], problem, rng, draw), *drawn]
+            shown = deciding.compared[: claim_sections.DRAWN_CONTRASTS]
+
+            def hear(contrast: int, found: Verdict) -> None:
+                if contrast in shown:
+                    forests[contrast] = claim_sections.forest(found, shown.index(contrast) + 1, draw)
+
+            verdicts, problem = _attempt(lambda: deciding.verdicts(hear))
+        made = [
+            # The sections that come first in the order of reading.
+            claim_sections.question(evidence),
+            claim_sections.verdict_section(evidence, verdicts or [], problem),
+            claim_sections.cost(evidence, places, split, rng=rng, draw=draw),
+            claim_sections.differences(evidence, verdicts or [], [forests[place] for place in sorted(forests)]),
+            *drawn,
+        ]
     verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
     for kind in ("tables", "figures"):
@@ -114,21 +131,6 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
         return make(), None
     except ValueError as problem:
         return None, str(problem)
-
-
-def _claim_parts(
-    evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator, draw: Draw
-) -> list[Part]:
-    """The sections that come first in the order of reading."""
-    # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
-    split = "validation" if evidence.is_search else "test"
-    places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
-    return [
-        claim_sections.question(evidence),
-        claim_sections.verdict_section(evidence, verdicts, problem),
-        claim_sections.cost(evidence, places, split, rng=rng, draw=draw),
-        claim_sections.differences(evidence, verdicts, draw=draw),
-    ]
 
 
 def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:

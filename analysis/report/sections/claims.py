@@ -11,7 +11,7 @@ from analysis.across.standings import Standings, mean_costs
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.rendering.html import Html, definitions, element, folded, note, paragraph, strong
 from analysis.report import cost as fronts
-from analysis.report.drawing import Draw, draw_here
+from analysis.report.drawing import Coming, Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import Part, make_part
 from analysis.report.tables import study as study_tables
@@ -159,14 +159,17 @@ def cost(
     return make_part("cost", "Metric against cost", blocks, drawings, tables)
 
 
-def differences(evidence: Evidence, verdicts: Sequence[Verdict], *, draw: Draw = draw_here) -> Part:
-    """Each contrast's paired differences, data set by data set. draw: what draws them."""
+def forest(verdict: Verdict, place: int, draw: Draw = draw_here) -> Coming:
+    """The figure of a contrast's paired differences, the place-th of a page. draw: what draws it."""
+    # Without its mixed model, which no figure shows: whoever draws has no library of tables.
+    return draw("claims.forest", replace(verdict, mixed=None), f"difference_{place:02d}")
+
+
+def differences(evidence: Evidence, verdicts: Sequence[Verdict], drawings: Sequence[Coming] | None = None) -> Part:
+    """Each contrast's paired differences, data set by data set. drawings: their figures, by default drawn now."""
     shown = [verdict for verdict in verdicts if verdict.per_dataset]
-    drawings = [
-        # Without its mixed model, which no figure shows: whoever draws has no library of tables.
-        draw("claims.forest", replace(verdict, mixed=None), f"difference_{place:02d}")
-        for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)
-    ]
+    if drawings is None:
+        drawings = [forest(verdict, place) for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)]
     if not shown:
         why = "no contrast has a data set and seed on which both variants finished"
         return make_part(
