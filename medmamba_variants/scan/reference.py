@@ -8,16 +8,9 @@ from torch.nn.functional import softplus
 
 
 def scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
+    table: Tensor, resets: Tensor,
+) -> Tensor:  # fmt: skip
     """y (batch, length, channels) of the 2-D selective scan; arguments as in `scan.ss2d_scan`, path as its two tensors.
 
     For each direction k, along its visiting order p (Gu and Dao, Mamba, arXiv 2312.00752, equation 2 and algorithm 2):
@@ -46,34 +39,17 @@ def scan(
 
 
 def forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    need_backward: bool,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
+    resets: Tensor, need_backward: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The loop as a backend; it keeps nothing for the backward pass."""
     return scan(x, delta, A, B, C, D, delta_bias, table, resets), x.new_empty(0)
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-) -> tuple[Tensor, ...]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    table: Tensor, resets: Tensor, checkpoints: Tensor,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients of x, delta, A, B, C, D and delta_bias: the loop once more, differentiated by autograd."""
 
     inputs = (x, delta, A, B, C, D, delta_bias)

@@ -10,14 +10,9 @@ from medmamba_variants.scan.paths import scan_path
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
     delta_bias: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """y (batch, K · channels, length): the one-dimensional scan in mamba-ssm's layout, softplus(delta + bias) included.
 
     u and delta (batch, K · channels, length); A (K · channels, d_state); B and C (batch, K, d_state, length), or
