@@ -8,6 +8,7 @@ import sys
 import pytest
 from ledger_fixture import Design, write_ledger
 
+from analysis.rendering import canvas
 from analysis.report.drawing import Drawer, draw_here
 from analysis.report.write import write_report
 
@@ -56,3 +57,29 @@ def test_who_draws_needs_no_tables_and_who_asks_no_library_that_draws():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_a_text_is_measured_by_all_that_its_size_hangs_on():
+    """Each figure beside others that differ in one thing alone has the bytes that it has when nothing is remembered."""
+    looks = [
+        {},
+        {"fontsize": 9},
+        {"rotation": 30},
+        {"ha": "right"},
+        {"va": "top"},
+        {"linespacing": 2.0},
+        {"weight": "bold"},
+    ]
+
+    def picture(look):
+        with canvas.style():
+            figure, (axes,) = canvas.new_figure(2)
+            axes.text(0.5, 0.5, "two\nlines", **look)
+        return canvas.render(canvas.Drawing("one", figure, "a", "b", "c"))
+
+    canvas.LAYOUTS.clear()
+    remembered = [picture(look) for look in looks]
+    assert len({(p.svg, p.png) for p in remembered}) == len(looks)
+    for look, found in zip(looks, remembered):
+        canvas.LAYOUTS.clear()
+        assert picture(look) == found
