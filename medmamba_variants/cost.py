@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
@@ -31,24 +31,35 @@ from medmamba_variants.model import build_model
 FREE = frozenset(
     getattr(torch.ops.aten, name)
     for name in [
+        "_safe_softmax",
         "_softmax",
         "_to_copy",
         "_unsafe_view",
         "add",
         "addcmul",
+        "alias",
         "avg_pool2d",
         "cat",
         "clone",
+        "constant_pad_nd",
+        "div",
+        "elu",
         "empty",
         "exp",
         "expand",
+        "gelu",
+        "index_select",
         "lift_fresh",
+        "masked_fill",
         "max_pool2d_with_indices",
         "mean",
         "mul",
         "native_batch_norm",
         "native_layer_norm",
         "neg",
+        "new_zeros",
+        "ones",
+        "ones_like",
         "permute",
         "promote_types",
         "relu",
@@ -56,17 +67,33 @@ FREE = frozenset(
         "sigmoid",
         "silu",
         "slice",
+        "softplus",
         "split",
         "split_with_sizes",
+        "squeeze",
         "stack",
+        "sub",
         "sum",
         "t",
         "transpose",
+        "triu",
+        "unbind",
         "unsqueeze",
         "view",
         "zeros",
     ]
 )
+
+
+def _attention_flops(
+    query: Any, key: Any, value: Any, *options: Any, out_shape: Any = None, attn_mask: Any = None, scale: Any = None
+) -> int:
+    """Flops of softmax attention by the shapes of its arguments: its two products."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+# What torch's counter knows on other devices but not on a CPU.
+FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 
 
 @dataclass(frozen=True)
@@ -124,7 +151,12 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     some = next(model.parameters())
     images = torch.zeros(1, in_channels, height, width, device=some.device, dtype=some.dtype)
-    with _left_as_found(model), torch.no_grad(), FlopCounterMode(display=False) as counter, _Guard() as guard:
+    with (
+        _left_as_found(model),
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter,
+        _Guard() as guard,
+    ):
         model.eval()(images)
     guard.check()
     root = type(model).__name__
@@ -156,7 +188,7 @@ class _Guard(TorchDispatchMode):
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         packet = operation._overloadpacket
-        if packet not in flop_registry and packet not in FREE:
+        if packet not in flop_registry and packet not in FORMULAS and packet not in FREE:
             self._unknown.add(str(packet))
         return operation(*args, **(kwargs or {}))
 

@@ -22,7 +22,7 @@ EACH_STAGE = "a list of whole numbers, one for each stage"
 NO_SUCH_BRANCH = "branches (or split_ratio) hold no {}"
 SINGLE_BRANCH = "branches (or split_ratio) leave every stage a single branch"
 SINGLE_STAGE = "depths name a single stage"
-NO_LATE_MIXER = "branches (or split_ratio) hold no {} after the first block"
+NO_LATE_MIXER = "branches (or split_ratio) hold nothing but {} after the first block"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def or_(words: Iterable[str]) -> str:
 
 MIXER_AXES = owners(MIXERS)
 FUSION_AXES = owners(FUSIONS)
-_DROPPING = or_(word for word, mixer in MIXERS.items() if mixer.drops_path)
+# The mixers whose branches drop path leaves alone.
+NEVER_DROPPED = or_(word for word, mixer in MIXERS.items() if not mixer.drops_path)
 
 # What no component owns.
 NETWORK = (
@@ -122,10 +123,11 @@ NETWORK = (
         "drop_path_rate",
         Number(0.0, 0.95),
         0.1,
-        f"probability of dropping the {_DROPPING} branch of an image, rising linearly to this value in the last block",
+        f"probability of dropping a branch (any but {NEVER_DROPPED}) of an image, rising linearly to this value in the "
+        "last block",
         "Huang 2016; MedMamba's code",
         probe=0.5,
-        no_effect=(NO_LATE_MIXER.format(_DROPPING),),
+        no_effect=(NO_LATE_MIXER.format(NEVER_DROPPED),),
     ),
     Axis(
         "input_channels",

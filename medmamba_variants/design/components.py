@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import Any, ClassVar
 
-from medmamba_variants.design.kinds import Kind
+from medmamba_variants.design.kinds import Kind, SettingError
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Declared:
 def axis(default: Any, kind: Kind, meaning: str, source: str, probe: Any) -> Any:
     """A component's field that is an axis of the design space."""
     return field(default=default, metadata={"axis": Declared(kind, meaning, source, probe, default)})
+
+
+def shared(declaration: Any) -> Any:
+    """The same axis as a field of one more component: what several own means one thing."""
+    return field(default=declaration.default, metadata=declaration.metadata)
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,16 @@ class Halving(Component):
     def macs(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
         """Multiply-adds for one image, in closed form; height and width are those of the halved map."""
         raise NotImplementedError
+
+
+def check_norm(word: str, channels: int, stage: int) -> None:
+    """Raises SettingError where a branch normalises its channels and has a single one."""
+    if channels < 2:
+        raise SettingError(
+            (),
+            f"{word} must have at least two channels, since the layer norm of one is constant; "
+            f"got {channels} in stage {stage}",
+        )
 
 
 def by_word(*kinds: type[Component]) -> dict[str, type[Any]]:

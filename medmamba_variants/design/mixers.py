@@ -6,8 +6,11 @@ import math
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import Mixer, axis, by_word
+from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Identity, Inception
+from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
 from medmamba_variants.design.orders import Directions, directions_of
+from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
 
 
 @dataclass(frozen=True)
@@ -132,4 +135,17 @@ class SS2D(Mixer):
         return length * (projections + convolution + scan)
 
 
-MIXERS: dict[str, type[Mixer]] = by_word(Conv, SS2D)
+MIXERS: dict[str, type[Mixer]] = by_word(
+    Conv,
+    SS2D,
+    Identity,
+    Depthwise,
+    Inception,
+    Axial,
+    ConvNeXt,
+    GatedConv,
+    SSD,
+    NonCausalSSD,
+    LinearAttention,
+    Attention,
+)

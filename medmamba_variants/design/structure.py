@@ -11,6 +11,7 @@ from medmamba_variants.design.axes import (
     DEFAULTS,
     FUSION_AXES,
     MIXER_AXES,
+    NEVER_DROPPED,
     NO_LATE_MIXER,
     NO_SUCH_BRANCH,
     SINGLE_BRANCH,
@@ -129,7 +130,7 @@ def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
         for _, operator in stage
     }
     if not any(MIXERS[word].drops_path for word in late):
-        dead["drop_path_rate"] = NO_LATE_MIXER.format(or_(w for w, mixer in MIXERS.items() if mixer.drops_path))
+        dead["drop_path_rate"] = NO_LATE_MIXER.format(NEVER_DROPPED)
     return dead
 
 

@@ -150,9 +150,14 @@ SIZED = {"depths": [1, 2, 1], "dims": [12, 24, 36], "patch_size": 2, "odd_maps":
 def components():
     """Every component once, with the probes of its axes one by one, as differences from a small network."""
     for word, mixer in MIXERS.items():
-        yield {"branches": [[0.25, "conv"], [0.75, word]]}
+        # Odd widths where they need not be shared out to heads.
+        one = {
+            "branches": [[0.25, "conv"], [0.75, word]],
+            **({"dims": [16, 32, 48]} if "heads" in mixer.declared() else {}),
+        }
+        yield one
         for name, declared in mixer.declared().items():
-            yield {"branches": [[0.25, "conv"], [0.75, word]], name: declared.probe}
+            yield one | {name: declared.probe}
     for word, fusion in FUSIONS.items():
         yield {"fusion": word, "split_ratio": 0.25}
         for name, declared in fusion.declared().items():

@@ -9,6 +9,7 @@ from functools import cache
 
 import pytest
 import torch
+from alive import alive
 from torch.nn import functional as F
 
 from medmamba_variants.checkpoints import to_public_state_dict
@@ -65,14 +66,18 @@ BASES = {
 }
 
 
+def steps_along(axis):
+    """The probe of an axis, and every choice where it is a list of names."""
+    kind = axis.kind.item if isinstance(axis.kind, OrEach) else axis.kind
+    return dict.fromkeys((axis.probe, *(kind.names() if isinstance(kind, Choice | Directions) else ())))
+
+
 def steps(base):
     """One step along every axis that lives at a point, every choice of those that are lists of names, every mixer."""
     for name, axis in AXES.items():
         if name in base.dead_axes():
             continue
-        kind = axis.kind.item if isinstance(axis.kind, OrEach) else axis.kind
-        names = kind.names() if isinstance(kind, Choice | Directions) else ()
-        yield from ((name, value) for value in dict.fromkeys((axis.probe, *names)) if value != getattr(base, name))
+        yield from ((name, value) for value in steps_along(axis) if value != getattr(base, name))
     yield from (("split_ratio", value) for value in (0, 0.25, 1, (0, 0.25, 0.75, 1)) if value != base.split_ratio)
     yield from (("branches", ((0.25, operator), (0.25, "conv"), (0.5, "ss2d"))) for operator in MIXERS)
     yield "scan_directions", ("rows", "antidiagonals_reverse", "columns_right")
@@ -120,6 +125,21 @@ def check_alive(base, name, value):
 )
 def test_one_step_along_every_axis_is_alive(start, name, value):
     check_alive(BASES[start], name, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (name, value)
+        for name, axis in AXES.items()
+        if all(name in base.dead_axes() for base in BASES.values())
+        for value in steps_along(axis)
+        if value != axis.default
+    ],
+    ids=str,
+)
+def test_one_step_along_the_axes_of_other_components_is_alive(name, value):
+    check_alive(VariantConfig.from_dict(alive(name), base=SMALL), name, value)
 
 
 @dataclass(frozen=True)

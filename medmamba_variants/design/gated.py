@@ -1,0 +1,50 @@
+"""Mixers in Mamba's wiring: a gate beside a convolution, with or without what mixes the sequence between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medmamba_variants.design.components import Mixer, axis, shared
+from medmamba_variants.design.kinds import Choice, Number, SettingError
+
+# SS2D declares these for itself; the axes refuse to be made where the two differ.
+EXPAND = axis(
+    2.0,
+    Number(0.25, 8.0),
+    "inner channels of the scan for each channel of its branch (E)",
+    "Mamba, section 3.4",
+    probe=1.0,
+)
+D_CONV = axis(3, Choice((1, 3, 5, 7)), "side of the depth-wise convolution before the scan", "VMamba, SS2D", probe=5)
+
+
+@dataclass(frozen=True)
+class GatedConv(Mixer):
+    """The gated convolution: the scan branch with all but its scan, layer for layer (MambaOut's question)."""
+
+    word = "gated_conv"
+    builds = "medmamba_variants.parts.mixers.gated_conv:GatedConvBranch"
+
+    expand: float = shared(EXPAND)
+    d_conv: int = shared(D_CONV)
+
+    def inner(self, channels: int) -> int:
+        """Channels inside the layer."""
+        return int(self.expand * channels)
+
+    def check(self, channels: int, stage: int) -> None:
+        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        inner = self.inner(channels)
+        return (3 * channels + self.d_conv**2) * inner * height * width
+
+
+def check_inner(word: str, channels: int, inner: int, expand: float, stage: int) -> None:
+    """Raises SettingError where one of a branch's two layer norms would have a single channel."""
+    if min(channels, inner) < 2:
+        raise SettingError(
+            (),
+            f"{word} must have at least two channels and two inner ones, since the layer norm of one is constant; "
+            f"got {channels}, and {inner} inner ones with expand={expand:g}, in stage {stage}",
+        )

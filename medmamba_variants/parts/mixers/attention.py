@@ -1,0 +1,92 @@
+"""Attention over a map as a branch operator, on maps (batch, height, width, channels)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medmamba_variants.design import sequence_mixers as design
+from medmamba_variants.parts.init import depthwise, linear
+
+# Keeps the division finite where half precision rounds all features of a position to zero.
+SMALLEST_WEIGHT = 1e-6
+
+
+class AttentionBranch(nn.Module):
+    """Layer norm, softmax attention within windows or all over the map, a linear map, drop path.
+
+    Vaswani et al., "Attention is all you need" (2017), and its windows from Liu et al., "Swin Transformer" (2021),
+    without a shift: what lies in different windows meets in other branches and where the map is halved. A window that
+    the map's edge cuts holds only positions of the map. Nothing tells a position from another but its window.
+    """
+
+    def __init__(self, channels: int, component: design.Attention, drop_path: float) -> None:
+        super().__init__()
+        self.component = component
+        self.heads = component.heads
+        self.norm = nn.LayerNorm(channels)
+        # Without offsets: to softmax one of the keys is none.
+        self.qkv = linear(channels, 3 * channels, bias=False)
+        self.mixing = linear(channels, channels, bias=True)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.mixing(self._attend(self.qkv(self.norm(x)))))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        batch, height, width, channels = qkv.shape
+        rows, columns = self.component.window(height, width)
+        down, across = math.ceil(height / rows), math.ceil(width / columns)
+        edge = (0, across * columns - width, 0, down * rows - height)
+        mask = None
+        if any(edge):
+            # What lies beyond the edge is no key; as a query it is cut off afterwards.
+            beyond = F.pad(qkv.new_zeros(height, width), edge, value=-math.inf)
+            mask = beyond.view(down, rows, across, columns).transpose(1, 2).reshape(1, down * across, 1, 1, -1)
+            mask = mask.expand(batch, -1, -1, -1, -1).flatten(0, 1)
+            qkv = F.pad(qkv, (0, 0, *edge))
+        size = channels // (3 * self.heads)
+        windows = qkv.view(batch, down, rows, across, columns, 3, self.heads, size).permute(5, 0, 1, 3, 6, 2, 4, 7)
+        query, key, value = windows.reshape(3, batch * down * across, self.heads, rows * columns, size)
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        y = y.view(batch, down, across, self.heads, rows, columns, size).permute(0, 1, 4, 2, 5, 3, 6)
+        return y.reshape(batch, down * rows, across * columns, self.heads * size)[:, :height, :width]
+
+
+class LinearAttentionBranch(nn.Module):
+    """Layer norm, linear attention with a depth-wise convolution of its values, a linear map, drop path.
+
+    The weight of key s for query t is φ(q_t)·φ(k_s), divided by the sum of t's weights, with φ = elu + 1: Katharopoulos
+    et al., "Transformers are RNNs" (2020), as in Han et al., "Demystify Mamba in vision" (MLLA, 2024), of which the
+    rotary embedding is left out; the convolution (LePE) is all that tells places apart.
+    """
+
+    def __init__(self, channels: int, component: design.LinearAttention, drop_path: float) -> None:
+        super().__init__()
+        self.heads = component.heads
+        self.norm = nn.LayerNorm(channels)
+        self.qkv = linear(channels, 3 * channels, bias=True)
+        self.lepe = depthwise(channels, 3)
+        self.mixing = linear(channels, channels, bias=True)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(self.norm(x))
+        values = qkv[..., -x.shape[-1] :]
+        near = self.lepe(values.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.drop_path(self.mixing(self._attend(qkv.flatten(1, 2)).view(x.shape) + near))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        batch, length, channels = qkv.shape
+        size = channels // (3 * self.heads)
+        query, key, value = qkv.view(batch, length, 3, self.heads, size).permute(2, 0, 3, 1, 4)
+        query, key = F.elu(query) + 1, F.elu(key) + 1
+        # A column of ones makes the sum of the weights beside the sum of the weighted values.
+        value = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
+        read = query @ ((key * (1 / length)).transpose(2, 3) @ value)
+        y = read[..., :-1] / (read[..., -1:] + SMALLEST_WEIGHT)
+        return y.transpose(1, 2).reshape(batch, length, self.heads * size)

@@ -1,0 +1,105 @@
+"""Attention: told again position by position, its windows as maps of their own, its weights written out."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medmamba_variants.config import VariantConfig
+from medmamba_variants.design import sequence_mixers as design
+
+X = torch.randn(2, 5, 7, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def branch(component, channels=6):
+    """A branch in double precision, its parameters away from their first values."""
+    torch.manual_seed(0)
+    module = component.builder()(channels, component, 0.0).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    return module
+
+
+def slow_attention(module, x, weigh, least=0.0):
+    """Every query of every head by itself; `weigh` makes positive weights of one query and all keys (length, size).
+
+    `least` is added to the mean weight, by which is divided.
+    """
+    batch, height, width, channels = x.shape
+    q, k, v = module.qkv(module.norm(x)).flatten(1, 2).split(channels, -1)
+    y = torch.zeros_like(v)
+    size = channels // module.heads
+    for image in range(batch):
+        for head in range(module.heads):
+            part = slice(head * size, (head + 1) * size)
+            for t in range(height * width):
+                weights = weigh(q[image, t, part], k[image, :, part])
+                y[image, t, part] = (weights / (weights.sum() + least * height * width)) @ v[image, :, part]
+    return y.view_as(x), v.view_as(x)
+
+
+def softmax_weights(query, keys):
+    return (keys @ query / len(query) ** 0.5).exp()
+
+
+def feature_weights(query, keys):
+    def positive(z):
+        return torch.where(z > 0, z + 1, z.exp())
+
+    return positive(keys) @ positive(query)
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 6])
+def test_it_is_the_softmax_of_products(heads):
+    module = branch(design.Attention(heads))
+    torch.testing.assert_close(module(X), module.mixing(slow_attention(module, X, softmax_weights)[0]))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 6])
+def test_linear_attention_is_its_weights_written_out(heads):
+    module = branch(design.LinearAttention(heads))
+    y, v = slow_attention(module, X, feature_weights, least=1e-6)
+    near = F.conv2d(v.permute(0, 3, 1, 2), module.lepe.weight, module.lepe.bias, padding=1, groups=6)
+    torch.testing.assert_close(module(X), module.mixing(y + near.permute(0, 2, 3, 1)))
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 6])
+def test_windows_are_maps_of_their_own_cut_by_the_edge(side):
+    module = branch(design.Attention(2, side))
+    whole = branch(design.Attention(2))
+    whole.load_state_dict(module.state_dict())
+    expected = torch.zeros_like(X)
+    for top in range(0, 5, side):
+        for left in range(0, 7, side):
+            tile = (slice(None), slice(top, top + side), slice(left, left + side))
+            expected[tile] = whole(X[tile])
+    x = X.clone().requires_grad_()
+    torch.testing.assert_close(module(x), expected)
+    (gradient,) = torch.autograd.grad(module(x).square().sum(), x)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("side", [7, 8, 256])
+def test_a_window_that_holds_the_map_is_none(side):
+    module, whole = branch(design.Attention(2, side)), branch(design.Attention(2))
+    assert torch.equal(module(X), whole(X))
+    assert module.component.macs(6, 5, 7) == whole.component.macs(6, 5, 7)
+
+
+@pytest.mark.parametrize("word", ["attention", "linear_attention"])
+def test_what_has_no_equal_heads_or_a_norm_of_one_is_refused(word):
+    half = {"dims": [12, 24, 48, 96], "branches": [[0.5, "conv"], [0.5, word]]}
+    with pytest.raises(
+        ValueError, match=rf"^heads must divide the 6 channels between them, got 4 of {word} in stage 0"
+    ):
+        VariantConfig.from_dict(half)
+    assert VariantConfig.from_dict(half | {"heads": 3}).heads == 3
+    with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1 in stage 0"):
+        VariantConfig.from_dict(half | {"dims": [2, 4, 8, 16], "heads": 1})
+
+
+def test_heads_are_one_axis_of_all_that_have_them():
+    mixed = {"branches": [[0.5, "attention"], [0.5, {"linear_attention": {"heads": 2}}]]}
+    config = VariantConfig.from_dict(mixed)
+    assert [mixer.heads for mixer in config.structure.stages[0].mixers] == [4, 2]
+    assert "heads" not in config.dead_axes() and "ssd_state" in config.dead_axes()
