@@ -1,14 +1,19 @@
 """Where each variant stands on a metric: means over data sets and seeds that all variants finished, with intervals."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from analysis.distributions import t_quantile
 from analysis.interval import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 OVER_DATASETS_PAIRED = "data sets, their common difficulty removed"
 LOWEST = {"mcc": -1.0}
@@ -28,6 +33,8 @@ class Rectangle:
     @property
     def means(self) -> pd.DataFrame:
         """Means over the seeds, one row a variant (by id), one column a data set."""
+        import pandas as pd
+
         return pd.DataFrame({dataset: here.mean(axis=1) for dataset, here in self.values.items()})
 
 
@@ -44,6 +51,9 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
         order
     )
     datasets = list(dict.fromkeys(usable["dataset"]))
+    # Late: whoever only reads standings has no need of a library of tables.
+    import pandas as pd
+
     here = pd.DataFrame({d: cells[d].notna().any(axis=1) for d in datasets}, index=cells.index, dtype=bool)
     while here.size and not here.to_numpy().all():
         gaps_of_variants, gaps_of_datasets = (~here).mean(axis=1), (~here).mean(axis=0)

@@ -112,6 +112,12 @@ class PredictionFiles:
             self._room += self._kept.popitem(last=False)[1].nbytes
         return found
 
+    def forget(self, cell_id: str, split: str = "test") -> None:
+        """Gives up what is kept of a cell, of which nobody will ask again."""
+        found = self._kept.pop((cell_id, split), None)
+        if found is not None:
+            self._room += found.nbytes
+
 
 def paired_predictions(
     folder: Path | str,

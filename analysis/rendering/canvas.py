@@ -3,18 +3,27 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from html import escape
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from analysis.rendering.marks import COLOURS as COLOURS
+from analysis.rendering.marks import DRAWN_VARIANTS as DRAWN_VARIANTS
+from analysis.rendering.marks import LINES as LINES
+from analysis.rendering.marks import MARKERS as MARKERS
+from analysis.rendering.marks import Mark as Mark
+from analysis.rendering.marks import Picture as Picture
+from analysis.rendering.marks import file_name as file_name
+from analysis.rendering.marks import marks as marks
 
 # Inches. 403 CSS pixels: text keeps a readable size on a phone, and two figures stand side by side on a desk.
 WIDTH = 4.2
@@ -61,20 +70,11 @@ STYLE: Any = {
     "hatch.linewidth": 0.6,
 }
 
-# Okabe and Ito's palette, distinct to colour-blind readers, in an order whose greys differ too.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#a6761d", "#7f3c8d", "#999999")
-MARKERS = ("s", "^", "D", "v", "P", "X", "<", ">")
-LINES = ((0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 1)), (0, (4, 1, 1, 1, 1, 1)))
-DRAWN_VARIANTS = len(MARKERS)
 
-
-@dataclass(frozen=True)
-class Mark:
-    """How one variant is drawn everywhere: colour, marker and line style say the same, so two may be lost."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[float, ...]]
+# Measured texts by all that their measures hang on, under the one style; renderers whose measures hang on no more.
+LAYOUTS: dict[tuple[Any, ...], Any] = {}
+MOST_LAYOUTS = 10_000
+MEASURING = (RendererAgg, RendererSVG)
 
 
 @dataclass(frozen=True)
@@ -88,42 +88,43 @@ class Drawing:
     alt: str
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A rendered figure: SVG to stand alone and to stand in a page, and PNG."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    svg: str
-    inline: str
-    png: bytes
-
-
-def file_name(name: str) -> str:
-    """A name that is safe in a path, an id and an address, and different for different names."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip(".")
-    return name if safe == name else f"{safe}_{sha256(name.encode()).hexdigest()[:6]}"
-
-
-def marks(variants: Sequence[str], baseline: str | None) -> dict[str, Mark]:
-    """A mark for each variant: the baseline black, round and solid, the others in turn."""
-    others = [v for v in variants if v != baseline]
-    styles = {
-        v: Mark(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)])
-        for i, v in enumerate(others)
-    }
-    return {v: styles.get(v, Mark("#000000", "o", "-")) for v in variants}
-
-
 @contextmanager
 def style() -> Iterator[None]:
     """The figures' style, for as long as one is drawn; nothing global stays changed."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings(), _remembered_layouts():
         # A record's label may hold a character that the measuring font lacks: it is measured as a box, and shown.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
+
+
+@contextmanager
+def _remembered_layouts() -> Iterator[None]:
+    """Texts of one wording and look are measured once: a figure lays out each of its texts a dozen times."""
+    measure: Any = Text._get_layout  # type: ignore[attr-defined]
+    if getattr(measure, "is_remembered", False):
+        yield
+        return
+
+    def remembered(text: Any, renderer: Any) -> Any:
+        if type(renderer) not in MEASURING or text.get_wrap() or text.get_usetex() or text.get_parse_math():
+            return measure(text, renderer)
+        key = (
+            type(renderer), text.get_figure(root=True).dpi, text.get_text(), hash(text.get_fontproperties()),
+            text.get_rotation(), text.get_rotation_mode(), text.get_horizontalalignment(),
+            text.get_verticalalignment(), text._get_multialignment(), text._linespacing,
+        )  # fmt: skip
+        if key not in LAYOUTS:
+            if len(LAYOUTS) >= MOST_LAYOUTS:
+                LAYOUTS.clear()
+            LAYOUTS[key] = measure(text, renderer)
+        return LAYOUTS[key]
+
+    remembered.is_remembered = True  # type: ignore[attr-defined]
+    Text._get_layout = remembered  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        Text._get_layout = measure  # type: ignore[attr-defined]
 
 
 def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

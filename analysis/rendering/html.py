@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from analysis.rendering.canvas import Picture
 from analysis.rendering.css import CSS
+from analysis.rendering.marks import Picture
 from analysis.rendering.tables import Strong, Table
 from analysis.words import counted
 

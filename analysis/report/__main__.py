@@ -8,31 +8,37 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from analysis.report.drawing import Draw
     from analysis.verdicts.decisions import Ask
 
 
 def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
     """The exit status: 0 when the page was written, 2 with one line on standard error when it could not be.
 
-    apart: whether a process of its own says what the test images say, with the same results.
+    apart: whether processes of their own say what the test images say and draw figures, with the same results.
     """
     options = _parser().parse_args(arguments)
     with ExitStack() as stack:
-        ask = None
+        ask = draw = None
         if apart:
+            from analysis.report.drawing import Drawer
             from analysis.verdicts.apart import Apart
 
-            # Before anything large is imported, which it would share.
+            # Before anything large is imported, which they would share.
             ask = stack.enter_context(Apart()).ask
-        return _write(options, ask)
+            draw = stack.enter_context(Drawer()).draw
+        return _write(options, ask, draw)
 
 
-def _write(options: argparse.Namespace, ask: Ask | None) -> int:
+def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> int:
+    from analysis.report.drawing import draw_and_clear
     from analysis.report.write import write_report
     from analysis.verdicts.images import answers
 
     try:
-        report = write_report(options.store, options.study, options.out, ask=ask or answers)
+        report = write_report(
+            options.store, options.study, options.out, ask=ask or answers, draw=draw or draw_and_clear
+        )
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2

@@ -1,12 +1,14 @@
 """A section of a report as a value: what the page shows, and what also goes into files."""
 
-import gc
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 
-from analysis.rendering.canvas import Drawing, Picture, render
 from analysis.rendering.html import Html, figure_grid, folded, section, table_block
+from analysis.rendering.marks import Picture
 from analysis.rendering.tables import Table
+from analysis.report.drawing import Coming
 from analysis.report.evidence import Evidence
 from analysis.words import counted
 
@@ -16,43 +18,48 @@ DRAWN_DATASETS = 12
 
 @dataclass(frozen=True)
 class Part:
-    """A section, and the figures and tables that also go into files."""
+    """A section, and the figures and tables that also go into files.
+
+    In the page: blocks, then figures, tables, tables behind a click, and further blocks. Figures that another process
+    draws are waited for when they are looked at.
+    """
 
     name: str
     title: str
-    html: Html
-    pictures: tuple[Picture, ...] = ()
-    tables: tuple[Table, ...] = ()
+    blocks: tuple[str, ...]
+    drawings: tuple[Coming, ...] = ()
+    open_tables: tuple[Table, ...] = ()
+    folded_tables: tuple[Table, ...] = ()
+    after: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (*self.open_tables, *self.folded_tables)
+
+    @cached_property
+    def pictures(self) -> tuple[Picture, ...]:
+        came = [drawing.result() if isinstance(drawing, Future) else drawing for drawing in self.drawings]
+        return tuple(picture for picture in came if picture is not None)
+
+    @cached_property
+    def html(self) -> Html:
+        grid = [figure_grid(self.pictures)] if self.pictures else []
+        shown = [table_block(table) for table in self.open_tables]
+        shown += [folded(f"{table.title}, in numbers", table_block(table)) for table in self.folded_tables]
+        return section(self.name, self.title, *self.blocks, *grid, *shown, *self.after)
 
 
 def make_part(
     name: str,
     title: str,
     blocks: Sequence[str],
-    drawings: Sequence[Drawing | Picture | None] = (),
+    drawings: Sequence[Coming] = (),
     tables: Sequence[Table] = (),
     folded_tables: Sequence[Table] = (),
     after: Sequence[str] = (),
 ) -> Part:
     """A section of blocks, then figures (None is skipped), tables, tables behind a click, and further blocks."""
-    pictures = tuple(picture for picture in map(rendered, drawings) if picture is not None)
-    grid = [figure_grid(pictures)] if pictures else []
-    shown = [table_block(table) for table in tables]
-    shown += [folded(f"{table.title}, in numbers", table_block(table)) for table in folded_tables]
-    html = section(name, title, *blocks, *grid, *shown, *after)
-    return Part(name, title, html, pictures, (*tables, *folded_tables))
-
-
-def rendered(drawing: Drawing | Picture | None) -> Picture | None:
-    """A drawing as a picture, which takes a hundredth of its memory; what is one already, or nothing, stays so."""
-    if not isinstance(drawing, Drawing):
-        return drawing
-    picture = render(drawing)
-    if gc.get_freeze_count():
-        # A figure's parts refer to each other in circles. Where all that is older was set aside they go in no time.
-        del drawing
-        gc.collect()
-    return picture
+    return Part(name, title, tuple(blocks), tuple(drawings), tuple(tables), tuple(folded_tables), tuple(after))
 
 
 def cuts(evidence: Evidence, drawn: Sequence[str]) -> str:

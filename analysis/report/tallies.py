@@ -1,17 +1,26 @@
 """Counts over per-image predictions, made one cell at a time so that thousands of cells fit in little memory."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from analysis.metrics import checked, confusion
 from analysis.records.predictions import check_recorded, load_probabilities
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Ten bins show a curve where the 15 of the calibration error would show noise on a few hundred images.
 CONFIDENCE_BINS = 10
+# A bin of fewer images than this has an accuracy that says nothing.
+FEWEST_IN_BIN = 5
+# Matrices of up to so many classes stand two in a row; larger ones take the whole width each.
+SMALL_MATRIX = 4
 # By this metric, which is made of the counts shown, predictions are held against the record of their cell.
 HELD = "macro_f1"
 

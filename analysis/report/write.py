@@ -6,7 +6,7 @@ beside it.
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from analysis.across.standings import standings
 from analysis.metrics import METRICS
 from analysis.records.manifests import parsed_manifests
 from analysis.records.places import ledger_folder
-from analysis.rendering.canvas import DRAWN_VARIANTS, marks
 from analysis.rendering.html import whole_page
+from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
+from analysis.report.drawing import Coming, Draw, draw_and_clear
 from analysis.report.evidence import Evidence, load_evidence
 from analysis.report.section import Part
 from analysis.report.sections import claims as claim_sections
@@ -53,12 +54,14 @@ def write_report(
     *,
     rng: np.random.Generator | None = None,
     ask: Ask = answers,
+    draw: Draw = draw_and_clear,
     evidence: Evidence | None = None,
 ) -> Report:
     """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
 
     The same records give the same bytes. ask: what answers for the test images meanwhile, by default this process when
-    all else is drawn (`analysis.verdicts.apart` is another one). evidence: the study's, where it is loaded already.
+    all else is drawn (`analysis.verdicts.apart` is another one). draw: what draws the figures, by default this process
+    at once (`analysis.report.drawing.Drawer` is another one). evidence: the study's, where it is loaded already.
     Raises ValueError, one line, for an unknown study or an unreadable ledger.
     """
     evidence = load_evidence(store, study) if evidence is None else evidence
@@ -71,11 +74,28 @@ def write_report(
             )
         )
         # What needs no verdict comes first, while another process may be at work on them.
-        drawn = _evidence_parts(evidence)
+        drawn = _evidence_parts(evidence, draw)
+        # A search chose by validation, so that is what its picture shows: test results of the chosen are no choice.
+        split = "validation" if evidence.is_search else "test"
+        places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
         verdicts: list[Verdict] | None = None
+        forests: dict[int, Coming] = {}
         if deciding is not None:
-            verdicts, problem = _attempt(deciding.verdicts)
-        made = [*_claim_parts(evidence, verdicts or [], problem, rng), *drawn]
+            shown = deciding.compared[: claim_sections.DRAWN_CONTRASTS]
+
+            def hear(contrast: int, found: Verdict) -> None:
+                if contrast in shown:
+                    forests[contrast] = claim_sections.forest(found, shown.index(contrast) + 1, draw)
+
+            verdicts, problem = _attempt(lambda: deciding.verdicts(hear))
+        made = [
+            # The sections that come first in the order of reading.
+            claim_sections.question(evidence),
+            claim_sections.verdict_section(evidence, verdicts or [], problem),
+            claim_sections.cost(evidence, places, split, rng=rng, draw=draw),
+            claim_sections.differences(evidence, verdicts or [], [forests[place] for place in sorted(forests)]),
+            *drawn,
+        ]
     verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
     for kind in ("tables", "figures"):
@@ -113,30 +133,15 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
         return None, str(problem)
 
 
-def _claim_parts(
-    evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator
-) -> list[Part]:
-    """The sections that come first in the order of reading."""
-    # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
-    split = "validation" if evidence.is_search else "test"
-    places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
-    return [
-        claim_sections.question(evidence),
-        claim_sections.verdict_section(evidence, verdicts, problem),
-        claim_sections.cost(evidence, places, split, rng=rng),
-        claim_sections.differences(evidence, verdicts),
-    ]
-
-
-def _evidence_parts(evidence: Evidence) -> list[Part]:
+def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
     return [
-        claim_sections.ranks(evidence),
-        evidence_sections.curves(evidence, drawn, styles),
+        claim_sections.ranks(evidence, draw=draw),
+        evidence_sections.curves(evidence, drawn, styles, draw=draw),
         evidence_sections.classes(evidence, drawn),
-        *evidence_sections.predictions(evidence, drawn, styles),
+        *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),

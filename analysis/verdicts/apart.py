@@ -28,7 +28,7 @@ class Apart:
 
     def __enter__(self) -> Apart:
         self._here, there = Pipe()
-        self._process = Process(target=_serve, args=(there,), daemon=True)
+        self._process = Process(target=_serve, args=(there, self._here), daemon=True)
         self._process.start()
         there.close()
         return self
@@ -79,7 +79,9 @@ class Apart:
             yield answer
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, other: Connection) -> None:
+    # While anybody holds the other end, nobody who waits at this one hears that it was closed.
+    other.close()
     # An interrupt of the whole group is this process's end only by way of the other's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from threadpoolctl import threadpool_limits

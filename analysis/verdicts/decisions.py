@@ -90,7 +90,9 @@ def decide(
     answer = Images(folder, rng, draws).answer(cells.question)
     models = _Models(table, [asked], {asked.metric} if len(cells.pairs) > 1 else set())
     models.fit([attempt(design) for design in models.designs])
-    found = _found(declared, cells, answer, models)
+    found = _found(declared, cells, answer)
+    if found.n_datasets > 1:
+        found = replace(found, mixed=models.difference(declared.contrast))
     return _settled(found, found.p_value, found.equivalence_p)
 
 
@@ -147,16 +149,32 @@ class Deciding:
         questions = [self._cells[i].question for i in self._order]
         self._answers = ask(folder, questions, rng, draws, self._models.designs)
 
-    def verdicts(self) -> list[Verdict]:
-        """The verdicts, once all answers are there."""
+    @property
+    def compared(self) -> list[int]:
+        """Places, in the manifest's order, of the contrasts that have a pair of finished cells."""
+        return [i for i in range(len(self._asked)) if self._cells[i].pairs]
+
+    def verdicts(self, hear: Callable[[int, Verdict], None] | None = None) -> list[Verdict]:
+        """The verdicts, once all answers are there.
+
+        hear: is told each contrast's place and what its answer says, as it comes: the verdict without outcome, mixed
+        model and adjustment, whose differences and intervals are those of the final one.
+        """
         asked = self._asked
-        heard = list(self._answers)
-        count = len(self._order)
-        self._models.fit(cast("list[Fit | None]", heard[count:]))
-        found = {
-            i: _found(asked[i], self._cells[i], answer, self._models)
-            for i, answer in zip(self._order, cast("list[Answer]", heard[:count]))
-        }
+        found: dict[int, Verdict] = {}
+        fits: list[Fit | None] = []
+        for place, answer in enumerate(self._answers):
+            if place >= len(self._order):
+                fits.append(cast("Fit | None", answer))
+                continue
+            i = self._order[place]
+            found[i] = _found(asked[i], self._cells[i], cast("Answer", answer))
+            if hear is not None:
+                hear(i, found[i])
+        self._models.fit(fits)
+        for i, verdict in found.items():
+            if verdict.n_datasets > 1:
+                found[i] = replace(verdict, mixed=self._models.difference(verdict.contrast))
         families: dict[tuple[str | None, str, str], list[int]] = {}
         for i, declared in enumerate(asked):
             contrast = declared.contrast
@@ -236,8 +254,8 @@ class _Models:
         return None if model is None else model.difference(contrast.baseline, contrast.against)
 
 
-def _found(declared: Declared, cells: _Paired, answer: Answer, models: _Models) -> Verdict:
-    """The verdict before p values are adjusted: everything but its outcome."""
+def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
+    """The verdict before p values are adjusted: everything but its outcome and its mixed model."""
     contrast, declaration = declared.contrast, declared.declaration
     size = declaration.family_size(contrast)
     pairs, notes = cells.pairs, [*declared.notes, *cells.notes]
@@ -276,7 +294,7 @@ def _found(declared: Declared, cells: _Paired, answer: Answer, models: _Models) 
         reasons=declared.reasons,
         notes=tuple(notes),
         per_dataset=per_dataset,
-        mixed=models.difference(contrast) if len(pairs) > 1 else None,
+        mixed=None,
         location=hodges_lehmann(differences, level=1 - declaration.alpha) if len(pairs) > 1 else None,
         alpha=declaration.alpha,
         correction=declaration.correction,

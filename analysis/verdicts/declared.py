@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, cast
 
 from analysis.across.multiplicity import CORRECTIONS, Correction
 from analysis.metrics import METRICS
 from analysis.records.manifests import declaring_manifest
 from analysis.records.places import records_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS = ("confirmatory", "exploratory")
 DEFAULT_ALPHA = 0.05

@@ -4,7 +4,7 @@ Needs numpy alone, no table: it may run in a process of its own.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ class Question:
     metric: str
     margin: float
     pairs: tuple[PairedCells, ...]
+
+    @property
+    def cells(self) -> list[str]:
+        """Ids of the cells whose predictions are asked for."""
+        return [cell_id for pair in self.pairs for cell_id in (*pair.baseline_cells, *pair.against_cells)]
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,12 @@ class Images:
         if self.rng is not None and len(whole) == len(found):
             claim = false_claim_probability(question.metric, whole, rng=self.rng)
         return Answer(tuple(judgements), tuple(None if images is None else images.n_images for images in found), claim)
+
+    def forget(self, cell_ids: Iterable[str]) -> None:
+        """Gives up what was read of cells of which no further question will ask."""
+        if self._files is not None:
+            for cell_id in cell_ids:
+                self._files.forget(cell_id)
 
     def _matching(self, question: Question, cells: PairedCells) -> Matched | None:
         """The models of these cells, None where some have no predictions."""
@@ -139,7 +150,9 @@ def answers(
     Then the fits of designs of mixed models, None where there is none.
     """
     images = Images(folder, rng, draws)
-    for question in questions:
+    last = {cell_id: place for place, question in enumerate(questions) for cell_id in question.cells}
+    for place, question in enumerate(questions):
         yield images.answer(question)
+        images.forget(cell_id for cell_id in question.cells if last[cell_id] == place)
     for design in designs:
         yield attempt(design)

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from analysis.across.mixed import FixedEffect
 from analysis.across.rank_tests import Location
 from analysis.interval import Interval
 from analysis.verdicts.declared import Contrast
 from analysis.verdicts.judgement import IN_GENERAL, THIS_DATA_SET
 from analysis.words import bounds, counted, listed, metric_name, p_value, percent, signed
+
+if TYPE_CHECKING:
+    from analysis.across.mixed import FixedEffect
 
 Outcome = Literal["superior", "inferior", "equivalent", "inconclusive"]
 

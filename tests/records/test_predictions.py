@@ -65,6 +65,16 @@ def test_files_are_read_once_while_there_is_room(store):
     assert none.load(one) is not none.load(one)
 
 
+def test_what_is_forgotten_leaves_its_room_to_others(store):
+    one, two, three = (cells("baseline")[0], *cells("split_ratio=1"))
+    kept = PredictionFiles(store, kept_bytes=2 * load_probabilities(store, one).nbytes)
+    first, second = kept.load(one), kept.load(two)
+    kept.forget(one)
+    kept.forget(one)
+    third = kept.load(three)
+    assert kept.load(two) is second and kept.load(three) is third and kept.load(one) is not first
+
+
 def test_a_pair_takes_what_has_been_read(store):
     sides = cells("baseline"), cells("split_ratio=1")
     expected = paired_predictions(store, *sides)

@@ -57,6 +57,19 @@ def test_a_process_that_was_ended_leaves_its_work_to_this_one(study):
     assert here.bit_generator.state == there.bit_generator.state
 
 
+def test_it_ends_with_whoever_asks_nothing():
+    with Apart() as apart:
+        process = apart._process
+    assert process.exitcode == 0
+    code = (
+        "import os, signal; from analysis.verdicts.apart import Apart; apart = Apart().__enter__();"
+        "print(apart._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    # What a process that was ended has left behind would hold its output open.
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert run.returncode == -signal.SIGKILL and run.stdout.strip().isdigit()
+
+
 def test_it_needs_no_library_of_tables_or_figures(study):
     code = (
         "import sys, analysis.verdicts.apart as apart; import analysis.verdicts.images, analysis.paired.kernels;"

@@ -22,15 +22,11 @@ from analysis.rendering.canvas import (
     new_figure,
     style,
 )
-from analysis.report.tallies import CONFIDENCE_BINS, Tally
+from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, Tally
 from analysis.words import counted, metric_name, share, shortened
 
-# A bin of fewer images than this has an accuracy that says nothing.
-FEWEST_IN_BIN = 5
 # More classes than this and a matrix's numbers are too small to read: shades remain, numbers are in the tables.
 NUMBERED_CLASSES = 10
-# Matrices of up to so many classes stand two in a row; larger ones take the whole width each.
-SMALL_MATRIX = 4
 
 
 def learning_curves(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from analysis.across.standings import Standings, mean_costs
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.rendering.html import Html, definitions, element, folded, note, paragraph, strong
 from analysis.report import cost as fronts
+from analysis.report.drawing import Coming, Draw, draw_here
 from analysis.report.evidence import Evidence
-from analysis.report.figures import claims as figures
-from analysis.report.section import Part, make_part, rendered
+from analysis.report.section import Part, make_part
 from analysis.report.tables import study as study_tables
 from analysis.report.tables.verdicts import difference_table, stands_out, verdict_table
 from analysis.verdicts.verdict import Verdict, pieces
@@ -108,11 +109,17 @@ def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: st
 
 
 def cost(
-    evidence: Evidence, places: Mapping[str, Standings], split: str, *, rng: np.random.Generator | None = None
+    evidence: Evidence,
+    places: Mapping[str, Standings],
+    split: str,
+    *,
+    rng: np.random.Generator | None = None,
+    draw: Draw = draw_here,
 ) -> Part:
     """Metric against MACs, what is certain about the front, and every variant's means. places: by metric, of `split`.
 
     rng: for the probabilities; by default one of a fixed seed, so that the same records give the same numbers.
+    draw: what draws the figures.
     """
     rng = rng or np.random.default_rng(0)
     blocks: list[str] = [note(SEARCHED)] if evidence.is_search else []
@@ -132,8 +139,8 @@ def cost(
             blocks.append(note(f"No front of {metric_name(metric)}: {problem}."))
         means = mean_costs(evidence.table, ["cost.macs", "cost.params"], place.datasets)
         costs = {str(v): (float(macs), float(params)) for v, macs, params in means.itertuples(name=None)}
-        drawing = figures.metric_against_cost(place, costs, front, evidence.variants, evidence.baseline, split)
-        drawings.append(rendered(drawing))
+        named = (evidence.variants, evidence.baseline, split)
+        drawings.append(draw("claims.metric_against_cost", place, costs, front, *named))
     if drawings:
         blocks.append(
             paragraph(
@@ -152,13 +159,17 @@ def cost(
     return make_part("cost", "Metric against cost", blocks, drawings, tables)
 
 
-def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
-    """Each contrast's paired differences, data set by data set."""
+def forest(verdict: Verdict, place: int, draw: Draw = draw_here) -> Coming:
+    """The figure of a contrast's paired differences, the place-th of a page. draw: what draws it."""
+    # Without its mixed model, which no figure shows: whoever draws has no library of tables.
+    return draw("claims.forest", replace(verdict, mixed=None), f"difference_{place:02d}")
+
+
+def differences(evidence: Evidence, verdicts: Sequence[Verdict], drawings: Sequence[Coming] | None = None) -> Part:
+    """Each contrast's paired differences, data set by data set. drawings: their figures, by default drawn now."""
     shown = [verdict for verdict in verdicts if verdict.per_dataset]
-    drawings = [
-        rendered(figures.forest(verdict, f"difference_{place:02d}"))
-        for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)
-    ]
+    if drawings is None:
+        drawings = [forest(verdict, place) for place, verdict in enumerate(shown[:DRAWN_CONTRASTS], start=1)]
     if not shown:
         why = "no contrast has a data set and seed on which both variants finished"
         return make_part(
@@ -178,8 +189,8 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
     return make_part("differences", "Paired differences", blocks, drawings, folded_tables=[difference_table(shown)])
 
 
-def ranks(evidence: Evidence) -> Part:
-    """Critical-difference diagrams of the study's metrics."""
+def ranks(evidence: Evidence, *, draw: Draw = draw_here) -> Part:
+    """Critical-difference diagrams of the study's metrics. draw: what draws them."""
     ids = evidence.chosen(RANKED_VARIANTS)
     # Unfinished cells, too: the data sets that they leave without a result are counted.
     cells = evidence.table[evidence.table["variant_id"].isin(ids)]
@@ -199,7 +210,7 @@ def ranks(evidence: Evidence) -> Part:
         except ValueError as problem:
             blocks.append(note(f"No ranks of {metric_name(metric)}: {problem}."))
             continue
-        drawings.append(rendered(figures.critical_difference(result, evidence.variants, metric)))
+        drawings.append(draw("claims.critical_difference", result, evidence.variants, metric))
     if drawings:
         text = "All pairs of variants, whether declared or not: an exploratory view beside the verdicts."
         blocks.insert(0, paragraph(text))

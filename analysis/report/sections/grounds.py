@@ -4,21 +4,21 @@ import json
 from collections.abc import Mapping, Sequence
 
 from analysis.records.schema import Record
-from analysis.rendering.canvas import Mark
 from analysis.rendering.html import definitions, element, folded, note, paragraph
+from analysis.rendering.marks import Mark
+from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
-from analysis.report.figures import datasets as diagrams
-from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part, rendered
+from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
 from analysis.report.tables import study as study_tables
-from analysis.report.tallies import CONFIDENCE_BINS, tally_cells
+from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
 from analysis.words import counted, listed, metric_name
 
 # Matrices of many classes take the whole width each, so fewer are drawn.
 MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
 
 
-def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> Part:
-    """Learning curves on validation, a figure a data set."""
+def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark], *, draw: Draw = draw_here) -> Part:
+    """Learning curves on validation, a figure a data set. draw: what draws them."""
     metric = evidence.metrics[0]
     cells: dict[tuple[str, str], list[Record]] = {}
     for record in evidence.records.values():
@@ -27,8 +27,10 @@ def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark])
     drawings = []
     for dataset in evidence.datasets[:DRAWN_DATASETS]:
         here = {v: cells[dataset, v] for v in drawn if (dataset, v) in cells}
-        drawings.append(rendered(diagrams.learning_curves(dataset, here, metric, evidence.variants, styles)))
-    if not any(drawings):
+        points = {v: [{"curves": r.get("curves")} for r in records] for v, records in here.items()}
+        if any(c.get(f"val_{metric}") is not None for rs in points.values() for r in rs for c in r["curves"] or []):
+            drawings.append(draw("datasets.learning_curves", dataset, points, metric, evidence.variants, styles))
+    if not drawings:
         why = f"no finished cell has recorded {metric_name(metric)} on validation epoch by epoch"
         return make_part("curves", "Learning curves", [note(f"No learning curves: {why}.")])
     text = (
@@ -71,18 +73,20 @@ def _has_one_answer(record: Record) -> bool:
     return len(recalls) > 1 and recalls[-1] == 1 and not any(recalls[:-1])
 
 
-def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark]) -> list[Part]:
-    """Calibration and confusion matrices, both from per-image predictions on test."""
+def predictions(
+    evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark], *, draw: Draw = draw_here
+) -> list[Part]:
+    """Calibration and confusion matrices, both from per-image predictions on test. draw: what draws them."""
     datasets = evidence.datasets[:DRAWN_DATASETS]
     tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets)
     reliability, matrices = [], []
     for dataset in datasets:
         here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
-        reliability.append(rendered(diagrams.reliability(dataset, here, evidence.variants, styles, evidence.baseline)))
+        reliability.append(draw("datasets.reliability", dataset, here, evidence.variants, styles, evidence.baseline))
         names = evidence.classes(dataset)
-        few = evidence.chosen(MATRIX_VARIANTS if len(names) <= diagrams.SMALL_MATRIX else LARGE_MATRIX_VARIANTS)
+        few = evidence.chosen(MATRIX_VARIANTS if len(names) <= SMALL_MATRIX else LARGE_MATRIX_VARIANTS)
         shown = {v: tally for v, tally in here.items() if v in few}
-        matrices.append(rendered(diagrams.confusion_matrices(dataset, names, shown, evidence.variants)))
+        matrices.append(draw("datasets.confusion_matrices", dataset, names, shown, evidence.variants))
     blocks: list[str] = []
     if problems:
         cell_id, why = next(iter(problems.items()))
@@ -99,7 +103,7 @@ def predictions(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, M
         calibrated.append(
             paragraph(
                 f"Accuracy in {CONFIDENCE_BINS} bins of confidence, the probability of the predicted class: on the "
-                f"diagonal a model is right as often as it says. Bins with fewer than {diagrams.FEWEST_IN_BIN} images "
+                f"diagonal a model is right as often as it says. Bins with fewer than {FEWEST_IN_BIN} images "
                 "a seed are not drawn. Grey is where 95 % of a calibrated model's bins would lie with as many test "
                 "images as the baseline has in them. Below, the share of images in each bin. "
                 f"{cuts(evidence, drawn)}".strip()
