@@ -1,4 +1,4 @@
-"""A study as a page to read: `python -m analysis.report STUDY [--store DIR] [--out DIR]`."""
+"""Writes a study's report: `python -m analysis.report STUDY [--store DIR] [--out DIR]`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
-    """The exit status: 0 when the page was written, 2 with one line on standard error when it could not be.
+    """Runs the command. Returns its exit status: 0 when the page was written, else 2 with one line on standard error.
 
-    apart: whether a process of its own says what the test images say, with the same results.
+    apart: whether a process of its own answers for the test images, with the same results.
     """
     options = _parser().parse_args(arguments)
     with ExitStack() as stack:
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
         if apart:
             from analysis.verdicts.apart import Apart
 
-            # Before anything large is imported, which it would share.
+            # Before anything large is imported, which the other process would share.
             ask = stack.enter_context(Apart()).ask
         return _write(options, ask)
 

@@ -1,4 +1,4 @@
-"""A section of a report as a value: what the page shows, and what also goes into files."""
+"""A section of a report as a value: what the page shows and what also goes into files."""
 
 import gc
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from analysis.rendering.tables import Table
 from analysis.report.evidence import Evidence
 from analysis.words import counted
 
-# Beyond these a page would be too long to read; tables in files are whole.
+# With more, a page would be too long to read; tables in files are complete.
 DRAWN_DATASETS = 12
 
 
 @dataclass(frozen=True)
 class Part:
-    """A section, and the figures and tables that also go into files."""
+    """A section of a report, with the figures and tables that also go into files."""
 
     name: str
     title: str
@@ -44,19 +44,19 @@ def make_part(
 
 
 def rendered(drawing: Drawing | Picture | None) -> Picture | None:
-    """A drawing as a picture, which takes a hundredth of its memory; what is one already, or nothing, stays so."""
+    """A drawing rendered to a picture, which takes a hundredth of its memory; a picture or None stays as it is."""
     if not isinstance(drawing, Drawing):
         return drawing
     picture = render(drawing)
     if gc.get_freeze_count():
-        # A figure's parts refer to each other in circles. Where all that is older was set aside they go in no time.
+        # A figure's parts form reference cycles. With older objects set aside they are collected in no time.
         del drawing
         gc.collect()
     return picture
 
 
 def cuts(evidence: Evidence, drawn: Sequence[str]) -> str:
-    """What figures of single data sets leave out to stay readable, as a sentence; empty where there is nothing."""
+    """A sentence on what figures of single data sets leave out to stay readable; empty where that is nothing."""
     said = []
     finished = len(set(evidence.done()["variant_id"]))
     if finished > len(drawn):

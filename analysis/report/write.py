@@ -1,4 +1,4 @@
-"""Writes a study as a page to read.
+"""Writer of a study's report.
 
 It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG)
 beside it.
@@ -30,7 +30,7 @@ from analysis.verdicts.decisions import Ask, Deciding
 from analysis.verdicts.images import answers
 from analysis.verdicts.verdict import Verdict
 
-# Resampled intervals are the same each time a report is made of the same records.
+# A fixed seed, so that the same records give the same resampled intervals each time.
 SEED = 20_250_101
 
 Made = TypeVar("Made")
@@ -38,7 +38,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the page, its folder, the verdicts in it, and what the reader of the log should know."""
+    """A written report: the page, its folder, the verdicts in it, and what the reader of the log should know."""
 
     page: Path
     folder: Path
@@ -57,20 +57,20 @@ def write_report(
 ) -> Report:
     """Writes a study's report, by the study's name or hash, into `out` (by default `<store>/reports/<name>`).
 
-    The same records give the same bytes. ask: what answers for the test images meanwhile, by default this process when
-    all else is drawn (`analysis.verdicts.apart` is another one). evidence: the study's, where it is loaded already.
+    The same records give the same bytes. ask: what answers for the test images in the meantime; by default this process
+    does, once all else is drawn (see also `analysis.verdicts.apart`). evidence: the study's, if already loaded.
     Raises ValueError, one line, for an unknown study or an unreadable ledger.
     """
     evidence = load_evidence(store, study) if evidence is None else evidence
     rng = rng or np.random.default_rng(SEED)
-    # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
+    # For many small products more threads would wait for each other, and their number would show in the last digit.
     with threadpool_limits(1), _set_aside():
         deciding, problem = _attempt(
             lambda: Deciding(
                 evidence.table, evidence.manifest, evidence.folder, rng=rng, ask=ask, records=evidence.told
             )
         )
-        # What needs no verdict comes first, while another process may be at work on them.
+        # Whatever needs no verdict comes first, while another process may be working on the verdicts.
         drawn = _evidence_parts(evidence)
         verdicts: list[Verdict] | None = None
         if deciding is not None:
@@ -96,7 +96,7 @@ def write_report(
 
 @contextmanager
 def _set_aside() -> Iterator[None]:
-    """Spares the collector of garbage what is there already, thousands of records, while figures come and go."""
+    """Context that hides existing objects, thousands of records, from the garbage collector while figures are drawn."""
     gc.collect()
     gc.freeze()
     try:
@@ -106,7 +106,7 @@ def _set_aside() -> Iterator[None]:
 
 
 def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
-    """What is made, or why there are no verdicts: a page without them still shows what there is."""
+    """The result of `make`, or why there are no verdicts: a page without them still shows the rest."""
     try:
         return make(), None
     except ValueError as problem:
@@ -116,8 +116,8 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
 def _claim_parts(
     evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None, rng: np.random.Generator
 ) -> list[Part]:
-    """The sections that come first in the order of reading."""
-    # A search chose by validation, so that is what its picture shows: test results of chosen variants are no choice.
+    """The sections on claims, which are read first."""
+    # A search chose by validation, so its picture shows validation: test results of chosen variants are not a choice.
     split = "validation" if evidence.is_search else "test"
     places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
     return [
@@ -129,7 +129,7 @@ def _claim_parts(
 
 
 def _evidence_parts(evidence: Evidence) -> list[Part]:
-    """The sections that follow."""
+    """The sections on evidence, which follow the claims."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
     return [
@@ -145,7 +145,7 @@ def _evidence_parts(evidence: Evidence) -> list[Part]:
 
 
 def default_folder(store: Path | str, evidence: Evidence) -> Path:
-    """Where a study's report goes unless told otherwise: by its name, and its hash where another has the same name."""
+    """The default folder of a study's report: its name, with its hash where another study has the same name."""
     ledger = ledger_folder(store)
     home = ledger.parent if ledger.name == "ledger" else ledger
     name = re.sub(r"[^\w.-]+", "_", evidence.name).strip(".") or "study"

@@ -25,11 +25,11 @@ from analysis.rendering.canvas import (
 from analysis.report.tallies import CONFIDENCE_BINS, Tally
 from analysis.words import counted, metric_name, share, shortened
 
-# A bin of fewer images than this has an accuracy that says nothing.
+# The accuracy of a bin with fewer images than this says nothing.
 FEWEST_IN_BIN = 5
-# More classes than this and a matrix's numbers are too small to read: shades remain, numbers are in the tables.
+# With more classes than this a matrix's numbers are too small to read: shades remain, the tables have the numbers.
 NUMBERED_CLASSES = 10
-# Matrices of up to so many classes stand two in a row; larger ones take the whole width each.
+# Matrices of up to this many classes stand two in a row; larger ones take the whole width each.
 SMALL_MATRIX = 4
 
 
@@ -40,7 +40,7 @@ def learning_curves(
     labels: Mapping[str, str],
     styles: Mapping[str, Mark],
 ) -> Drawing | None:
-    """Validation metric by epoch, mean and range over seeds, a line a variant; None where no record has curves.
+    """Validation metric by epoch, mean and range over seeds, a line per variant; None where no record has curves.
 
     cells: finished records by variant id.
     """
@@ -97,7 +97,7 @@ def reliability(
     styles: Mapping[str, Mark],
     baseline: str | None,
 ) -> Drawing | None:
-    """Accuracy by confidence of the predicted class, a line a variant; None where there are no predictions.
+    """Accuracy by confidence of the predicted class, a line per variant; None where there are no predictions.
 
     The grey band is where 95 % of a perfectly calibrated model's bins would lie with as many test images as the
     reference variant (the baseline, else the first) has in each bin (Bröcker and Smith 2007).
@@ -149,7 +149,7 @@ def confusion_matrices(
         return None
     count = len(next(iter(tallies.values())).confusion)
     names = [shortened(str(name), 20) for name in classes] if len(classes) == count else [str(k) for k in range(count)]
-    # Columns have the numbers that rows have beside their names: names would need more room than the matrix.
+    # Columns have only numbers, which rows show beside their names: names would need more room than the matrix.
     numbers = [str(k + 1) for k in range(count)]
     columns = 2 if count <= SMALL_MATRIX and len(tallies) > 1 else 1
     rows = math.ceil(len(tallies) / columns)
@@ -176,7 +176,7 @@ def confusion_matrices(
                     number = ax.text(
                         j, i, text, ha="center", va="center", fontsize=7.5, color="white" if value > 0.6 else INK
                     )
-                    # Inside its matrix, hence no concern of the layout, which would measure hundreds of them.
+                    # Inside its matrix, hence left out of the layout, which would measure hundreds of them.
                     number.set_in_layout(False)
         for ax in axes[len(tallies) :]:
             ax.set_axis_off()
@@ -196,7 +196,7 @@ def confusion_matrices(
 
 def _calibrated_band(axes: Axes, tally: Tally) -> None:
     """Binomial 95 % ranges around the diagonal for bins that hold images."""
-    # A test image that several seeds saw is one image: counts are those of an average seed.
+    # A test image seen by several seeds is one image: counts are those of an average seed.
     images = np.rint(tally.counts / tally.n_seeds).astype(np.int64)
     full = tally.counts >= FEWEST_IN_BIN * tally.n_seeds
     if not full.any():
@@ -207,13 +207,13 @@ def _calibrated_band(axes: Axes, tally: Tally) -> None:
 
 
 def _seeds(tallies: Mapping[str, Tally]) -> str:
-    """How many seeds are added up in each variant's counts."""
+    """The number of seeds added up in each variant's counts, in words."""
     counts = sorted({tally.n_seeds for tally in tallies.values()})
     return counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
 def _gap(tally: Tally) -> float:
-    """Calibration error of the drawn bins, seeds together."""
+    """The calibration error of the drawn bins, seeds pooled."""
     return float(np.abs(tally.hits - tally.confidence).sum() / tally.counts.sum())
 
 
