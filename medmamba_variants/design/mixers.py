@@ -1,4 +1,4 @@
-"""What a branch may do with its channels: the mixers, each with the axes that are its own."""
+"""Mixers, the operators of branches, each with its own axes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class SS2D(Mixer):
         )
         projections = 2 * channels * inner + inner * channels
         convolution = self.d_conv**2 * inner
-        # x to step sizes' low rank, B and C; low rank to step sizes; the scan by VMamba's nine for each state.
+        # x to low-rank step sizes, B and C; low rank to step sizes; the scan at VMamba's nine for each state.
         scan = directions * (inner * (rank + 2 * self.d_state) + inner * rank + 9 * inner * self.d_state)
         return length * (projections + convolution + scan)
 

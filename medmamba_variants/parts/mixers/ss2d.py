@@ -35,7 +35,7 @@ DT_MIN, DT_MAX = 1e-3, 1e-1
 
 
 class SS2D(nn.Module):
-    """Gated scan of a map (batch, height, width, channels) along all directions at once, to the same shape.
+    """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape.
 
     Parameters carry the published names and shapes; the leading axis K follows `component.directions`.
     """
@@ -74,7 +74,7 @@ class SS2D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         K, R, N = len(self.directions), self.dt_rank, self.d_state
-        # Two products instead of one that is cut in two: both halves come out contiguous.
+        # Two products instead of one cut in half: both parts come out contiguous.
         weight_inner, weight_gate = self.in_proj.weight.chunk(2)
         z = F.linear(x, weight_gate)
         inner = F.linear(x, weight_inner)
@@ -87,7 +87,7 @@ class SS2D(nn.Module):
         y = ss2d_scan(
             tokens,
             low_rank,
-            # In the state's precision: float32 for half precision, but float64 stays.
+            # In the state's precision: float32 for half precision, while float64 stays.
             -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32))).view(K, self.d_inner, N),
             B,
             C,
@@ -102,8 +102,8 @@ class SS2D(nn.Module):
 
 
 def gated(y: Tensor, z: Tensor) -> Tensor:
-    """y · silu(z), whose backward pass keeps y and z only."""
-    # A trace must hold operations, not a function of Python; without gradients nothing is kept anyway.
+    """The product y · silu(z), which keeps only y and z for the backward pass."""
+    # A trace must hold operations, not a Python function; without gradients nothing is kept anyway.
     if torch.jit.is_tracing() or not torch.is_grad_enabled():
         return y * F.silu(z)
     product: Tensor = _Gated.apply(y, z)
@@ -111,7 +111,7 @@ def gated(y: Tensor, z: Tensor) -> Tensor:
 
 
 class _Gated(torch.autograd.Function):
-    """y · silu(z), of which autograd by itself would keep silu(z), too: here it is computed again."""
+    """The product y · silu(z) that recomputes silu(z) in the backward pass, where autograd would keep it."""
 
     generate_vmap_rule = True
 
@@ -127,7 +127,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
         y, z = ctx.saved_tensors
         dgate = (dout * y).to(z.dtype)
-        if torch.is_grad_enabled():  # under create_graph: the fused operator has no derivative
+        if torch.is_grad_enabled():  # Under create_graph: the fused operator has no derivative.
             s = z.sigmoid()
             dz = dgate * s * (1 + z * (1 - s))
         else:
