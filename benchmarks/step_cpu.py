@@ -132,7 +132,7 @@ def measure_memory(backend: str, preset: str, pixels: int, threads: int) -> int 
 def print_memory(backend: str, preset: str, pixels: int) -> None:
     step = make_step(preset, pixels)
     with scanning_with(backend):
-        # Compiles, and lets libraries start their threads. A whole step would leave free memory, whose reuse is not seen.
+        # Compiles, and lets libraries start their threads. A whole step would leave free memory for reuse.
         make_step(preset, pixels, batch=2)()
         with PeakMemory() as memory:
             step()

@@ -126,7 +126,7 @@ def mixed_model(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a mixed model is fitted to, and what is reported of it beside the fit. names: the reference first."""
+    """What a mixed model is fitted to, and what is reported along with the fit. names: the reference first."""
 
     design: Design
     names: tuple[str, ...]

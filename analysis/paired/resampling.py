@@ -183,7 +183,7 @@ class _Tables:
         return self._parts(tables)
 
     def of_weights(self, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same for weights (lanes, rows)."""
+        """Hits (draws, models, classes), true counts and predictions for weights (lanes, rows)."""
         from analysis.paired.kernels import add_tables
 
         parts = []
@@ -237,7 +237,7 @@ class _Areas:
         return self._means(*sums)
 
     def of_weights(self, lanes: np.ndarray) -> np.ndarray:
-        """The same for weights (lanes, rows)."""
+        """Macro-AUC (draws, models) for weights (lanes, rows)."""
         from analysis.paired.kernels import rank_sums
 
         if not self.programs:

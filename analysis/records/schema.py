@@ -83,7 +83,7 @@ def validate_record(record: Mapping[str, Any]) -> None:
         rows = record[split].get("per_class")
         if not isinstance(rows, list) or len(rows) != len(record["classes"]):
             count = len(record["classes"])
-            raise ValueError(f"record.{split}.per_class must have {count} rows, one a class, got {shortened(rows)}")
+            raise ValueError(f"record.{split}.per_class must have {count} rows, one per class, got {shortened(rows)}")
 
 
 def _require(record: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> None:

@@ -82,7 +82,7 @@ def _print_checks(checks: Sequence[Check]) -> None:
 
 def _print_design(design: Design, basis: str) -> None:
     print(
-        f"\nmade-up studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
+        f"\nsimulated studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
         f"{design.n_images} test images, α = {design.alpha:g}"
     )
     print(

@@ -43,7 +43,7 @@ class SourceKind:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of a spec beside `kind`."""
+        """The keys of a spec other than `kind`."""
         return (*(("root",) if self.folder != "none" else ()), *self.settings)
 
     def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:

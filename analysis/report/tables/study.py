@@ -14,7 +14,7 @@ from analysis.report.evidence import Evidence, absent_cells
 from analysis.verdicts.verdict import corrected
 from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, quantity, share
 
-# Metrics shown on the page beside the study's own; the CSV has all.
+# Metrics shown on the page in addition to the study's own; the CSV has all.
 SHOWN_METRICS = ("macro_auc_ovr", "macro_f1", "balanced_accuracy", "ece")
 # The most variants that a table has columns for; its CSV has all.
 COLUMN_VARIANTS = 6
