@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.axes import AXES
 from medmamba_variants.model import MedMambaVariant
 
 # Ours → published, tried in order. The two branches of the published block are conv (0) and ss2d (1).
@@ -22,8 +23,12 @@ _RENAMES = (
     (r"head\.", "head."),
 )
 
-# Axes on which a network with the published names could still compute something else, and their published values.
-_PUBLISHED_ONLY = ("branches", "fusion", "shuffle_groups", "scan_directions", "downsampling")
+# The axes on which a published network may differ from MedMamba-T. Every other axis must have its published value, so
+# that a new axis is refused until it is listed here.
+_MAY_DIFFER = (
+    *("patch_size", "depths", "dims", "input_channels", "odd_maps", "drop_path_rate"),
+    *("d_state", "expand", "d_conv", "dt_rank"),
+)
 
 # Buffers that the profiler thop leaves in a model, and so in checkpoints saved after it ran.
 _COUNTERS = ("total_ops", "total_params")
@@ -86,8 +91,8 @@ def public_name(name: str) -> str:
 
 def _check_architecture(config: VariantConfig) -> None:
     default = VariantConfig()
-    for axis in _PUBLISHED_ONLY:
-        if getattr(config, axis) != getattr(default, axis):
+    for axis in AXES:
+        if axis not in _MAY_DIFFER and getattr(config, axis) != getattr(default, axis):
             raise ValueError(
                 f"a published state dict must meet the published architecture, {axis}={getattr(default, axis)}; "
                 f"got {axis}={getattr(config, axis)}"

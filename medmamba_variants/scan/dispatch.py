@@ -21,58 +21,26 @@ Gradients = tuple[Tensor | None, ...]
 
 @torch.library.custom_op("medmamba::ss2d_scan", mutates_args=())
 def _operator(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    delta_weight: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-    visited: int,
-    need_backward: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, need_backward: bool, backend: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     inputs = laid_out(backend, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
     return run_forward(inputs, need_backward, backend)
 
 
 @torch.library.custom_op("medmamba::ss2d_scan_backward", mutates_args=())
 def _backward_operator(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    delta_weight: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-    visited: int,
-    backend: str,
-) -> list[Tensor]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    delta_weight: Tensor | None, table: Tensor, resets: Tensor, checkpoints: Tensor, visited: int, backend: str,
+) -> list[Tensor]:  # fmt: skip
     inputs = laid_out(backend, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
     return list(run_backward(dy, inputs, checkpoints, backend))
 
 
 def laid_out(
-    backend: str,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    delta_weight: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-) -> Inputs:
+    backend: str, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    delta_weight: Tensor | None, table: Tensor, resets: Tensor,
+) -> Inputs:  # fmt: skip
     """Tensors for a backend, copied where it cannot read them as they lie in memory."""
     if takes_projected(backend):
         if row_stride(delta) == 0:
@@ -117,20 +85,9 @@ def run_backward(dy: Tensor, inputs: Inputs, checkpoints: Tensor, backend: str) 
 
 @_operator.register_fake
 def _(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    delta_weight: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-    visited: int,
-    need_backward: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, need_backward: bool, backend: str,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     # Checkpoints are states, and a state has at least float32.
     dtype = torch.promote_types(x.dtype, torch.float32)
     return x.new_empty(x.shape), x.new_empty(_checkpoint_shape(x, A, table, need_backward, backend), dtype=dtype)
@@ -138,21 +95,9 @@ def _(
 
 @_backward_operator.register_fake
 def _(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    delta_weight: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-    visited: int,
-    backend: str,
-) -> list[Tensor]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    delta_weight: Tensor | None, table: Tensor, resets: Tensor, checkpoints: Tensor, visited: int, backend: str,
+) -> list[Tensor]:  # fmt: skip
     inputs = (x, delta, A, B, C, D, delta_bias, delta_weight)
     return [tensor.new_empty(tensor.shape) for tensor in inputs if tensor is not None]
 
@@ -190,43 +135,22 @@ _backward_operator.register_autograd(_refuse_twice)
 
 @register_flop_formula(torch.ops.medmamba.ss2d_scan)
 def scan_flops(
-    x: tuple[int, ...],
-    delta: tuple[int, ...],
-    A: tuple[int, ...],
-    B: tuple[int, ...],
-    C: tuple[int, ...],
-    D: tuple[int, ...],
-    delta_bias: tuple[int, ...],
-    delta_weight: tuple[int, ...] | None,
-    table: tuple[int, ...],
-    resets: tuple[int, ...],
-    visited: int,
-    need_backward: bool,
-    backend: str,
+    x: tuple[int, ...], delta: tuple[int, ...], A: tuple[int, ...], B: tuple[int, ...], C: tuple[int, ...],
+    D: tuple[int, ...], delta_bias: tuple[int, ...], delta_weight: tuple[int, ...] | None,
+    table: tuple[int, ...], resets: tuple[int, ...], visited: int, need_backward: bool, backend: str,
     out_shape: object = None,
-) -> int:
+) -> int:  # fmt: skip
     """FLOPs of the operator: two for each multiply-add, as in torch's counts of matrix products."""
     return 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))
 
 
 @register_flop_formula(torch.ops.medmamba.ss2d_scan_backward)
 def scan_backward_flops(
-    dy: tuple[int, ...],
-    x: tuple[int, ...],
-    delta: tuple[int, ...],
-    A: tuple[int, ...],
-    B: tuple[int, ...],
-    C: tuple[int, ...],
-    D: tuple[int, ...],
-    delta_bias: tuple[int, ...],
-    delta_weight: tuple[int, ...] | None,
-    table: tuple[int, ...],
-    resets: tuple[int, ...],
-    checkpoints: tuple[int, ...],
-    visited: int,
-    backend: str,
+    dy: tuple[int, ...], x: tuple[int, ...], delta: tuple[int, ...], A: tuple[int, ...], B: tuple[int, ...],
+    C: tuple[int, ...], D: tuple[int, ...], delta_bias: tuple[int, ...], delta_weight: tuple[int, ...] | None,
+    table: tuple[int, ...], resets: tuple[int, ...], checkpoints: tuple[int, ...], visited: int, backend: str,
     out_shape: object = None,
-) -> int:
+) -> int:  # fmt: skip
     """FLOPs of the backward operator: twice the forward's, as for matrix products; the recomputation is not counted."""
     return 2 * 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))
 

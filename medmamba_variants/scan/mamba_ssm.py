@@ -106,17 +106,9 @@ def _of_directions(x: Tensor, A: Tensor) -> Tensor:
 
 
 def forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    need_backward: bool,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
+    resets: Tensor, need_backward: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Forward pass of the backend; keeps nothing for the backward pass. Raises ValueError for a path with marks."""
     if bool(resets[:, 1:].any()):
         raise ValueError("mamba_ssm needs a path without marks, got one on which a state starts anew")
@@ -128,18 +120,9 @@ def forward(
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-) -> tuple[Tensor, ...]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    table: Tensor, resets: Tensor, checkpoints: Tensor,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients of x, delta, A, B, C, D and delta_bias; runs the scan again.
 
     Not by autograd: inside an operator it is switched off for this thread, and from another thread it would wait for

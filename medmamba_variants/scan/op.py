@@ -20,16 +20,9 @@ from medmamba_variants.scan.products import product
 
 
 def ss2d_scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    path: ScanPath,
-    delta_weight: Tensor | None = None,
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
+    path: ScanPath, delta_weight: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Selective scans of x along the K directions of a path, summed over directions: y (batch, length, channels).
 
     x (batch, length, channels) is a map in row-major order; delta (batch, length, K, channels) the step size before
@@ -158,20 +151,9 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor,
-        delta_bias: Tensor,
-        delta_weight: Tensor | None,
-        table: Tensor,
-        resets: Tensor,
-        visited: int,
-        backend: str,
-    ) -> Tensor:
+        ctx: Any, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+        delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, backend: str,
+    ) -> Tensor:  # fmt: skip
         inputs = (x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
         y, checkpoints = run_forward(inputs, True, backend)
         ctx.save_for_backward(*inputs, checkpoints)
@@ -250,16 +232,9 @@ def refuse_other_than_tensors(needed: dict[str, object], optional: dict[str, obj
 
 
 def _refuse(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    path: ScanPath,
-    delta_weight: Tensor | None,
-) -> NoReturn:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
+    path: ScanPath, delta_weight: Tensor | None,
+) -> NoReturn:  # fmt: skip
     """Raises ValueError for the first argument that does not fit x, A and the path."""
     if not isinstance(path, ScanPath):
         raise ValueError(f"path must be a ScanPath, as scan.paths makes them, got {type(path).__name__}")

@@ -13,17 +13,9 @@ from torch import Tensor
 
 
 def forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    need_backward: bool,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
+    resets: Tensor, need_backward: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Forward pass: y (batch, length, channels) and the chunks' first states for `backward` (empty if not needed)."""
     batch, length, channels = x.shape
     K, _, d_state = A.shape
@@ -56,18 +48,9 @@ def forward(
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    table: Tensor, resets: Tensor, checkpoints: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, delta, A, B, C, D and delta_bias."""
     batch, length, channels = x.shape
     K, _, d_state = A.shape

@@ -8,16 +8,9 @@ from torch.nn.functional import softplus
 
 
 def scan(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    delta_bias: Tensor | None,
-    table: Tensor,
-    resets: Tensor,
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
+    table: Tensor, resets: Tensor,
+) -> Tensor:  # fmt: skip
     """The 2-D selective scan as a loop: y (batch, length, channels); arguments as in `ss2d_scan`, path as two tensors.
 
     For each direction k, along its visiting order p (Gu and Dao, Mamba, arXiv 2312.00752, equation 2 and algorithm 2):
@@ -46,34 +39,17 @@ def scan(
 
 
 def forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    need_backward: bool,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
+    resets: Tensor, need_backward: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Forward pass of the backend; keeps nothing for the backward pass."""
     return scan(x, delta, A, B, C, D, delta_bias, table, resets), x.new_empty(0)
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-) -> tuple[Tensor, ...]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    table: Tensor, resets: Tensor, checkpoints: Tensor,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients of x, delta, A, B, C, D and delta_bias: the loop again, differentiated by autograd."""
 
     inputs = (x, delta, A, B, C, D, delta_bias)

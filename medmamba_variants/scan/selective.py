@@ -10,14 +10,9 @@ from medmamba_variants.scan.paths import scan_path
 
 
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
     delta_bias: Tensor | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """The one-dimensional selective scan in mamba-ssm's layout, including softplus(delta + bias).
 
     Returns y (batch, K · channels, length).

@@ -12,12 +12,14 @@ from typing import Any
 
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.axes import AXES, parse_axis
+from medmamba_variants.design.axes import AXES, SUGAR, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio
 from medmamba_variants.design.structure import dead_axes
 from study.cells import Cell
 from study.definition import Range, Study
 
+# Whether other axes have an effect hangs on these, each on those before it.
+DECIDING = ("depths", "branches", "split_ratio", "fusion")
 # Values in steps are rounded to this many decimals.
 STEP_DIGITS = 12
 
@@ -64,12 +66,35 @@ class Proposal:
         return values, "done", ""
 
 
+def next_axis(study: Study, params: Mapping[str, Any]) -> str | None:
+    """The axis that a trial with these parameters must choose next; None where every axis that lives has been chosen.
+
+    Axes are chosen in the file's order, but for those that may have no effect: they wait for what decides that.
+    """
+    try:
+        dead = dead_axes(_values(study, _choices(study, params)))
+    except ValueError:  # lists of different lengths, which make no network
+        dead = {}
+    waiting = [name for name in study.axes if name not in params and name not in dead]
+    for name in waiting:
+        decided_by = DECIDING[: DECIDING.index(name)] if name in DECIDING else DECIDING
+        if not (AXES | SUGAR)[name].no_effect or not set(decided_by) & set(waiting):
+            return name
+    return None
+
+
 def variant_of(study: Study, params: Mapping[str, Any]) -> VariantConfig:
     """The variant of a trial's parameters. An axis without effect at this point is left out: one network, one variant.
 
     Raises ValueError when the choices do not make a network.
     """
-    choices = {}
+    choices = _choices(study, params)
+    dead = dead_axes(_values(study, choices))
+    return VariantConfig.from_dict({k: v for k, v in choices.items() if k not in dead}, base=study.base)
+
+
+def _choices(study: Study, params: Mapping[str, Any]) -> dict[str, Any]:
+    choices: dict[str, Any] = {}
     for name, param in params.items():
         values = study.axes[name]
         if not isinstance(values, Range):
@@ -77,9 +102,13 @@ def variant_of(study: Study, params: Mapping[str, Any]) -> VariantConfig:
         else:
             # .1 + 2 · .1 misses .3 by its last bit, and would be a different variant from a file's .3.
             choices[name] = round(param, STEP_DIGITS) if values.step else param
+    return choices
+
+
+def _values(study: Study, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Canonical values of all axes: the choices, and the base's."""
     fields: dict[str, Any] = {name: getattr(study.base, name) for name in AXES}
     fields |= {name: parse_axis(name, value) for name, value in choices.items()}
     if "split_ratio" in fields:
         fields["branches"] = branches_from_split_ratio(fields.pop("split_ratio"))
-    dead = dead_axes(fields)
-    return VariantConfig.from_dict({k: v for k, v in choices.items() if k not in dead}, base=study.base)
+    return fields

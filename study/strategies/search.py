@@ -27,7 +27,7 @@ from study.planning.plan import Plan
 from study.store.lock import file_lock
 from study.strategies.grid import Grid
 from study.strategies.journal import check_lines, cut_torn_line
-from study.strategies.proposals import Proposal, variant_of
+from study.strategies.proposals import Proposal, next_axis, variant_of
 from study.strategies.samplers import SAMPLERS
 from study.strategies.strategy import Strategy
 from study.strategies.waiting import Waiting
@@ -59,7 +59,8 @@ class Search:
     `strategy.trials` counts distinct variants. A proposal above `max_macs`, or one that does not make a network, is
     reported to Optuna as pruned and costs nothing; one that was made before takes over that variant's result. The
     sampler is seeded from the study's seed and the trial's number, so a resumed search proposes what an uninterrupted
-    one would have (with one worker; with several, the order in which cells end matters).
+    one would have (with one worker; with several, the order in which cells end matters). A trial chooses only axes that
+    live under the choices made before.
     """
 
     def __init__(self, plan: Plan, store: Path | str, count_macs: CountMacs) -> None:
@@ -148,7 +149,7 @@ class Search:
             if "retry_of" in trial.user_attrs:
                 made_good.add(trial.user_attrs["retry_of"])
                 continue
-            if set(trial.params) != set(self._distributions):
+            if next_axis(self.study, trial.params) is not None:
                 # Killed during the proposal. It does not count, not even for the seed of the next one.
                 if trial.state == TrialState.RUNNING:
                     self._close(trial.number, TrialState.FAIL, "the driver was killed while asking")
@@ -173,7 +174,9 @@ class Search:
 
     def _propose(self) -> None:
         self._trials.sampler = _sampler(self.study, self._asked)
-        trial = self._trials.ask(self._distributions)
+        trial = self._trials.ask()
+        while (name := next_axis(self.study, trial.params)) is not None:
+            _suggest(trial, name, self._distributions[name])
         self._asked += 1
         self._consider(trial.number, trial.params, settle=True)
 
@@ -280,7 +283,7 @@ def count_finished(plan: Plan, store: Path | str) -> int:
     variants = {
         variant_of(study, trial.params)
         for trial in trials
-        if "rejected" not in trial.user_attrs and set(trial.params) == set(study.axes)
+        if "rejected" not in trial.user_attrs and next_axis(study, trial.params) is None
     }
     return sum(cell.cell_id in plan.finished for variant in variants for cell in study.cells_of(variant, refs))
 
@@ -296,6 +299,18 @@ def _distribution(name: str, values: tuple[Any, ...] | Range) -> optuna.distribu
     kind, arguments = number.distribution(values.low, values.high, values.log, values.step)
     made: optuna.distributions.BaseDistribution = getattr(distributions, kind)(**arguments)
     return made
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: optuna.distributions.BaseDistribution) -> None:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    else:
+        assert isinstance(distribution, FloatDistribution)
+        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
 
 
 def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from medmamba_variants import checkpoints
 from medmamba_variants.checkpoints import load_public_state_dict, public_name, to_public_state_dict
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.model import build_model
@@ -127,6 +128,14 @@ def test_another_architecture_is_refused_even_where_the_shapes_fit(step):
     with pytest.raises(ValueError, match=rf"must meet the published architecture, {axis}=.*; got {axis}="):
         load_public_state_dict(model, published_state_dict())
     with pytest.raises(ValueError, match="must meet the published architecture"):
+        to_public_state_dict(model)
+
+
+def test_an_axis_is_refused_until_it_is_listed(monkeypatch):
+    """Whoever adds an axis need not think of checkpoints: its step is refused, not read as if it were nothing."""
+    monkeypatch.setattr(checkpoints, "_MAY_DIFFER", ("depths", "dims", "drop_path_rate"))
+    model = build_model(VariantConfig.from_dict({"d_state": 8}, base=SMALL), num_classes=5)
+    with pytest.raises(ValueError, match="must meet the published architecture, d_state=16; got d_state=8"):
         to_public_state_dict(model)
 
 

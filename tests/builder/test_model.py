@@ -4,6 +4,8 @@ import copy
 import inspect
 import itertools
 import pickle
+from dataclasses import dataclass, replace
+from functools import cache
 
 import pytest
 import torch
@@ -36,53 +38,105 @@ def images(batch=2, channels=3, height=HEIGHT, width=WIDTH, dtype=torch.float32)
 def train_step(config, in_channels=3):
     """Logits in training mode and the gradients of a loss, by name; weights and drops depend on the config alone."""
     model = build_model(config, num_classes=3, in_channels=in_channels, seed=0).train()
-    torch.manual_seed(7)
-    logits = model(images(batch=4, channels=in_channels))
-    F.cross_entropy(logits, torch.tensor([0, 1, 2, 1])).backward()
+    # Away from the initial values, where many parameters hardly matter.
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    torch.manual_seed(9)
+    logits = model(images(batch=8, channels=in_channels))
+    F.cross_entropy(logits, torch.tensor([0, 1, 2, 1, 0, 2, 1, 0])).backward()
     return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def steps():
-    """One step along every axis, every choice of the axes that are lists of names, and every operator of a branch."""
+# Three points to step from: the published form, one branch of scans alone, and three branches that a gate joins.
+BASES = {
+    "published": SMALL,
+    "scans": VariantConfig.from_dict({"split_ratio": 1, "scan_directions": "corner4", "odd_maps": "pad"}, base=SMALL),
+    "gated": VariantConfig.from_dict(
+        {
+            "branches": [[0.25, "ss2d"], [0.25, "conv"], [0.5, "ss2d"]],
+            "fusion": "squeeze_excite",
+            "downsampling": "strided_conv",
+            "d_state": 4,
+        },
+        base=SMALL,
+    ),
+}
+
+
+def steps(base):
+    """One step along every axis that lives at a point, every choice of those that are lists of names, every mixer."""
     for name, axis in AXES.items():
-        yield name, axis.probe
+        if name in base.dead_axes():
+            continue
         kind = axis.kind.item if isinstance(axis.kind, OrEach) else axis.kind
-        if isinstance(kind, Choice | Directions):
-            for choice in kind.names():
-                if choice not in (axis.probe, getattr(SMALL, name)):
-                    yield name, choice
-    yield from (("split_ratio", value) for value in (0, 0.25, 1, (0, 0.25, 0.75, 1)))
+        names = kind.names() if isinstance(kind, Choice | Directions) else ()
+        yield from ((name, value) for value in dict.fromkeys((axis.probe, *names)) if value != getattr(base, name))
+    yield from (("split_ratio", value) for value in (0, 0.25, 1, (0, 0.25, 0.75, 1)) if value != base.split_ratio)
     yield from (("branches", ((0.25, operator), (0.25, "conv"), (0.5, "ss2d"))) for operator in MIXERS)
     yield "scan_directions", ("rows", "antidiagonals_reverse", "columns_right")
     yield "d_state", (2, 4, 8, 4)
-    yield "fusion", ("shuffle", "concat", "conv1x1", "attention")
+    if "fusion" not in base.dead_axes():
+        yield "fusion", ("shuffle", "concat", "conv1x1", "attention")
     yield "downsampling", ("max_pool", "strided_conv", "patch_merging")
     yield "branches", ((0.5, "conv"), (0.5, {"ss2d": {"expand": 1.0, "d_conv": 5}}))
 
 
-@pytest.fixture(scope="module")
-def baseline():
+@cache
+def logits_of(base, in_channels):
     torch.set_num_threads(1)
-    return train_step(SMALL)
+    return train_step(base, in_channels=in_channels)[0]
 
 
-@pytest.mark.parametrize(("name", "value"), list(steps()), ids=str)
-def test_one_step_along_every_axis_is_alive(name, value, baseline):
-    config = VariantConfig.from_dict({name: value}, base=SMALL)
+def check_alive(base, name, value):
+    """Asserts that a step makes another network, all of whose parameters learn."""
+    config = VariantConfig.from_dict({name: value}, base=base)
     logits, gradients = train_step(config)
     for parameter, gradient in gradients.items():
         assert gradient is not None, parameter
         assert gradient.isfinite().all(), parameter
         assert gradient.count_nonzero() > 0, parameter
     assert logits.isfinite().all()
+    plain = logits_of(base, 3)
     if (name, value) == ("input_channels", 3):
         # Three-channel images already are what the stem wants: a step only for grey ones.
-        assert torch.equal(logits, baseline[0])
-        logits = train_step(config, in_channels=1)[0]
-        baseline = train_step(SMALL, in_channels=1)
-    assert config.variant_id != SMALL.variant_id
-    assert logits.shape == baseline[0].shape
-    assert not torch.allclose(logits, baseline[0], rtol=1e-5, atol=1e-7)
+        assert torch.equal(logits, plain)
+        logits, plain = train_step(config, in_channels=1)[0], logits_of(base, 1)
+    assert config.variant_id != base.variant_id
+    assert logits.shape == plain.shape
+    assert not torch.allclose(logits, plain, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("start", "name", "value"),
+    [
+        (start, name, value)
+        for start, base in BASES.items()
+        for name, value in steps(base)
+        if VariantConfig.from_dict({name: value}, base=base) != base
+    ],
+    ids=str,
+)
+def test_one_step_along_every_axis_is_alive(start, name, value):
+    check_alive(BASES[start], name, value)
+
+
+@dataclass(frozen=True)
+class Swallowed(joints.Fusion):
+    """A choice with a name of its own that builds what another one builds."""
+
+    word = "swallowed"
+    builds = "medmamba_variants.parts.fusions:Concat"
+
+
+def test_a_choice_that_is_swallowed_is_seen(monkeypatch):
+    monkeypatch.setitem(FUSIONS, "swallowed", Swallowed)
+    monkeypatch.setitem(AXES, "fusion", replace(AXES["fusion"], kind=Choice((*FUSIONS,))))
+    base = VariantConfig.from_dict({"fusion": "concat"}, base=SMALL)
+    check_alive(SMALL, "fusion", "swallowed")
+    with pytest.raises(AssertionError, match="allclose"):
+        check_alive(base, "fusion", "swallowed")
 
 
 @pytest.mark.parametrize(("fusion", "down"), list(itertools.product(FUSIONS, HALVINGS)), ids=lambda pair: str(pair))

@@ -1,10 +1,12 @@
 """Grids and searches: what is handed out, in which order, what Optuna is told, and what a kill leaves to do."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
@@ -21,7 +23,7 @@ from study.cells import DataRef
 from study.file.reading import load_study
 from study.planning.plan import make_plan
 from study.store.ledger import Ledger
-from study.strategies.proposals import variant_of
+from study.strategies.proposals import next_axis, variant_of
 from study.strategies.samplers import SAMPLERS
 from study.strategies.search import count_finished, make_strategy
 
@@ -542,6 +544,27 @@ def test_an_axis_that_is_dead_at_a_point_is_left_out(store):
     )
     assert variant_of(study, {**params, "split_ratio": 1.0}) == all_scan
     assert variant_of(study, {**params, "split_ratio": 0.5}).fusion == "concat"
+
+
+def test_a_trial_chooses_only_what_lives_in_the_order_of_the_file(store):
+    # As YAML sorts them: d_state before what decides whether it lives, dims at its place.
+    axes = {"d_state": [2, 4], "dims": [[16, 32, 64]], "fusion": ["shuffle", "concat"], "split_ratio": [0, 0.5, 1]}
+    axes |= {"shuffle_groups": [2, 4]}
+    made = store(search("random", axes=axes, trials=20, seeds=[0], datasets=["a"]))
+    made.run()
+    seen = Counter()
+    for trial in made.trials():
+        chosen, ratio = list(trial.params), json.loads(trial.params["split_ratio"])
+        expected = ["dims", "split_ratio"]
+        expected += ["d_state"] if ratio else []
+        expected += ["fusion"] if ratio == 0.5 else []
+        expected += ["shuffle_groups"] if trial.params.get("fusion") == '"shuffle"' else []
+        assert sorted(chosen) == sorted(expected) and chosen[:2] == ["dims", "split_ratio"]
+        seen[len(chosen)] += 1
+    assert len(seen) > 2
+    assert count_finished(made.plan(), made.folder) == len(made.ledger.finished())
+    # What an older version wrote, who chose dead axes too, is taken up as whole.
+    assert next_axis(made.study, {name: json.dumps(values[0]) for name, values in axes.items()}) is None
 
 
 def test_every_value_of_a_range_can_be_proposed(store):

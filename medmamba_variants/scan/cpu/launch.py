@@ -127,18 +127,9 @@ class _Sizes:
 
 
 def forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    need_backward: bool,
-    delta_weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
+    resets: Tensor, need_backward: bool, delta_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
     sizes = _Sizes(x, delta, A, B, C, table, delta_weight, FORWARD_GROUPS)
     y = empty(x.shape, x)
@@ -153,19 +144,9 @@ def forward(
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-    delta_weight: Tensor | None = None,
-) -> tuple[Tensor, ...]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    table: Tensor, resets: Tensor, checkpoints: Tensor, delta_weight: Tensor | None = None,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Return the gradients of x, delta, A, B, C, D, delta_bias and, if it is given, delta_weight."""
     sizes = _Sizes(x, delta, A, B, C, table, delta_weight, BACKWARD_GROUPS)
     gradients = [empty(tensor.shape, tensor) for tensor in (x, delta, A, B, C, D, delta_bias)]

@@ -82,18 +82,9 @@ def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
 
 
 def forward(
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    need_backward: bool,
-    delta_weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
+    resets: Tensor, need_backward: bool, delta_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """y (batch, length, channels) and, where the backward needs them, the states between the path's chunks."""
     delta, B, C = _laid_out(delta, B, C, delta_weight)
     kept = checkpoint_shape(x, A, table.shape[1]) if need_backward else (0,)
@@ -116,19 +107,9 @@ def forward(
 
 
 def backward(
-    dy: Tensor,
-    x: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor,
-    table: Tensor,
-    resets: Tensor,
-    checkpoints: Tensor,
-    delta_weight: Tensor | None = None,
-) -> tuple[Tensor, ...]:
+    dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
+    table: Tensor, resets: Tensor, checkpoints: Tensor, delta_weight: Tensor | None = None,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Gradients of x, delta, A, B, C, D, delta_bias and, if it is given, delta_weight."""
     if x.numel() == 0:
         inputs = (x, delta, A, B, C, D, delta_bias, delta_weight)
