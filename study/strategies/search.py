@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Multiply-accumulates of one forward pass of a variant on an image of a data set (by name).
 CountMacs = Callable[[VariantConfig, str], float]
 
-# A search ends early after this many proposals in a row without a new variant: its space is exhausted or too large.
+# A search ends early after this many proposals in a row without a new variant: none is left, or all are too large.
 BARREN_LIMIT = 200
 
 
