@@ -194,9 +194,9 @@ class Study:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A declared comparison: is `against` better than `baseline` by the test metric? Within the margin, neither is.
+    """A declared comparison of two variants: is `against` better than `baseline` by the test metric?
 
-    The contrasts of a family share one correction for multiplicity.
+    Differences within the margin count as none. The contrasts of a family share one correction for multiplicity.
     """
 
     name: str

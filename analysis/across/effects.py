@@ -65,7 +65,7 @@ def dz(differences: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Eff
 
 
 def p_superior(a: Runs, b: Runs, *, level: float = 0.95) -> Effect:
-    """P(A > B): the chance that a training of A beats one of B on a data set like these, ties counted half.
+    """P(A > B): the chance that a training run of A beats one of B on a data set like these, ties counted half.
 
     On each data set, over all pairs of a seed of A with a seed of B (Mann–Whitney); then the mean over data sets, with
     a score interval over data sets: the chances θ no further from that mean than t √(φ V(θ)), with t of data sets − 1

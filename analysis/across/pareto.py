@@ -96,7 +96,7 @@ def pareto_front(
     draws: int = 10_000,
     level: float = 0.95,
 ) -> Front:
-    """The Pareto front of a ledger's table: the variants that no other matches at lower cost or beats at the same cost.
+    """The Pareto front of a ledger's table: variants that no other matches at lower cost or beats at no higher cost.
 
     cost: macs, params, flops or another column (means over data sets), or a number for each variant, such as a measured
     latency. Of two that agree in both, both are on the front. reference: (cost, metric) for the hypervolume; by default

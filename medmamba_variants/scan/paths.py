@@ -24,7 +24,7 @@ LARGE_MAP = 1 << 14
 
 @dataclass(frozen=True, eq=False)
 class ScanPath:
-    """The visiting orders of K directions over a map of `length` positions; made by the functions of this module.
+    """The visiting orders of K directions over a map of `length` positions; made by `scan_path` and its siblings.
 
     `table` (K, steps) int32 holds positions in visiting order, −1 where a direction pauses: no state change, no output.
     `resets` (K, steps) uint8 marks steps before which the state starts anew; only visited steps carry marks.
