@@ -57,15 +57,42 @@ class SS2D(Mixer):
     scan_directions: str | tuple[str, ...] = axis(
         "cross4",
         Directions(),
-        "paths over the map, each with its own parameters, summed: a named set or a list of directions",
+        "paths over the map, whose outputs merge makes one: a named set or a list of directions",
         "VMamba, cross-scan",
         probe="corner4",
+    )
+    scan_window: int = axis(
+        0,
+        whole(0, 256),
+        "side of the square windows that all directions scan one by one, the state anew in each; 0: the whole map",
+        "LocalMamba, local scan",
+        probe=2,
+    )
+    merge: str = axis(
+        "sum",
+        Choice(("sum", "mean", "softmax")),
+        "how the directions' outputs become one: sum, mean (after the layer norm it is sum but for its epsilon), "
+        "or softmax, a learned weight for each direction, equal at first",
+        "VMamba, cross-merge; LocalMamba, weights of directions",
+        probe="softmax",
+    )
+    direction_weights: str = axis(
+        "own",
+        Choice(("own", "shared")),
+        "projections to B, C and step sizes, A and D: of each direction its own, or one set for all directions",
+        "VMamba, SS2D; shared: PlainMamba, there with direction embeddings",
+        probe="shared",
     )
 
     @property
     def directions(self) -> tuple[str, ...]:
         """The names of the scan directions, in the order of their parameters."""
         return directions_of(self.scan_directions)
+
+    @property
+    def sets(self) -> int:
+        """Sets of scan parameters, each for one direction or a single one for all."""
+        return 1 if self.direction_weights == "shared" else len(self.directions)
 
     def inner(self, channels: int) -> int:
         """Channels inside the layer."""
@@ -82,6 +109,13 @@ class SS2D(Mixer):
                 "ss2d must have at least two channels and two inner ones, since the layer norm of one is constant; "
                 f"got {channels}, and {self.inner(channels)} inner ones with expand={self.expand:g}, in stage {stage}",
             )
+        for name, plain in (("merge", "sum"), ("direction_weights", "own")):
+            if len(self.directions) == 1 and getattr(self, name) != plain:
+                raise SettingError(
+                    (name,),
+                    f"must be {plain} where there is a single direction, of which all its values make the same; "
+                    f"got {name}={getattr(self, name)} with scan_directions=[{self.directions[0]}] in stage {stage}",
+                )
 
     def macs(self, channels: int, height: int, width: int) -> int:
         length, inner, rank, directions = (
@@ -92,8 +126,9 @@ class SS2D(Mixer):
         )
         projections = 2 * channels * inner + inner * channels
         convolution = self.d_conv**2 * inner
-        # x to low-rank step sizes, B and C; low rank to step sizes; the scan at VMamba's nine for each state.
-        scan = directions * (inner * (rank + 2 * self.d_state) + inner * rank + 9 * inner * self.d_state)
+        # x to step sizes' low rank, B and C, once where the directions share it; then for each direction low rank to
+        # step sizes, and the scan by VMamba's nine for each state.
+        scan = self.sets * inner * (rank + 2 * self.d_state) + directions * (inner * rank + 9 * inner * self.d_state)
         return length * (projections + convolution + scan)
 
 

@@ -7,17 +7,20 @@ from typing import Any
 
 from medmamba_variants.design.kinds import Keys, Kind, SettingError
 from medmamba_variants.hints import one_of, shown
-from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, LISTED_SETS, ORDERS
 
 
 @dataclass(frozen=True)
 class Directions(Kind):
-    """Kind of scan directions: a set by name, or a list of directions; a list equal to a named set becomes its name."""
+    """Kind of scan directions: a set by name, or a list of directions; a list that equals a named set becomes its name.
+
+    But where such lists had ids before the set had a name, the name becomes the list.
+    """
 
     def parse(self, value: Any, path: Keys = ()) -> str | tuple[str, ...]:
         if isinstance(value, str):
             if value in DIRECTION_SETS:
-                return value
+                return DIRECTION_SETS[value] if value in LISTED_SETS else value
             if value not in DIRECTIONS:
                 raise SettingError(path, one_of(value, (*DIRECTION_SETS, *DIRECTIONS)))
             value = (value,)
@@ -31,7 +34,7 @@ class Directions(Kind):
         if len(set(value)) != len(value):
             raise SettingError(path, f"must not repeat a direction, got {shown(value)}")
         for set_name, members in DIRECTION_SETS.items():
-            if set(members) == set(value):
+            if set(members) == set(value) and set_name not in LISTED_SETS:
                 return set_name
         return tuple(name for name in DIRECTIONS if name in value)
 
@@ -50,7 +53,8 @@ class Directions(Kind):
         }
 
     def words(self) -> str:
-        return f"{', '.join(DIRECTION_SETS)}, or a list of {', '.join(DIRECTIONS)}"
+        orders = ", ".join(ORDERS)
+        return f"{', '.join(DIRECTION_SETS)}, or a list of {orders}, each also backwards, as in rows_reverse"
 
     def names(self) -> tuple[str, ...]:
         return tuple(DIRECTION_SETS)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SortKey = Callable[[Any, Any, int, int], tuple[Any, ...]]
+# What a whole number is kept below in the random orders: their products stay below 2^59, so 64 bits hold them.
+_WORD = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,61 @@ class Order:
     words: str
     reverse: str
     key: SortKey
+
+
+def _ring(row: Any, column: Any, height: int, width: int) -> Any:
+    """Distance to the nearest border, 0 on it."""
+    down, across = height - 1 - row, width - 1 - column
+    # The smaller of two numbers without a comparison: (a + b − |a − b|) / 2.
+    vertical, horizontal = (row + down - abs(row - down)) // 2, (column + across - abs(column - across)) // 2
+    return (vertical + horizontal - abs(vertical - horizontal)) // 2
+
+
+def _spiral(row: Any, column: Any, height: int, width: int) -> tuple[Any, ...]:
+    """Ring after ring, each clockwise from its top left corner."""
+    ring = _ring(row, column, height, width)
+    # On the upper and right side row + column grows clockwise, on the other two it falls.
+    first = (row == ring) | (column == width - 1 - ring)
+    return ring, 1 - first, (row + column) * (2 * first - 1)
+
+
+def _scales(height: int, width: int) -> list[int]:
+    """The powers of two below the side of the smallest such square over the map, from the largest to 1."""
+    return [1 << bit for bit in reversed(range((max(height, width) - 1).bit_length()))]
+
+
+def _hilbert(row: Any, column: Any, height: int, width: int) -> tuple[Any, ...]:
+    """The place on Hilbert's curve through the covering square, from the top left corner to the top right one."""
+    place = 0 * row
+    for scale in _scales(height, width):
+        right, below = column // scale % 2, row // scale % 2
+        place = place + scale * scale * ((3 * right) ^ below)
+        # The upper quarters hold a transposed curve, the right one of them mirrored as well.
+        mirrored = right * (1 - below) * (scale - 1)
+        row, column = row ^ mirrored, column ^ mirrored
+        differing = (row ^ column) * (1 - below)
+        row, column = row ^ differing, column ^ differing
+    return (place,)
+
+
+def _morton(row: Any, column: Any, height: int, width: int) -> tuple[Any, ...]:
+    """The bits of row and column in turn, each row's before its column's."""
+    return (sum((s * s * (2 * (row // s % 2) + column // s % 2) for s in _scales(height, width)), 0 * row),)
+
+
+def _scattered(seed: int) -> SortKey:
+    """A pseudo-random key: an arithmetic hash of seed, map size and position, the same on every machine."""
+
+    def key(row: Any, column: Any, height: int, width: int) -> tuple[Any, ...]:
+        mixed: Any = seed
+        for part in (height, width, row, column):
+            mixed = (mixed * 31 + part + 1) & _WORD
+            for _ in range(2):
+                mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _WORD
+            mixed = mixed ^ (mixed >> 16)
+        return mixed, row, column
+
+    return key
 
 
 ORDERS: dict[str, Order] = {
@@ -49,6 +106,86 @@ ORDERS: dict[str, Order] = {
         "antidiagonals backwards: from the bottom left corner",
         lambda row, column, height, width: (row - column, row),
     ),
+    # The starts that a raster over four corners still lacked: with it, rows and columns start in every corner.
+    "rows_right": Order(
+        "row after row from the top, each right to left",
+        "rows_right backwards: from the bottom left corner, each row left to right",
+        lambda row, column, height, width: (row, -column),
+    ),
+    # Yang et al. 2024, "PlainMamba": every step goes to a neighbour.
+    "serpentine_rows": Order(
+        "row after row from the top, there and back",
+        "serpentine_rows backwards, from the bottom",
+        lambda row, column, height, width: (row, column * (1 - 2 * (row % 2))),
+    ),
+    "serpentine_columns": Order(
+        "column after column from the left, down and up",
+        "serpentine_columns backwards, from the right",
+        lambda row, column, height, width: (column, row * (1 - 2 * (column % 2))),
+    ),
+    # Switch-UMamba: diagonals that go on at the other side of the map, so that all are equally long.
+    "cyclic_diagonals": Order(
+        "lines of equal (row + column) mod width, each top to bottom",
+        "cyclic_diagonals backwards",
+        lambda row, column, height, width: ((row + column) % width, row),
+    ),
+    "cyclic_antidiagonals": Order(
+        "lines of equal (row − column) mod width, each top to bottom",
+        "cyclic_antidiagonals backwards",
+        lambda row, column, height, width: ((row - column) % width, row),
+    ),
+    # A spiral from another corner is that of the turned map.
+    "spiral_top_left": Order(
+        "clockwise inwards from the top left corner",
+        "spiral_top_left backwards: outwards to its corner",
+        _spiral,
+    ),
+    "spiral_top_right": Order(
+        "clockwise inwards from the top right corner",
+        "spiral_top_right backwards: outwards to its corner",
+        lambda row, column, height, width: _spiral(width - 1 - column, row, width, height),
+    ),
+    "spiral_bottom_right": Order(
+        "clockwise inwards from the bottom right corner",
+        "spiral_bottom_right backwards: outwards to its corner",
+        lambda row, column, height, width: _spiral(height - 1 - row, width - 1 - column, height, width),
+    ),
+    "spiral_bottom_left": Order(
+        "clockwise inwards from the bottom left corner",
+        "spiral_bottom_left backwards: outwards to its corner",
+        lambda row, column, height, width: _spiral(column, height - 1 - row, width, height),
+    ),
+    "rings": Order(
+        "by distance to the border, each ring row after row",
+        "rings backwards: from the middle to the border",
+        lambda row, column, height, width: (_ring(row, column, height, width), row, column),
+    ),
+    # Hilbert 1891, on the smallest square of a power of two over the map, without the positions beyond the map.
+    "hilbert": Order(
+        "Hilbert's curve from the top left corner towards the top right one",
+        "hilbert backwards",
+        _hilbert,
+    ),
+    "hilbert_transposed": Order(
+        "Hilbert's curve from the top left corner towards the bottom left one",
+        "hilbert_transposed backwards",
+        lambda row, column, height, width: _hilbert(column, row, width, height),
+    ),
+    # Morton 1966, likewise.
+    "z_order": Order(
+        "the Z-order curve: quarter after quarter, and so within each",
+        "z_order backwards",
+        _morton,
+    ),
+    # The null against which an order that means something is held: neighbours are as far apart as any two positions.
+    **{
+        f"random_{seed}": Order(
+            f"a fixed pseudo-random permutation, number {seed}: the null of scan orders",
+            f"random_{seed} backwards",
+            _scattered(seed),
+        )
+        for seed in range(4)
+    },
 }
 
 # An order's own name, or that of its reverse → the order, and whether it runs backwards.
@@ -63,13 +200,26 @@ DIRECTIONS: dict[str, str] = {
     name: _NAMED[name][0].reverse if _NAMED[name][1] else _NAMED[name][0].words for name in _CANONICAL
 }
 
+
+def _both_ways(*names: str) -> tuple[str, ...]:
+    return (*names, *(f"{name}_reverse" for name in names))
+
+
 DIRECTION_SETS: dict[str, tuple[str, ...]] = {
     # The order of the published MedMamba (and VMamba): its checkpoints' K axis is read in this order.
     "cross4": _PUBLISHED,
     # Each direction starts in its own corner; in cross4 two corners serve twice.
     "corner4": ("rows", "columns_right", "rows_reverse", "columns_right_reverse"),
     "eight": (*_PUBLISHED, "diagonals", "antidiagonals", "diagonals_reverse", "antidiagonals_reverse"),
+    # PlainMamba's four.
+    "serpentine4": _both_ways("serpentine_rows", "serpentine_columns"),
+    # Two spirals inwards from opposite corners, and both outwards.
+    "spiral4": _both_ways("spiral_top_left", "spiral_bottom_right"),
+    "hilbert4": _both_ways("hilbert", "hilbert_transposed"),
+    "bidirectional": _both_ways("rows"),
 }
+# Sets whose lists had results before they had a name: a variant keeps the list, and so its id.
+LISTED_SETS = ("bidirectional",)
 
 
 def order_of(direction: str) -> tuple[Order, bool]:

@@ -88,13 +88,15 @@ def resolve_directions(directions: str | Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def scan_path(directions: str | Sequence[str], height: int, width: int) -> ScanPath:
+def scan_path(directions: str | Sequence[str], height: int, width: int, window: int = 0) -> ScanPath:
     """The scan path of a direction set, or of a sequence of direction names, over a (height, width) map; cached.
 
-    A name may occur twice: the two passes visit alike but have their own parameters.
+    A name may occur twice: the two passes visit alike but have their own parameters. `window` is the side of the square
+    windows that are scanned one by one, as `window_path` has them; 0, or no less than the map's sides: no windows.
     """
+    names = directions if isinstance(directions, str) else tuple(directions)
     # torch.compile has symbolic sizes; used as an index, a size becomes a constant, and another one compiles again.
-    return _constant_path(directions if isinstance(directions, str) else tuple(directions), index(height), index(width))
+    return _constant_path(names, index(height), index(width), window)
 
 
 def constant_of_graphs(function: Function) -> Function:
@@ -109,12 +111,14 @@ def constant_of_graphs(function: Function) -> Function:
 
 # numpy code cannot be traced.
 @constant_of_graphs
-def _constant_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+def _constant_path(directions: str | tuple[str, ...], height: int, width: int, window: int) -> ScanPath:
     cached_path = _large_path if height * width > LARGE_MAP else _small_path
-    return cached_path(directions, height, width)
+    return cached_path(directions, height, width, 0 if window >= max(height, width) else window)
 
 
-def _new_path(directions: str | tuple[str, ...], height: int, width: int) -> ScanPath:
+def _new_path(directions: str | tuple[str, ...], height: int, width: int, window: int) -> ScanPath:
+    if window:
+        return window_path(directions, height, width, (window, window))
     names = resolve_directions(directions)
     _check_map(height, width)
     return custom_path(np.stack([_order(name, height, width) for name in names]), height * width)
@@ -180,7 +184,7 @@ def custom_path(
 def _order(name: str, height: int, width: int) -> np.ndarray:
     """Positions of a (height, width) map in the order of one direction, (height · width,) int32."""
     order, backwards = order_of(name)
-    row, column = (part.ravel() for part in np.indices((height, width), dtype=np.int32))
+    row, column = (part.ravel() for part in np.indices((height, width), dtype=np.int64))
     # The last key of lexsort is the first that counts.
     visited = np.lexsort(order.key(row, column, height, width)[::-1]).astype(np.int32)
     return visited[::-1] if backwards else visited

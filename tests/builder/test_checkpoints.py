@@ -115,6 +115,9 @@ def test_many_missing_keys_stay_one_line():
     "step",
     [
         {"scan_directions": "corner4"},
+        {"scan_window": 7},
+        {"merge": "mean"},
+        {"direction_weights": "shared"},
         {"split_ratio": 0.25},
         {"fusion": "concat"},
         {"shuffle_groups": 4},

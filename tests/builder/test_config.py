@@ -40,6 +40,9 @@ GOLDEN_DEFAULTS = {
     "d_conv": 3,
     "dt_rank": "auto",
     "scan_directions": "cross4",
+    "scan_window": 0,
+    "merge": "sum",
+    "direction_weights": "own",
     "downsampling": "patch_merging",
     "odd_maps": "truncate",
     "drop_path_rate": 0.1,
@@ -104,6 +107,15 @@ def test_every_preset_takes_every_split_ratio(name, ratio):
         ({"branches": [[0.0, "conv"], [1.0, "ss2d"]]}, {"split_ratio": 1}),
         ({"scan_directions": ["columns_reverse", "rows", "rows_reverse", "columns"]}, {"scan_directions": "cross4"}),
         ({"scan_directions": "rows"}, {"scan_directions": ["rows"]}),
+        ({"scan_directions": "bidirectional"}, {"scan_directions": ["rows_reverse", "rows"]}),
+        (
+            {"scan_directions": ["bidirectional", "cross4", "cross4", "cross4"]},
+            {"scan_directions": [["rows", "rows_reverse"], "cross4", "cross4", "cross4"]},
+        ),
+        (
+            {"scan_directions": ["hilbert", "hilbert_reverse", "hilbert_transposed_reverse", "hilbert_transposed"]},
+            {"scan_directions": "hilbert4"},
+        ),
         ({"scan_directions": ["columns", "rows"]}, {"scan_directions": ("rows", "columns")}),
         ({"dims": [96, 192, 384, 768]}, {}),
     ],
@@ -111,6 +123,11 @@ def test_every_preset_takes_every_split_ratio(name, ratio):
 def test_equal_designs_are_one_variant(one, other):
     first, second = VariantConfig.from_dict(one), VariantConfig.from_dict(other)
     assert first == second and hash(first) == hash(second) and first.variant_id == second.variant_id
+
+
+def test_a_set_named_after_its_list_had_results_keeps_their_id():
+    named = VariantConfig.from_dict({"scan_directions": "bidirectional"})
+    assert (named.scan_directions, named.variant_id) == (("rows", "rows_reverse"), "7ac994286ed3")
 
 
 def test_what_the_base_set_on_a_dead_axis_is_forgotten():
@@ -197,6 +214,14 @@ def test_map_sizes():
         ({"scan_directions": [["rows"]]}, "scan_directions must have one entry for each of 4 stages, got 1"),
         ({"scan_directions": ["rows", ["columns"]]}, "scan_directions must be one of .*got .*columns"),
         ({"scan_directions": [{}]}, "scan_directions must be one of .*got '{}'"),
+        (
+            {"scan_directions": ["rows"], "merge": "mean"},
+            r"merge must be sum where there is a single direction.*got merge=mean with scan_directions=\[rows\] in sta",
+        ),
+        (
+            {"scan_directions": ["cross4", "cross4", ["rows"], "cross4"], "direction_weights": "shared"},
+            r"direction_weights must be own where there is a single .*got direction_weights=shared with .* in stage 2",
+        ),
         ({"fusion": "con\ncat"}, r"fusion must be one of .*; got 'con\\ncat'"),
         ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
         ({"expand": 10**400}, "expand must be a number from 0.25 to 8, got 10000"),

@@ -81,6 +81,7 @@ def test_costs_follow_the_axes():
         return count_cost(config, image_size=28, num_classes=2).macs
 
     assert macs(scan_directions="eight") > macs() > macs(scan_directions=["rows"])
+    assert macs(scan_window=3) == macs(merge="softmax") == macs() > macs(direction_weights="shared")
     assert macs(d_state=16) > macs()
     assert macs(scan_directions="corner4") == macs()
     assert macs(fusion="concat") == macs() < macs(fusion="conv1x1")
@@ -158,6 +159,7 @@ def components():
             yield {"fusion": word, name: declared.probe}
     for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
         yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
+    yield {"direction_weights": "shared", "merge": "softmax", "scan_directions": "eight", "scan_window": 3}
     yield {"downsampling": ["max_pool", "strided_conv"], "d_state": [2, 3, 4]}
     yield {"fusion": ["concat", "shuffle", "conv1x1"]}
     yield {"branches": [[0.5, {"ss2d": {"expand": 1.0}}], [0.5, "ss2d"]], "input_channels": 1}

@@ -188,7 +188,7 @@ ORDER = Addition(
     """
 from medmamba_variants.scan.paths import scan_path
 
-in_table("scan_directions", "snake, snake_reverse")
+in_table("scan_directions", "snake, each also backwards")
 assert scan_path(("snake", "rows"), 2, 3).table.tolist() == [[0, 1, 2, 5, 4, 3], [0, 1, 2, 3, 4, 5]]
 trains({"scan_directions": ["snake", "snake_reverse"]})
 study({"axes": {"scan_directions": ["cross4", ["rows", "snake"]]}})

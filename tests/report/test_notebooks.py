@@ -126,7 +126,7 @@ def text_of(notebook):
 
 def test_there_is_a_notebook_a_study():
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == NAMES
-    assert {path.stem for path in (ROOT / "search_spaces").glob("*.yaml")} == set(NAMES)
+    assert {path.stem for path in (ROOT / "search_spaces").glob("*.yaml")} >= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

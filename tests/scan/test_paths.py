@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS
+from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, ORDERS
 from medmamba_variants.scan.paths import LARGE_MAP, NUMBERED, custom_path, resolve_directions, scan_path, window_path
 
 # The visiting orders of a map of 2 rows and 3 columns, written by hand:   0 1 2
@@ -25,6 +25,41 @@ BY_HAND = {
     "diagonals_reverse": [5, 4, 2, 3, 1, 0],
     "antidiagonals": [2, 1, 5, 0, 4, 3],
     "antidiagonals_reverse": [3, 4, 0, 5, 1, 2],
+    "rows_right": [2, 1, 0, 5, 4, 3],
+    "rows_right_reverse": [3, 4, 5, 0, 1, 2],
+    "serpentine_rows": [0, 1, 2, 5, 4, 3],
+    "serpentine_rows_reverse": [3, 4, 5, 2, 1, 0],
+    "serpentine_columns": [0, 3, 4, 1, 2, 5],
+    "serpentine_columns_reverse": [5, 2, 1, 4, 3, 0],
+    "cyclic_diagonals": [0, 5, 1, 3, 2, 4],
+    "cyclic_diagonals_reverse": [4, 2, 3, 1, 5, 0],
+    "cyclic_antidiagonals": [0, 4, 2, 3, 1, 5],
+    "cyclic_antidiagonals_reverse": [5, 1, 3, 2, 4, 0],
+    "spiral_top_left": [0, 1, 2, 5, 4, 3],
+    "spiral_top_left_reverse": [3, 4, 5, 2, 1, 0],
+    "spiral_top_right": [2, 5, 4, 3, 0, 1],
+    "spiral_top_right_reverse": [1, 0, 3, 4, 5, 2],
+    "spiral_bottom_right": [5, 4, 3, 0, 1, 2],
+    "spiral_bottom_right_reverse": [2, 1, 0, 3, 4, 5],
+    "spiral_bottom_left": [3, 0, 1, 2, 5, 4],
+    "spiral_bottom_left_reverse": [4, 5, 2, 1, 0, 3],
+    "rings": [0, 1, 2, 3, 4, 5],
+    "rings_reverse": [5, 4, 3, 2, 1, 0],
+    "hilbert": [0, 1, 4, 3, 5, 2],
+    "hilbert_reverse": [2, 5, 3, 4, 1, 0],
+    "hilbert_transposed": [0, 3, 4, 1, 2, 5],
+    "hilbert_transposed_reverse": [5, 2, 1, 4, 3, 0],
+    "z_order": [0, 1, 3, 4, 2, 5],
+    "z_order_reverse": [5, 2, 4, 3, 1, 0],
+    # What the hash makes of this map, the same on every machine.
+    "random_0": [4, 0, 2, 1, 3, 5],
+    "random_0_reverse": [5, 3, 1, 2, 0, 4],
+    "random_1": [5, 1, 2, 3, 4, 0],
+    "random_1_reverse": [0, 4, 3, 2, 1, 5],
+    "random_2": [1, 0, 3, 4, 2, 5],
+    "random_2_reverse": [5, 2, 4, 3, 0, 1],
+    "random_3": [5, 2, 0, 1, 4, 3],
+    "random_3_reverse": [3, 4, 1, 0, 2, 5],
 }
 
 
@@ -64,6 +99,98 @@ def test_diagonals_keep_to_their_lines(name, line):
     assert (np.diff(rows)[np.diff(lines) == 0] > 0).all()
 
 
+@pytest.mark.parametrize("name", ORDERS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (5, 1), (5, 7), (8, 6)])
+def test_a_key_means_the_same_of_numbers_and_of_arrays(name, size):
+    height, width = size
+    positions = range(height * width)
+    by_number = sorted(positions, key=lambda position: ORDERS[name].key(*divmod(position, width), height, width))
+    assert scan_path((name,), height, width).table.tolist() == [by_number]
+
+
+def steps_between(name, height, width):
+    """How far each step of an order goes, rows and columns together."""
+    rows, columns = np.divmod(scan_path((name,), height, width).table[0], width)
+    return np.abs(np.diff(rows)) + np.abs(np.diff(columns))
+
+
+CONNECTED = [name for name in DIRECTIONS if name.startswith(("spiral", "serpentine"))]
+
+
+@pytest.mark.parametrize("name", CONNECTED)
+@pytest.mark.parametrize("size", [(1, 5), (4, 1), (2, 7), (3, 8), (5, 7), (6, 4), (9, 9)])
+def test_spirals_and_serpentines_go_to_neighbours_on_every_map(name, size):
+    assert len(CONNECTED) == 12
+    assert (steps_between(name, *size) == 1).all()
+
+
+@pytest.mark.parametrize("name", ["hilbert", "hilbert_transposed", "hilbert_reverse"])
+def test_hilbert_goes_to_neighbours_on_squares_of_powers_of_two(name):
+    for side in (2, 4, 8, 16):
+        assert (steps_between(name, side, side) == 1).all()
+    # Elsewhere the curve leaves the map and comes back.
+    assert steps_between(name, 5, 7).max() > 1
+
+
+@pytest.mark.parametrize(("name", "end"), [("hilbert", (0, 7)), ("hilbert_transposed", (7, 0))])
+def test_hilbert_runs_between_neighbouring_corners(name, end):
+    (order,) = scan_path((name,), 8, 8).table
+    assert (order[0], divmod(order[-1], 8)) == (0, end)
+
+
+@pytest.mark.parametrize("name", ["hilbert", "z_order"])
+def test_curves_fill_quarter_after_quarter(name):
+    rows, columns = np.divmod(scan_path((name,), 8, 8).table[0], 8)
+    for side in (2, 4):
+        quarters = (rows // side * 8 + columns // side).reshape(-1, side * side)
+        assert (quarters == quarters[:, :1]).all()
+
+
+@pytest.mark.parametrize("name", ["rings", "spiral_top_left", "spiral_top_right", "spiral_bottom_left"])
+def test_rings_and_spirals_go_inwards(name):
+    for height, width in ((5, 7), (6, 4), (1, 3)):
+        depth = np.zeros((height, width), int)
+        for row, column in np.ndindex(height, width):
+            depth[row, column] = min(row, column, height - 1 - row, width - 1 - column)
+        (order,) = scan_path((name,), height, width).table
+        assert (np.diff(depth.ravel()[order]) >= 0).all()
+
+
+def test_spirals_start_in_their_corners():
+    names = [f"spiral_{corner}" for corner in ("top_left", "top_right", "bottom_right", "bottom_left")]
+    assert scan_path(names, 3, 5).table[:, 0].tolist() == [0, 4, 14, 10]
+
+
+def test_rasters_start_in_every_corner_both_ways():
+    rasters = [
+        f"{way}{reverse}" for way in ("rows", "rows_right", "columns", "columns_right") for reverse in ("", "_reverse")
+    ]
+    starts = scan_path(rasters, 3, 5).table[:, :2].tolist()
+    assert sorted(starts) == [[0, 1], [0, 5], [4, 3], [4, 9], [10, 5], [10, 11], [14, 9], [14, 13]]
+
+
+def test_cyclic_diagonals_go_on_at_the_other_side():
+    for name, sign in (("cyclic_diagonals", 1), ("cyclic_antidiagonals", -1)):
+        rows, columns = np.divmod(scan_path((name,), 4, 6).table[0], 6)
+        assert rows.tolist() == [0, 1, 2, 3] * 6
+        assert ((rows + sign * columns) % 6).tolist() == [line for line in range(6) for _ in range(4)]
+
+
+def test_random_orders_are_fixed_and_differ():
+    names = [name for name in ORDERS if name.startswith("random")]
+    assert len(names) == 4
+    pinned = scan_path(("random_0",), 3, 5).table[0].tolist()
+    assert pinned == [3, 11, 13, 5, 9, 4, 14, 10, 8, 7, 2, 1, 12, 6, 0]
+    assert scan_path(("random_3",), 200, 300).table[0, :4].tolist() == [27334, 34429, 26914, 45090]
+    for size in ((5, 7), (7, 5), (1, 35)):
+        tables = scan_path(names, *size).table
+        assert len({tuple(table) for table in tables}) == 4
+    # As far apart as any two positions: a third of height and width on average, and no trend from start to end.
+    table = scan_path(names, 30, 60).table
+    assert [steps_between(name, 30, 60).mean() for name in names] == pytest.approx([30] * 4, rel=0.05)
+    assert max(abs(np.corrcoef(order, np.arange(1800))[0, 1]) for order in table) < 0.1
+
+
 def test_cross4_has_the_published_order():
     # MedMamba's forward_corev0 stacks (rows, columns), then both flipped.
     grid = np.arange(3 * 5).reshape(3, 5)
@@ -82,7 +209,8 @@ def test_set_equals_its_names(name):
     names = DIRECTION_SETS[name]
     assert len(set(names)) == len(names)
     assert scan_path(name, 4, 3) == scan_path(names, 4, 3) == scan_path(list(names), 4, 3)
-    assert scan_path(name, 4, 3) != scan_path(name, 3, 4)
+    # Rows, one after the other, are the same walk on a map of any shape.
+    assert (scan_path(name, 4, 3) == scan_path(name, 3, 4)) == (name == "bidirectional")
     assert resolve_directions(name) == names
 
 
@@ -130,6 +258,26 @@ def test_window_of_the_whole_map_is_the_plain_path():
     assert path.resets.sum(1).tolist() == [1] * 8
 
 
+def test_scan_path_with_square_windows():
+    for window in (1, 2, 4):
+        path = scan_path(("rows", "spiral_top_left"), 3, 5, window)
+        assert path == window_path(("rows", "spiral_top_left"), 3, 5, (window, window))
+        assert path is scan_path(["rows", "spiral_top_left"], 3, 5, window)
+    for window in (0, 5, 6, 99):
+        assert scan_path("cross4", 3, 5, window) is scan_path("cross4", 3, 5)
+    # Lower than the map's height, but not its width: still windows.
+    assert scan_path("cross4", 3, 5, 3).resets.sum() == 4 * 2
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_windows_take_every_direction(name):
+    (order,), (resets,) = (path := window_path((name,), 5, 7, (3, 3))).table, path.resets
+    assert sorted(order) == list(range(35))
+    assert np.flatnonzero(resets).tolist() == [0, 9, 18, 21, 27, 33]
+    rows, columns = np.divmod(order[:9], 7)
+    assert (rows * 3 + columns).tolist() == scan_path((name,), 3, 3).table[0].tolist()
+
+
 def test_path_is_a_value():
     path = custom_path([[0, 1, -1], [2, 0, 1]], 3, [[0, 1, 0], [0, 0, 1]])
     same = custom_path(path.table.copy(), 3, path.resets.copy())
@@ -164,6 +312,7 @@ def test_path_does_not_see_later_changes_of_its_table():
             lambda: scan_path("cross4", 0, 3),
             "a map must have at least one row and one column, got height 0 and width 3",
         ),
+        (lambda: scan_path("cross4", 2, 3, -1), r"window must have at least one .*, got \(-1, -1\)"),
         (lambda: window_path("cross4", 2, 3, (0, 2)), r"window must have at least one .*, got \(0, 2\)"),
         (lambda: custom_path([[0, 1]], 0), r"length must be an integer from 1 to 2\^31 - 1, got 0"),
         (lambda: custom_path([[0, 1]], 2.0), r"length must be an integer from 1 to 2\^31 - 1, got 2.0"),

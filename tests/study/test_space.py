@@ -675,8 +675,8 @@ def test_a_shipped_file_loads_and_opens_with_its_purpose(path):
     assert len(study.seeds) == (5 if study.is_grid else 2)
 
 
-def test_the_five_studies_are_there():
-    names = ["downsampling", "fusion", "joint_search", "scan_directions", "split_ratio"]
+def test_the_studies_are_there():
+    names = ["downsampling", "fusion", "joint_search", "scan_directions", "scan_orders", "split_ratio"]
     assert [path.stem for path in FILES] == names
 
 

@@ -37,24 +37,29 @@ DT_MIN, DT_MAX = 1e-3, 1e-1
 class SS2D(nn.Module):
     """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape.
 
-    Parameters carry the published names and shapes; the leading axis K follows `component.directions`.
+    Parameters carry the published names and shapes; the leading axis K follows `component.directions`, or is 1 where
+    all directions share one set.
     """
 
     def __init__(self, channels: int, component: design.SS2D) -> None:
         super().__init__()
         self.directions = component.directions
+        self.window = component.scan_window
+        self.merge = component.merge
         self.d_inner = component.inner(channels)
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
-        K = len(self.directions)
+        self.sets = sets = component.sets
 
         self.in_proj = linear(channels, 2 * self.d_inner, bias=False)
         self.conv2d = depthwise(self.d_inner, component.d_conv)
-        self.x_proj_weight = nn.Parameter(torch.empty(K, self.dt_rank + 2 * self.d_state, self.d_inner))
-        self.dt_projs_weight = nn.Parameter(torch.empty(K, self.d_inner, self.dt_rank))
-        self.dt_projs_bias = nn.Parameter(torch.empty(K, self.d_inner))
-        self.A_logs = nn.Parameter(torch.empty(K * self.d_inner, self.d_state))
-        self.Ds = nn.Parameter(torch.empty(K * self.d_inner))
+        self.x_proj_weight = nn.Parameter(torch.empty(sets, self.dt_rank + 2 * self.d_state, self.d_inner))
+        self.dt_projs_weight = nn.Parameter(torch.empty(sets, self.d_inner, self.dt_rank))
+        self.dt_projs_bias = nn.Parameter(torch.empty(sets, self.d_inner))
+        self.A_logs = nn.Parameter(torch.empty(sets * self.d_inner, self.d_state))
+        self.Ds = nn.Parameter(torch.empty(sets * self.d_inner))
+        if self.merge == "softmax":
+            self.merge_logits = nn.Parameter(torch.empty(len(self.directions)))
         self.out_norm = nn.LayerNorm(self.d_inner)
         self.out_proj = linear(self.d_inner, channels, bias=False)
         self._initialise()
@@ -70,6 +75,8 @@ class SS2D(nn.Module):
         # S4D-real: A = −1, −2, …, −N for every channel.
         self.A_logs.copy_(torch.arange(1, self.d_state + 1, dtype=torch.float32, device=self.A_logs.device).log())
         nn.init.ones_(self.Ds)
+        if self.merge == "softmax":
+            nn.init.zeros_(self.merge_logits)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
@@ -81,22 +88,27 @@ class SS2D(nn.Module):
         inner = F.silu(self.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         tokens = inner.reshape(batch, height * width, self.d_inner)
 
-        # One product serves all directions: (batch, length, K, R + 2N).
-        projected = F.linear(tokens, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (K, R + 2 * N))
+        # One product serves all directions: (batch, length, sets, R + 2N).
+        projected = F.linear(tokens, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (self.sets, R + 2 * N))
+        # In the state's precision: float32 for half precision, while float64 stays.
+        A = -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32)))
+        A, D = A.view(self.sets, self.d_inner, N), self.Ds.view(self.sets, self.d_inner)
+        # Under autocast the factors have the same dtype, as in any other product.
+        bias: Tensor = self.dt_projs_bias
+        factor = self.dt_projs_weight.to(projected.dtype)
+        if self.sets < K:
+            projected = projected.expand(-1, -1, K, -1)
+            A, D = A.expand(K, -1, -1), D.expand(K, -1)
+            bias, factor = bias.expand(K, -1), factor.expand(K, -1, -1)
         low_rank, B, C = projected.split((R, N, N), dim=-1)
-        y = ss2d_scan(
-            tokens,
-            low_rank,
-            # In the state's precision: float32 for half precision, while float64 stays.
-            -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32))).view(K, self.d_inner, N),
-            B,
-            C,
-            self.Ds.view(K, self.d_inner),
-            self.dt_projs_bias,
-            scan_path(self.directions, height, width),
-            # Under autocast the factors have the same dtype, as in any other product.
-            self.dt_projs_weight.to(low_rank.dtype),
-        )
+        # A direction's output is linear in its C and D, so a weight on both is one on the output, without another scan.
+        if self.merge == "mean":
+            C, D = C * (1 / K), D * (1 / K)
+        elif self.merge == "softmax":
+            weights = self.merge_logits.softmax(0)[:, None]
+            C, D = C * weights.to(C.dtype), D * weights
+        path = scan_path(self.directions, height, width, self.window)
+        y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, path, factor)
         y = self.out_norm(y).view(batch, height, width, self.d_inner)
         return self.out_proj(gated(y, z))
 
