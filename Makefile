@@ -9,15 +9,15 @@ READY := .venv/.ready
 
 .PHONY: study ui test check bench schema notebooks
 
-# The question on built-in images, with three seeds and a short recipe: minutes on two cores.
+# The study on built-in images, with three seeds and a short recipe: minutes on two cores.
 study: $(READY)
 	$(BIN)/python -m study.launch search_spaces/split_ratio.yaml --seeds 0,1,2 --set recipe.image_budget=1600 $(ARGS)
 
 ui: $(READY)
 	$(BIN)/python -m study.ui $(ARGS)
 
-# By file, since the tests of a file share what is slow to make; in the order of tests/conftest.py, the longest first.
-# ARGS="-n 0" runs one after the other.
+# By file, since the tests of a file share slow fixtures; in the order of tests/conftest.py, the longest first.
+# ARGS="-n 0" runs them one after the other.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test: $(READY)
@@ -37,11 +37,11 @@ bench: $(READY)
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/scan_gpu.py || test $$? -eq 2
 
-# Executed copies of analysis/notebooks go to the store, mlruns/notebooks; ARGS="--store DIR" for another.
+# Executed copies of analysis/notebooks go to mlruns/notebooks in the store; ARGS="--store DIR" for another store.
 notebooks: $(READY)
 	$(BIN)/python -m analysis.run_notebooks $(ARGS)
 
-# After a change of an axis or a setting: the editors' completion file follows the code.
+# After a change of an axis or a setting: updates the schema that editors use for completion.
 schema: $(READY)
 	$(BIN)/python -m study.schema search_spaces/schema.json
 

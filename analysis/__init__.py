@@ -1,11 +1,11 @@
-"""What a ledger says: its cells as a table, paired tests on F1, AUC and more, verdicts on declared contrasts, a report.
+"""Statistics over a ledger: its cells as a table, paired tests (F1, AUC and more), verdicts on contrasts, a report.
 
     table = load_ledger("mlruns", study="split_ratio")
     manifest = load_manifest("mlruns", "split_ratio")
     for verdict in decide_all(table, manifest, "mlruns"):
         print(verdict.sentence)
 
-Two models on the same test images: `delong`, `bootstrap_difference`, `mcnemar` and, with seeds drawn too,
+Two models on the same test images: `delong`, `bootstrap_difference`, `mcnemar` and, where seeds are drawn anew too,
 `two_level_bootstrap`. Several data sets: `signed_rank`, `friedman`, `critical_difference`, `mixed_model`, `tost`,
 `adjust`. Cost: `pareto_front`. From the command line: `python -m analysis.report STUDY`, `python -m analysis.selftest`.
 """

@@ -1,6 +1,6 @@
-"""Quantiles and tails of the distributions that every report needs, and ranks: the same numbers as scipy.stats has.
+"""Quantiles and tails of the distributions that every report needs, and ranks, numerically equal to scipy.stats.
 
-By scipy.special, whose import takes a fifth of the time and of the memory; tests hold each against scipy.stats.
+From scipy.special, whose import takes a fifth of the time and memory; the tests compare each with scipy.stats.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scipy import special
 
 def t_quantile(share: float, df: float) -> float:
     """The number below which this share of Student's t lies; the normal one with infinitely many degrees of freedom."""
-    # Where nothing lies below, scipy.special would answer from the other end.
+    # For a share of 0 scipy.special would answer from the other end.
     return -math.inf if share == 0 and df > 0 else float(special.stdtrit(df, share))
 
 
@@ -36,7 +36,7 @@ def binomial_quantile(share: float, trials: np.ndarray, chance: np.ndarray) -> n
     """The smallest number of successes, as floats, that this share of binomial draws does not exceed."""
     trials, chance = np.broadcast_arrays(np.asarray(trials, dtype=np.int64), np.asarray(chance, dtype=np.float64))
     low, high = np.full(trials.shape, -1.0), trials.astype(np.float64)
-    # Halving finds it where the smooth inverse of scipy.special has no answer, at chances of 0 and 1.
+    # Bisection also finds it at chances of 0 and 1, where the smooth inverse of scipy.special has no answer.
     while (high - low > 1).any():
         middle = np.floor((low + high) / 2)
         enough = special.bdtr(middle, trials, chance) >= share
@@ -45,6 +45,6 @@ def binomial_quantile(share: float, trials: np.ndarray, chance: np.ndarray) -> n
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks of values (n,), 1 for the smallest; those that tie share the mean of theirs."""
+    """Ranks of values (n,), 1 for the smallest; tied values share the mean of their ranks."""
     _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[codes]

@@ -1,4 +1,4 @@
-"""Content hashes: names that change where, and only where, what they name does."""
+"""Content hashes: names that change exactly when what they name does."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The interval that every estimate of `analysis` carries: its ends, its level, and what it is an interval over."""
+"""The confidence interval of an estimate: its ends, its level, and what it is an interval over."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,11 @@ from analysis.distributions import normal_tail, t_quantile
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval that says which uncertainty it holds.
+    """A confidence interval, with its level and the uncertainty that it captures.
 
     over: what would be drawn anew, such as "test images", "groups of test images", "seeds and test images" or "data
-    sets";
-    whatever it does not name is held fixed. n: how many of it there were, of the first named where two are.
-    level: such as 0.95. low and high are NaN where the design gives no interval (one seed, one data set).
+    sets"; whatever it does not name is held fixed. n: how many of those there were (of the first, where two are
+    named). level: such as 0.95. low and high are NaN where the design gives no interval (one seed, one data set).
     """
 
     low: float
@@ -46,7 +45,7 @@ class Interval:
         return f"{100 * self.level:g} %"
 
     def basis(self, noun: str = "") -> str:
-        """What it holds, such as 95 % over data sets, n = 8; `noun` stands after the level."""
+        """Level, unit and n in words, such as 95 % over data sets, n = 8; `noun` follows the level."""
         return f"{' '.join(filter(None, (self.percent, noun)))} over {self.over}, n = {self.n}"
 
     def __str__(self) -> str:
@@ -57,7 +56,7 @@ class Interval:
 
 
 def expanded_percentiles(values: np.ndarray, level: float, over: str, n: int) -> Interval:
-    """An interval from bootstrap draws of n units: percentiles, moved outwards as far as few units ask for.
+    """An interval from bootstrap draws of n units: percentiles, moved outwards to make up for few units.
 
     Plain percentiles of n units are too narrow, by √((n − 1) / n) and by the normal's quantile in the place of t's; the
     expanded percentile interval (Hesterberg 2015, section 5) mends both. Undefined with one unit, where nothing can be
@@ -76,6 +75,6 @@ def expanded_percentiles(values: np.ndarray, level: float, over: str, n: int) ->
 
 
 def check_generator(rng: object) -> None:
-    """Raises ValueError, one line, unless rng is a numpy Generator: a seed or None would hide what was drawn."""
+    """Raises ValueError, one line, unless rng is a numpy Generator: a seed or None would hide where draws come from."""
     if not isinstance(rng, np.random.Generator):
         raise ValueError(f"rng must be a numpy Generator such as np.random.default_rng(0), got {type(rng).__name__}")

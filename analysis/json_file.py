@@ -6,7 +6,7 @@ from typing import Any
 
 
 def read_object(path: Path, what: str) -> dict[str, Any]:
-    """The object in a file. Raises ValueError that begins with the file and says that it must be `what`."""
+    """The object in a JSON file. Raises a ValueError that begins with the file and says that it must be `what`."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:

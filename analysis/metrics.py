@@ -55,7 +55,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric as it is declared: its value (NaN where undefined), its printed name, its direction, its range."""
+    """A declared metric: its value (NaN where undefined), its printed name, its direction, its range."""
 
     value: Callable[[Scored], float]
     printed: str
@@ -64,7 +64,7 @@ class Metric:
     high: float = 1.0
 
 
-# Filled by the declarations below, in their order, which is that of tables and messages.
+# Filled by the declarations below, whose order is that of tables and messages.
 DECLARED: dict[str, Metric] = {}
 METRICS: dict[str, Function] = {}
 LOWER_IS_BETTER: set[str] = set()
@@ -73,7 +73,7 @@ LOWER_IS_BETTER: set[str] = set()
 def metric(
     printed: str, *, lower_is_better: bool = False, low: float = 0.0, high: float = 1.0
 ) -> Callable[[Callable[[Scored], float]], Function]:
-    """Declares the function below it as the metric of its name, and makes it one of (labels, probabilities)."""
+    """Decorator that declares a function as the metric of its name and makes it one of (labels, probabilities)."""
 
     def declare(value: Callable[[Scored], float]) -> Function:
         def of_predictions(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -157,7 +157,7 @@ def brier(scored: Scored) -> float:
 def per_class(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """One row a class, ready for JSON: class, precision, recall, f1, auc, support; None where undefined.
+    """Results by class, one row each, ready for JSON: class, precision, recall, f1, auc, support; None where undefined.
 
     Precision of a class that is present and never predicted is 0. classes: names, by default the index as text.
     """
@@ -201,7 +201,7 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
     if len(labels) == 0:
         raise ValueError("labels must hold at least one image, got none")
     probabilities = probabilities.astype(np.float64, copy=False)
-    # NaN fails both comparisons, so that one pass for each end finds it too.
+    # NaN fails both comparisons, so one pass for each end finds it too.
     if not (probabilities.min() >= 0.0 and probabilities.max() <= 1.0 + SUM_TOLERANCE):
         bad = probabilities[~((probabilities >= 0.0) & (probabilities <= 1.0 + SUM_TOLERANCE))]
         raise ValueError(f"probabilities must be finite and between 0 and 1, got {bad[0]} ({bad.size} such values)")
@@ -252,11 +252,11 @@ def _ranking(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
 
 
 def margins(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of a confusion table: hits, images and predictions of each class, (classes,) each."""
+    """Hits, images and predictions of each class of a confusion table, (classes,) each."""
     return counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
 
 
-# Of one confusion table or of many: hits, true and predicted counts are (…, classes).
+# For one confusion table or many: hits, true and predicted counts are (…, classes).
 
 
 def class_f1(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -311,7 +311,7 @@ def _names(classes: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _nanmean(values: np.ndarray) -> float:
-    """Mean of what is defined, NaN where nothing is (np.nanmean would warn)."""
+    """Mean of the defined values, NaN where there is none (np.nanmean would warn)."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else math.nan
 

@@ -1,7 +1,7 @@
-"""What a design can show before it runs: smallest reachable p, detectable difference, data sets and seeds needed.
+"""What a design can show, before it runs: smallest reachable p, detectable difference, data sets and seeds needed.
 
 The unit is the data set: each gives one paired difference, its seeds averaged. The uncertainty is that over data sets.
-How far paired differences spread comes from a pilot's cells (`pilot_spread`) or is put down by hand (`Spread`).
+How far paired differences spread comes from a pilot's cells (`pilot_spread`) or is set by hand (`Spread`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 CORRECTIONS = ("holm", "bh", "none")
 MOST_DATASETS = 100_000
 SIMULATIONS = 20_000
-# Beyond, the approximation is as close as the simulation.
+# Beyond this the approximation is as close as the simulation.
 SIMULATED_DATASETS = 20
-# Beyond, two data sets have all the power there is.
+# Beyond this two data sets have all the power there is.
 HUGE_EFFECT = 1000.0
 
 
@@ -48,8 +48,8 @@ def signed_rank_power(effect: float, n: int, alpha: float = 0.05) -> float:
     """The chance that the two-sided signed-rank test of n normal differences finds their mean, on its own side.
 
     effect: the mean, in standard deviations. Up to 20 data sets by a simulation of the exact test, the same at each
-    call, off by .003 (standard error). Beyond, the t test's power with 3 / π of the data sets: so many does the
-    signed-rank test need more than it where differences are normal (Hodges & Lehmann 1956).
+    call, with a standard error of .003. Beyond that, the power of the t test with 3 / π of the data sets: the relative
+    efficiency of the signed-rank test where differences are normal (Hodges & Lehmann 1956).
     """
     _at_least("n", n, 2)
     _share("alpha", alpha)
@@ -69,7 +69,7 @@ def _large_sample_power(effect: float, n: int, alpha: float) -> float:
 
 @lru_cache(maxsize=64)
 def _found_from(n: int, alpha: float) -> np.ndarray:
-    """From which mean on simulated sets of n standard normal differences are found, in order: (simulations,).
+    """The means from which simulated sets of n standard normal differences are found, in order: (simulations,).
 
     The test finds a mean above 0 where the pairwise average of a certain rank is above 0, and a mean shifts them all.
     """
@@ -78,7 +78,7 @@ def _found_from(n: int, alpha: float) -> np.ndarray:
     cut = averages_cut(n, alpha / 2)
     if cut == 0:
         return np.full(SIMULATIONS, math.inf)
-    # No study's draw but a table of the test: with the same numbers each time a plan does not waver.
+    # This is a table of the test, not a study's draw: the same numbers each time keep a plan steady.
     values = np.random.default_rng(0).standard_normal((SIMULATIONS, n))
     rows, columns = np.triu_indices(n)
     averages = (values[:, rows] + values[:, columns]) / 2
@@ -138,9 +138,9 @@ def datasets_needed(
 class Spread:
     """Standard deviations of one cell's metric, without what paired variants share (data set and seed).
 
-    dataset_variant: how differently variants suit data sets; more seeds do not shrink it. residual: from training to
-    training. The rest says what a pilot's estimate stands on: n_datasets, n_variants, n_seeds (most on one data set),
-    all 0 where put down by hand; separated is False where one seed left both in dataset_variant.
+    dataset_variant: how differently variants suit data sets; more seeds do not shrink it. residual: between training
+    runs. The rest says what a pilot's estimate rests on: n_datasets, n_variants, n_seeds (most on one data set),
+    all 0 where set by hand; separated is False where one seed left both in dataset_variant.
     """
 
     dataset_variant: float
@@ -267,12 +267,12 @@ def seeds_for_difference(
     room = (difference / effect) ** 2 / 2 - spread.dataset_variant**2
     if room <= 0:
         return None
-    # A hair below, so that rounding does not ask for one seed more than an exact hit needs.
+    # Slightly below, so that rounding does not demand one seed more than an exact hit needs.
     return max(1, math.ceil(spread.residual**2 / room * (1 - 1e-12)))
 
 
 def _level(alpha: float, family_size: int, correction: str) -> float:
-    """The level of one contrast of a family where no other is found."""
+    """The level of one contrast of a family in which no other is found."""
     _share("alpha", alpha)
     _at_least("family_size", family_size, 1)
     _known(correction)

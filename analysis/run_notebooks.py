@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).resolve().parent / "notebooks"
-# For one cell; figures of a hundred variants take a while.
+# Per cell; figures of a hundred variants take a while.
 SECONDS = 600
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, 1 when a notebook failed or none could run, 2 for errors of the user's making."""
+    """Runs the command. Returns its exit status: 0, 1 if a notebook failed or none could run, 2 for a user's error."""
     options = _parser().parse_args(arguments)
     try:
         known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -60,9 +60,9 @@ def stored_studies(store: Path) -> dict[str, list[str]]:
 
 
 def run_notebook(notebook: Path, copy: Path, store: Path, study: str) -> str | None:
-    """Runs one notebook on a study of a store and writes the executed copy; its error in a line, or None.
+    """Runs one notebook on a study of a store, writes the executed copy and returns its error in one line, or None.
 
-    A notebook that fails is written as far as it came, with the traceback in it.
+    A notebook that fails is written as far as it got, with the traceback in it.
     """
     import nbformat
     from nbclient.exceptions import CellExecutionError
@@ -84,7 +84,7 @@ def execute(content: NotebookNode, folder: Path, store: Path, study: str) -> Non
     from traitlets.config import Config
 
     with TemporaryDirectory(prefix="notebook") as sockets:
-        # Sockets in the file system, in a folder of this user's alone: no port is opened.
+        # Sockets in the file system, in a folder that only this user can read: no port is opened.
         private = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         client = NotebookClient(content, timeout=SECONDS, kernel_name="python3", record_timing=False, config=private)
         client.resources = {"metadata": {"path": str(folder)}}

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader sees them: one way to print a metric, an interval, a p value or a count."""
+"""Numbers and names as a reader sees them: the one way to print a metric, an interval, a p value or a count."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def quantity(value: float | None) -> str:
     if value is None or math.isnan(value):
         return NOTHING
     for size, unit in UNITS:
-        # What rounds up to the next unit is written in it.
+        # A value that rounds up to the next unit is written in that.
         if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g}"
@@ -77,7 +77,7 @@ def percent(value: float | None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, in the plural where it must be: 1 cell, 2 cells."""
+    """A number with its noun, in the plural where needed: 1 cell, 2 cells."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
@@ -91,7 +91,7 @@ def listed(names: list[str] | tuple[str, ...], most: int = 6) -> str:
 
 
 def shortened(name: str, longest: int = LONGEST) -> str:
-    """A name cut in its middle, where two of them differ least, so that a figure's margin holds it."""
+    """A name cut in the middle, where two names differ least, so that it fits a figure's margin."""
     if len(name) <= longest:
         return name
     head = (longest - 1) // 2

@@ -1,12 +1,12 @@
-"""Paired statistics beside the scikit-learn loop they replace: time of each, and the numbers compared.
+"""Paired statistics against the scikit-learn loop that they replace: times, and the numbers compared.
 
     python benchmarks/analysis.py                # a minute; writes benchmarks/results/analysis.json
     python benchmarks/analysis.py --images 200 --classes 3 --draws 64 --loop-draws 2 --out small.json    # seconds
 
 Two models on the same images. The loop draws the same images and calls scikit-learn on each resample; a few resamples
 are enough to know its time, and both must agree on them. Both run in one process, in turns, and the fastest turn
-counts. scikit-learn's macro-AUC is its one-vs-rest average, column by column. What is wanted of 10,000 images, 9
-classes and 10,000 draws stands beside what was found.
+counts. scikit-learn's macro-AUC is its one-vs-rest average, column by column. The targets for 10,000 images, 9 classes
+and 10,000 draws stand beside the results.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 import sklearn
 from sklearn.metrics import f1_score, roc_auc_score
 
-# Python looks for modules beside the script first, and this script is called like the package that it measures.
+# Python looks for modules beside the script first, and this script has the name of the package that it measures.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from analysis.paired import bootstrap_difference, delong, randomisation_difference, two_level_bootstrap  # noqa: E402
@@ -29,7 +29,7 @@ from analysis.paired.resampling import drawn_swaps, drawn_units  # noqa: E402
 from benchmarks.machine import RESULTS, write_results  # noqa: E402
 
 TURNS = 3
-# Of 10,000 images × 9 classes, 10,000 draws: seconds at most, and times as fast as the loop at least.
+# Targets for 10,000 images × 9 classes, 10,000 draws: at most so many seconds, at least so many times the loop's speed.
 WANTED = {"paired bootstrap": (3.0, 50.0), "DeLong": (0.1, None)}
 
 
@@ -55,7 +55,7 @@ LOOPS = {"macro_f1": loop_macro_f1, "macro_auc_ovr": loop_macro_auc_ovr}
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, float]:
-    """Seconds by the clock and seconds of processors: the latter stand also where other programs want them."""
+    """Times a call: wall-clock seconds and CPU seconds, of which the latter hold even on a busy machine."""
     start, start_cpu = time.perf_counter(), time.process_time()
     function()
     return time.perf_counter() - start, time.process_time() - start_cpu
@@ -69,7 +69,7 @@ def measure(name: str, ours: Callable[[], Any], draws: int | None = None, turns:
 def measure_beside(
     name: str, ours: Callable[[], Any], loop: Callable[[int], np.ndarray], loop_draws: int, draws: int
 ) -> dict[str, Any]:
-    """One row: ours, and the loop scaled up from a few draws, in turns."""
+    """Measures one row: ours, and the loop scaled up from a few draws, in turns."""
     times = np.array([[*timed(ours), *timed(lambda: loop(loop_draws))] for _ in range(TURNS)]).min(axis=0)
     times[2:] *= draws / loop_draws
     row = dict(zip(("seconds", "cpu_seconds", "loop_seconds", "loop_cpu_seconds"), times.tolist()))
@@ -103,7 +103,7 @@ def main() -> None:
             pairs = [(np.where(swap, b[0], a[0]), np.where(swap, a[0], b[0])) for swap in swaps]
             return np.array([scikit_learn(labels, one) - scikit_learn(labels, other) for one, other in pairs])
 
-        # A fast wrong answer is no result. This also compiles what is compiled on first use.
+        # A fast wrong answer is not a result. This also compiles what is compiled on first use.
         few = bootstrap_difference(metric, labels, a[0], b[0], rng=rng(), draws=4)
         error = abs(few.standard_error - bootstrap_loop(4).std(ddof=1))
         if not error < 1e-12:
@@ -122,7 +122,7 @@ def main() -> None:
         what = f"two-level bootstrap of {options.seeds} seeds, {metric}"
         two_level = partial(two_level_bootstrap, metric, labels, a, b, draws=options.draws)
         rows.append(measure(what, lambda two_level=two_level: two_level(rng=rng()), options.draws, turns=1))
-    # What DeLong replaces is a bootstrap; its own time stands for itself.
+    # DeLong's test replaces a bootstrap; its own time needs no peer.
     rows.append(measure("DeLong, macro_auc_ovr", lambda: delong(labels, a[0], b[0]), turns=20))
 
     print(f"{options.images} images × {options.classes} classes, two models, {options.draws} draws")
@@ -137,7 +137,7 @@ def main() -> None:
 
 
 def wanted(what: str) -> str:
-    """What is asked of a row, in words; empty where nothing is."""
+    """The target of a row, in words; empty where there is none."""
     for name, (seconds, ratio) in WANTED.items():
         if what.startswith(name):
             return f"≤ {seconds:g} s" + (f", ≥ {ratio:g} ×" if ratio else "")

@@ -1,6 +1,6 @@
-"""The usual way to scan a map along four directions: lay them out in memory, scan each, merge them.
+"""Cross-scan and cross-merge, the usual way to scan four directions: lay them out in memory, scan each, merge them.
 
-A peer for `benchmarks/scan_gpu.py`, in torch operations and with Triton kernels, which are differentiable. A map is
+Peers for `benchmarks/scan_gpu.py`, in torch operations and in differentiable Triton kernels. A map is
 (batch, channels, height, width); laid out it is (batch, 4, channels, length) in the order of `scan_path("cross4")`.
 """
 
@@ -30,7 +30,7 @@ def merge_by_torch(ys: Tensor, height: int, width: int) -> Tensor:
 
 @triton.jit
 def _offsets(channels, height, width, SIDE: tl.constexpr):
-    """Of this program's tile: which elements exist, where its plane starts, its positions by rows and by columns."""
+    """Offsets of a program's tile: which elements exist, where its plane starts, positions by rows and by columns."""
     plane = tl.program_id(0).to(tl.int64)
     across = tl.cdiv(width, SIDE)
     row = tl.program_id(1) // across * SIDE + tl.arange(0, SIDE)[:, None]

@@ -1,4 +1,4 @@
-"""What every benchmark says of where it ran, the file it leaves, and the memory of this process."""
+"""Common parts of benchmarks: where they ran, the results file, and the memory of this process."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def write_results(path: Path, measured: Mapping[str, Any]) -> None:
-    """Writes what was measured as JSON, behind the command, the commit and the machine, and says where."""
+    """Writes measurements as JSON, after the command, the commit and the machine, and prints where."""
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
     report = {"command": command, "commit": describe_commit(), "machine": describe_machine(), **measured}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 class PeakMemory:
-    """As a context: afterwards `bytes` is how much the block added to this process at its peak; None off Linux."""
+    """Context whose `bytes` is how much the block added to this process at its peak; None off Linux."""
 
     bytes: int | None = None
 

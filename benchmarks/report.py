@@ -1,8 +1,8 @@
-"""Time and memory of a study's report: a ledger is made up, then `python -m analysis.report` runs on it by itself.
+"""Time and memory of a study's report: `python -m analysis.report` run alone on a generated ledger.
 
     python benchmarks/report.py                # some minutes; writes benchmarks/results/report.json
     python benchmarks/report.py --variants 5 --images 200
-    python benchmarks/report.py --against DIR  # by turns with the report of another checkout, on the same ledger
+    python benchmarks/report.py --against DIR  # in turns with the report of another checkout, on the same ledger
 
 By default 25 variants × 8 data sets of 2 to 9 classes × 5 seeds are 1,000 cells of 1,000 test images each, with 48
 declared contrasts; `--seeds 50` makes 10,000 cells of them. Memory is the largest resident set among the processes of
@@ -35,7 +35,7 @@ from benchmarks.turns import typical_ratio  # noqa: E402
 CLASSES = range(2, 10)
 # Seconds and bytes that the report over the default ledger has to stay below.
 LIMIT_SECONDS, LIMIT_BYTES = 60.0, 2 * 10**9
-# Run in a process of its own, whose children are those of one command alone.
+# Run in a process of its own, so that its children are those of one command alone.
 WATCHER = """
 import json, os, resource, subprocess, sys, time
 from pathlib import Path
@@ -75,7 +75,7 @@ print(json.dumps([run.returncode, seconds, used.ru_utime + used.ru_stime, peak, 
 
 
 def make_ledger(store: Path, variants: int, seeds: int, images: int) -> int:
-    """A ledger of eight data sets of different numbers of classes; returns how many cells it has."""
+    """Writes a ledger of eight data sets with different numbers of classes; returns how many cells it has."""
     labels = {"baseline": ({}, 1.3, 1.0)}
     labels |= {f"d_state={k}": ({"d_state": k}, 1.1 + 0.02 * k, 0.5 + 0.1 * k) for k in range(1, variants)}
     names = [f"dataset_{classes}" for classes in CLASSES]
@@ -89,8 +89,8 @@ def make_ledger(store: Path, variants: int, seeds: int, images: int) -> int:
 def measured(arguments: list[str], bytecode: Path, root: Path = ROOT) -> dict[str, Any]:
     """What a Python of this environment takes to run `arguments` in a checkout. bytecode: where it keeps its own.
 
-    Seconds by the clock and of processors, the largest resident set of its processes, and the most that they held at
-    once (None where the system does not say).
+    Wall-clock seconds, CPU seconds, the largest resident set of its processes, and the most that they held at once
+    (None where the system does not say).
     """
     command = [sys.executable, "-c", WATCHER, sys.executable, *arguments]
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(bytecode)}
@@ -114,7 +114,7 @@ def report_of(root: Path, store: str, out: Path) -> dict[str, Any]:
 
 
 def differing_files(first: Path, second: Path) -> list[str]:
-    """Names of files that are not the same in both folders, byte for byte, or are in one of them only."""
+    """Names of files that differ between two folders, byte for byte, or are in only one of them."""
     names = {path.relative_to(folder) for folder in (first, second) for path in folder.rglob("*") if path.is_file()}
     return sorted(str(name) for name in names if not _are_equal(first / name, second / name))
 
@@ -124,7 +124,7 @@ def _are_equal(first: Path, second: Path) -> bool:
 
 
 def compared(other: Path, store: str, folder: Path, turns: int) -> dict[str, Any]:
-    """Both reports by turns, the other checkout's first: what each took, the ratios ours to theirs, what differs."""
+    """Both reports in turns, the other checkout's first: what each took, the ratios ours to theirs, what differs."""
     runs: dict[str, list[dict[str, Any]]] = {"against": [], "report": []}
     differing: set[str] = set()
     for turn in range(turns):

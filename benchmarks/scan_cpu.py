@@ -1,12 +1,12 @@
-"""The scan's backends side by side on the CPU: time, extra memory, and error against float64.
+"""Backends of the scan side by side on the CPU: time, extra memory, and error against float64.
 
     python benchmarks/scan_cpu.py            # a few minutes; two threads, a quiet machine
     python benchmarks/scan_cpu.py --seconds 1 --shapes "64x32x7x7x8"
 
-All backends take turns in one process: times are medians, ratios medians of the ratios turn by turn, which hold on a
-machine that is not quite quiet. The error is the largest relative error of y and the seven gradients against the loop
-in float64, on two items of the batch.
-Memory is what one forward + backward adds to the process at its peak, measured in a process of its own.
+All backends take turns in one process: times are medians, ratios medians of the ratios turn by turn, which hold even
+on a machine that is not quite idle. The error is the largest relative error of y and the seven gradients against the
+loop in float64, on two items of the batch.
+Memory is what one forward + backward adds to the process at its peak, measured in a separate process.
 Writes benchmarks/results/scan_cpu.json and .svg.
 """
 
@@ -41,7 +41,7 @@ SHAPES = [
     "32x52x9x7x16",
 ]
 BACKENDS = ["cpu", "portable", "reference"]
-# The loop keeps every step for autograd: with more of them it needs minutes.
+# The loop keeps every step for autograd: with more steps than this it needs minutes.
 REFERENCE_LENGTH = 100
 
 Shape = tuple[int, int, int, int, int]
@@ -97,7 +97,7 @@ def measure_error(backend: str, inputs: list[Tensor], dy: Tensor, path: ScanPath
 
 
 def measure_times(backends: list[str], shape: Shape, seconds: float) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each forward, and of each forward + backward, of each backend, turn by turn."""
+    """Times each forward, and each forward + backward, of each backend, turn by turn, in seconds."""
     inputs, dy, path = make_inputs(shape)
 
     def forward(backend: str) -> None:
@@ -115,7 +115,7 @@ def measure_times(backends: list[str], shape: Shape, seconds: float) -> dict[str
 
 
 def print_memory(backend: str, shape: Shape) -> None:
-    """Print how many bytes one forward + backward adds to this process at its peak."""
+    """Prints how many bytes one forward + backward adds to this process at its peak."""
     _, channels, _, _, states = shape
     with use_backend(backend):
         # Compiles, and lets libraries start their threads.
@@ -202,7 +202,7 @@ def main() -> None:
                     row[f"{kind}_speedup_over_{peer}"] = ratio
             row["memory_bytes"] = measure_memory(backend, text, options.threads)
             row["error"] = measure_error(backend, *make_inputs(shape))
-            # A fast wrong answer is no result.
+            # A fast wrong answer is not a result.
             if not row["error"] < 1e-5:
                 raise SystemExit(f"{backend} at {text}: relative error must be below 1e-5, got {row['error']:.1e}")
             rows.append(row)

@@ -1,4 +1,4 @@
-"""The scan on a GPU beside the usual pipelines: time, memory, error, and how near it comes to what the device could do.
+"""Scan on a GPU beside the usual pipelines: time, memory, error, and how close it comes to the device's limit.
 
     python benchmarks/scan_gpu.py            # the scans of MedMamba-T and -B at 224 and 64 pixels; some minutes
     python benchmarks/scan_gpu.py --shapes 128x96x56x56x16 --dtypes bfloat16
@@ -7,9 +7,9 @@ Peers are the portable backend, and mamba-ssm's CUDA scan between a cross-scan a
 operations and once of Triton kernels. Those get the same numbers as their models have them: channels first, and delta,
 B and C already in the order of each direction, which is not timed.
 
-First every result is held to the loop in float64: the run at full size, with a gradient of y that is zero but for the
-first and the last item of the batch. If one is wrong, nothing is timed, and the exit code is 1. Then all take turns in
-one process, each on a cold L2 cache. Times are medians of CUDA events around the eager call; memory is what a
+First every result is compared with the loop in float64: the run at full size, with a gradient of y that is zero except
+for the first and last items of the batch. If one is wrong, nothing is timed, and the exit code is 1. Then all take
+turns in one process, each on a cold L2 cache. Times are medians of CUDA events around the eager call; memory is what a
 forward + backward adds at its peak to its inputs. A peer without enough memory for a shape is left out there.
 
 The floor is the larger of two times, from the device's properties. Exponentials: batch · 4 · length · channels ·
@@ -68,7 +68,7 @@ def stage_shapes(config: VariantConfig, pixels: int, batch: int) -> Iterator[Sha
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to compute the scan: a function of x, delta, A, B, C, D and delta_bias, and how it has them laid out."""
+    """A way to compute the scan: a function of x, delta, A, B, C, D and delta_bias, and the layout that it takes."""
 
     name: str
     scan: Callable[..., Tensor]
@@ -76,7 +76,7 @@ class Peer:
 
 
 def peers(path: ScanPath, height: int, width: int) -> tuple[list[Peer], list[str]]:
-    """All that can run here, ours first; and sentences about what cannot."""
+    """All peers that can run here, ours first, and sentences about those that cannot."""
     found = [Peer(name, partial(scan_through, name, path), list) for name in (OURS, "portable")]
     try:
         interface = load_backend("mamba_ssm").selective_scan_interface
@@ -107,7 +107,7 @@ def scan_laid_out(
 
 
 def channels_first(tensors: list[Tensor], path: ScanPath, height: int, width: int) -> list[Tensor]:
-    """x, or y, as a map and the others as mamba-ssm takes them, in the order of each direction."""
+    """Tensors with x, or y, as a map and the others as mamba-ssm takes them, in the order of each direction."""
     x, *others = tensors
     arranged = [x.transpose(1, 2).unflatten(2, (height, width))]
     for tensor in others:
@@ -125,7 +125,7 @@ def channels_first(tensors: list[Tensor], path: ScanPath, height: int, width: in
 
 
 def inputs_on_device(shape: Shape, dtype: torch.dtype) -> tuple[list[Tensor], Tensor, ScanPath]:
-    """As under autocast: x, delta, B, C and the gradient of y in dtype, the parameters in float32."""
+    """Inputs as under autocast: x, delta, B, C and the gradient of y in dtype, the parameters in float32."""
     inputs, dy, path = make_inputs(shape)
     kinds = [dtype if i in (0, 1, 3, 4) else torch.float32 for i in range(len(inputs))]
     moved = [tensor.detach().to(DEVICE, kind) for tensor, kind in zip(inputs, kinds)]
@@ -133,14 +133,14 @@ def inputs_on_device(shape: Shape, dtype: torch.dtype) -> tuple[list[Tensor], Te
 
 
 def results_of(scan: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor) -> list[Tensor]:
-    """y and the seven gradients."""
+    """The results of a scan: y and the seven gradients."""
     leaves = [tensor.detach().requires_grad_() for tensor in inputs]
     y = scan(*leaves)
     return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
 
 
 def measure_errors(peers: list[Peer], inputs: list[Tensor], dy: Tensor, path: ScanPath) -> list[dict[str, float]]:
-    """For each peer the relative errors of its eight results, NaN as infinity; none where memory is short."""
+    """The relative errors of each peer's eight results, NaN as infinity; none where memory is short."""
     items = sorted({0, dy.shape[0] - 1})
     few = [tensor[items] if name in PER_ITEM else tensor for name, tensor in zip(RESULTS[1:], inputs)]
     table, resets = path_tensors(path, torch.device(DEVICE))
@@ -171,7 +171,7 @@ def measure_errors(peers: list[Peer], inputs: list[Tensor], dy: Tensor, path: Sc
 
 @dataclass(frozen=True)
 class Device:
-    """What bounds a scan on a GPU: exponentials and bytes a second, from the device's properties."""
+    """Limits of a scan on a GPU: exponentials and bytes per second, from the device's properties."""
 
     name: str
     exponentials: float
@@ -189,7 +189,7 @@ class Device:
         )
 
     def floor(self, shape: Shape, element_bytes: int) -> float:
-        """Milliseconds that a forward + backward takes at least."""
+        """The least milliseconds that a forward + backward can take."""
         batch, channels, height, width, states = shape
         positions = batch * height * width
         scanned = positions * DIRECTIONS
@@ -202,7 +202,7 @@ class Device:
 
 
 def time_once(scan: Callable[..., Tensor], leaves: list[Tensor], dy: Tensor, flush: Tensor) -> tuple[float, float]:
-    """Milliseconds of a forward and of a backward, on a cold L2 cache."""
+    """Times a forward and a backward, on a cold L2 cache, in milliseconds."""
     start, middle, end = (torch.cuda.Event(enable_timing=True) for _ in range(3))
     flush.zero_()
     start.record()
@@ -215,7 +215,7 @@ def time_once(scan: Callable[..., Tensor], leaves: list[Tensor], dy: Tensor, flu
 
 
 def peak_bytes(run: Callable[[], object]) -> int:
-    """What a call adds at its peak to what is allocated."""
+    """The bytes that a call adds at its peak to what is allocated."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -227,14 +227,14 @@ def peak_bytes(run: Callable[[], object]) -> int:
 def measure(
     peers: list[Peer], inputs: list[Tensor], dy: Tensor, device: Device, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Times and memory of the peers that have enough of it, taking turns, for some seconds of each."""
+    """Measures times and memory of the peers that have enough of it, in turns, for some seconds each."""
     flush = torch.empty(2 * device.cache_bytes, dtype=torch.uint8, device=DEVICE)
     runs, memory = {}, {}
     for peer in peers:
         leaves = [tensor.detach().requires_grad_() for tensor in peer.arrange(inputs)]
         (gradient,) = peer.arrange([dy])
         try:
-            # The first call may compile and choose.
+            # The first call may compile and choose a block.
             time_once(peer.scan, leaves, gradient, flush)
             memory[peer.name] = peak_bytes(partial(results_of, peer.scan, leaves, gradient))
         except torch.OutOfMemoryError:
@@ -266,7 +266,7 @@ def measure(
 
 
 def compare(rows: list[dict[str, Any]]) -> None:
-    """Add to the rows of one shape and dtype how many times as long, and as much memory, a peer takes as ours."""
+    """Adds to the rows of one shape and dtype how many times our time and memory a peer takes."""
     ours = next((row for row in rows if row["peer"] == OURS), None)
     for row in rows:
         row["times_ours"] = row["both_ms"] / ours["both_ms"] if ours else None
@@ -286,7 +286,7 @@ def format_table(rows: list[dict[str, Any]]) -> str:
 
 
 def summarise(rows: list[dict[str, Any]]) -> str:
-    """At how many shapes ours takes half of the time and of the memory of the best mamba-ssm pipeline."""
+    """Counts shapes at which ours takes half the time and half the memory of the best mamba-ssm pipeline."""
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for row in rows:
         if row["peer"].startswith("mamba-ssm") and row["times_ours"] is not None:

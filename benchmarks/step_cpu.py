@@ -1,12 +1,12 @@
-"""A whole training step on the CPU: how much of it is the scan, beside other scans and beside none.
+"""Whole training step on the CPU: how much of it is the scan, compared with other scans and with none.
 
     python benchmarks/step_cpu.py               # two threads; minutes, of which one stored step takes most
     python benchmarks/step_cpu.py --no-stored   # without it
 
-A step is forward, loss and backward. "none" is the same network whose scans return their input and leave out the
-product that yields their step sizes; "stored" scans in the way of mamba-ssm's selective_scan_ref, on which the public
-model falls back without CUDA. The others take turns in one process: times are medians, ratios medians of the ratios
-turn by turn; "stored" gets a single step. Memory is what a step adds to a process of its own.
+A step is forward, loss and backward. "none" is the same network with scans that return their input and omit the
+product that yields their step sizes; "stored" scans like mamba-ssm's selective_scan_ref, on which the public model
+falls back without CUDA. The others take turns in one process: times are medians, ratios medians of the ratios turn by
+turn; "stored" gets a single step. Memory is what a step adds to a separate process.
 Writes benchmarks/results/step_cpu.json.
 """
 
@@ -50,7 +50,7 @@ def stored_scan(
     path: ScanPath,
     delta_weight: Tensor | None = None,
 ) -> Tensor:
-    """The operator as selective_scan_ref states it, between the cross-scan and merge of a path without gaps.
+    """The operator computed like selective_scan_ref, between the cross-scan and merge of a path without gaps.
 
     exp(Δ·A) and Δ·B·x are tensors (batch, K·channels, length, d_state), B and C are repeated for every channel, and
     autograd follows each step of a loop that indexes them.
@@ -60,7 +60,7 @@ def stored_scan(
         delta = product(delta, delta_weight)
 
     def along(values: Tensor) -> Tensor:
-        """(batch, length, K, size) as (batch, K, size, length), in visiting order."""
+        """Values (batch, length, K, size) as (batch, K, size, length), in visiting order."""
         return torch.stack([values[:, order, k] for k, order in enumerate(orders)], 1).transpose(2, 3)
 
     u = torch.stack([x[:, order] for order in orders], 1).transpose(2, 3).flatten(1, 2)
@@ -132,7 +132,7 @@ def measure_memory(backend: str, preset: str, pixels: int, threads: int) -> int 
 def print_memory(backend: str, preset: str, pixels: int) -> None:
     step = make_step(preset, pixels)
     with scanning_with(backend):
-        # Compiles, and lets libraries start their threads. A whole step would leave free memory behind, not seen again.
+        # Compiles, and lets libraries start their threads. A whole step would leave free memory for reuse.
         make_step(preset, pixels, batch=2)()
         with PeakMemory() as memory:
             step()
@@ -164,7 +164,7 @@ def main() -> None:
     for preset, pixels, affordable in NETWORKS:
         times = measure_times(preset, pixels, options.seconds, affordable and not options.no_stored)
         for backend, taken in times.items():
-            # A single step stands beside every turn of cpu.
+            # A single step is compared with every turn of cpu.
             beside = taken if len(taken) > 1 else taken * len(times["cpu"])
             memory = None if backend == "stored" else measure_memory(backend, preset, pixels, options.threads)
             rows.append(

@@ -1,4 +1,4 @@
-"""What the Triton kernels take on a GPU, without one: registers, spills, shared memory and instructions.
+"""Resources of the Triton kernels on GPUs, found without one: registers, spills, shared memory and instructions.
 
     python benchmarks/triton_registers.py                         # every launch the scan may choose; 5 to 30 minutes
     python benchmarks/triton_registers.py --quick                 # d_state 16, the largest blocks; a minute
@@ -45,9 +45,9 @@ TYPES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 PATHS = ["plain", "ragged", "marked", "wide"]
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 RESULTS = Path(__file__).parent / "results"
-# A multiprocessor's registers, and how many programs it holds at most (all three targets).
+# A multiprocessor's registers, and the most programs that it holds (on all three targets).
 PROCESSOR_REGISTERS, PROGRAMS = 65536, 32
-# Launches that take longer to compile than a process takes to start.
+# Enough launches to take longer to compile than a process takes to start.
 WORTH_A_PROCESS = 8
 # Tensors in the dtype of x; all others are float32 or the path's.
 IN_DTYPE = {"x", "delta", "B", "C", "dy", "ddelta"}
@@ -55,7 +55,7 @@ IN_DTYPE = {"x", "delta", "B", "C", "dy", "ddelta"}
 
 @dataclass(frozen=True)
 class Launch:
-    """One way to compile a kernel, and what came out."""
+    """A launch, one way to compile a kernel, and the outcome."""
 
     target: int
     kernel: str
@@ -75,14 +75,14 @@ class Launch:
 
 
 def launches(options: argparse.Namespace) -> list[Launch]:
-    """What is to be compiled."""
+    """The launches to compile."""
     states = options.states or ([16] if options.quick else STATES)
     dtypes = options.dtypes or (["float32"] if options.quick else ["float32", "bfloat16"])
     result = []
     for target, kernel, dtype, d_state, path, deterministic in itertools.product(
         options.targets or TARGETS, ("forward", "backward"), dtypes, states, options.paths or PATHS, (False, True)
     ):
-        # Directions in turn are the exception, and one more tensor: looked at where registers are scarce already.
+        # Directions in turn are the exception, with one more tensor: examined where registers are already scarce.
         if deterministic and (options.quick or path != "marked" or d_state != 16):
             continue
         sizes = sizes_of(d_state, path, deterministic)
@@ -152,7 +152,7 @@ def compile_kernel(launch: Launch) -> Any:
 
 
 def measure(launch: Launch) -> Launch:
-    """The launch with what its machine code takes."""
+    """The launch with the resources that its machine code takes."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compile_kernel(launch).asm["cubin"])
         file.flush()
@@ -162,7 +162,7 @@ def measure(launch: Launch) -> Launch:
     if found is None:
         raise SystemExit(f"cuobjdump named no registers: {usage!r}")
     registers, stack, shared, local = map(int, found.groups())
-    # Registers are handed out to a warp in units of 8 a thread.
+    # Registers are allotted to a warp in units of 8 per thread.
     programs = min(PROGRAMS, PROCESSOR_REGISTERS // (-(-registers // 8) * 8 * 32 * launch.warps))
     body = inner_loops(listing)
     group = sizes_of(launch.d_state, launch.path, False).constants(launch.block)["GROUP"]
@@ -179,7 +179,7 @@ def measure(launch: Launch) -> Launch:
 
 
 def inner_loops(listing: str) -> list[str]:
-    """The instructions of all loops that hold no other loop: each walks a group of steps."""
+    """The instructions of all innermost loops, each of which walks a group of steps."""
     labels: dict[str, int] = {}
     names: list[str] = []
     ends: list[tuple[int, int]] = []
@@ -233,7 +233,7 @@ def main() -> None:
     chosen = launches(options)
     jobs = options.jobs or max(1, min(os.cpu_count() or 1, len(chosen) // WORTH_A_PROCESS))
     rows = []
-    # Started anew, not forked: Triton has threads.
+    # Spawned, not forked: Triton has threads.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) if jobs > 1 else nullcontext() as pool:
         try:
             for row in (pool.map if pool else map)(measure, chosen):
@@ -256,7 +256,7 @@ def main() -> None:
 
 
 def write(rows: list[Launch], summary: str) -> None:
-    """Write the results as JSON and as a Markdown page."""
+    """Writes the results as JSON and as a Markdown page."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     about = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

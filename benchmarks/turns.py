@@ -1,4 +1,4 @@
-"""Functions timed by turns, and how one compares with another turn by turn."""
+"""Timing of functions in turns, and their comparison turn by turn."""
 
 import statistics
 import time
@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 
 def take_turns(functions: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
-    """The seconds of every call of each function, one list a function, whose entries belong to the same turns.
+    """Times functions in turns: a list per function of the seconds of every call, entries belonging to the same turns.
 
     A turn calls the first function, then each of the others that has not yet used up `seconds`; turns end when all of
-    the others have, so each of them met the first in every turn it took. The first call of each is not counted.
+    the others have, so that each of them ran beside the first in every turn. The first call of each is not counted.
     """
     first, *others = functions
     taken: dict[str, list[float]] = {name: [] for name in functions}

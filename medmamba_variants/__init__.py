@@ -1,4 +1,4 @@
-"""MedMamba as a design space: a builder in which every choice is an axis, its costs, and the 2-D selective scan.
+"""MedMamba as a design space: a builder with every choice as an axis, costs of variants, and the 2-D selective scan.
 
     config = VariantConfig.from_dict({"split_ratio": 0.25}, base="medmamba_t")
     model = build_model(config, num_classes=6, in_channels=3)

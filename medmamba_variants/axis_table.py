@@ -1,4 +1,4 @@
-"""The axes as README's table: python -m medmamba_variants.axis_table."""
+"""Prints README's table of axes: python -m medmamba_variants.axis_table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published MedMamba checkpoints: their state dict into a built model, and a built model's back into theirs."""
+"""Published MedMamba checkpoints: a conversion of state dicts to and from built models."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _COUNTERS = ("total_ops", "total_params")
 def load_public_state_dict(model: MedMambaVariant, state_dict: Mapping[str, Tensor]) -> None:
     """Copies a published MedMamba state dict into a model built by `build_model`, every tensor or none.
 
-    Reads the names of the public repository's `VSSM`, also behind `module.` (saved from DataParallel); the counters of
-    thop are ignored, nothing else is. Raises ValueError, one line, where the model is no published architecture or
-    without memory (on the meta device), or a key is missing, unexpected, there twice, of the wrong shape or no dense
-    tensor of real numbers.
+    Reads the names of the public repository's `VSSM`, also behind `module.` (saved from DataParallel); only the
+    counters of thop are ignored. Raises ValueError, one line, where the model is not a published architecture or has no
+    memory (on the meta device), or a key is missing, unexpected, duplicate, of the wrong shape or not a dense tensor of
+    real numbers.
     """
     _check_architecture(model.config)
     own = model.state_dict()
@@ -74,7 +74,7 @@ def load_public_state_dict(model: MedMambaVariant, state_dict: Mapping[str, Tens
 def to_public_state_dict(model: MedMambaVariant) -> dict[str, Tensor]:
     """The model's parameters and buffers under the names of the published code; the same tensors, not copies.
 
-    Raises ValueError where the model is no published architecture.
+    Raises ValueError where the model is not a published architecture.
     """
     _check_architecture(model.config)
     return {public_name(name): value for name, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""VariantConfig: a point of the design space as a value, and the named points (presets).
+"""Variants as values: VariantConfig, a point of the design space, and the named points (presets).
 
 A variant is its difference from the published MedMamba-T: `variant_id` hashes that difference alone, so a new axis
 never renames an old result. Hence a default must never change. No torch here.
@@ -30,12 +30,12 @@ from medmamba_variants.hints import one_of
 
 
 class VariantConfig:
-    """One variant: a value for every axis, the defaults being the published MedMamba-T. See `AXES` for the meanings.
+    """A variant: a value for every axis, the defaults being the published MedMamba-T. See `AXES` for the meanings.
 
-    Axes are read as attributes (`config.d_state`), each in its canonical form; `structure` says which component stands
-    where. Immutable, hashable, equal where the network is the same. Raises SettingError (a ValueError) for an unknown
-    axis, for a value out of bounds, for choices that contradict each other, and for an axis that has no effect under
-    another choice (it must then keep its default, so that one network has one id).
+    Axes are read as attributes (`config.d_state`), each in canonical form; `structure` says which component stands
+    where. Variants are immutable and hashable, and equal where the network is the same. Raises SettingError (a
+    ValueError) for an unknown axis, a value out of bounds, contradictory choices, and an axis that has no effect under
+    another choice (which must then keep its default, so that one network has one id).
     """
 
     def __init__(self, **axes: Any) -> None:
@@ -52,10 +52,10 @@ class VariantConfig:
 
     @classmethod
     def from_dict(cls, mapping: Mapping[str, Any], base: VariantConfig | str | None = None) -> VariantConfig:
-        """The variant that `mapping` makes of `base` (a variant, a preset's name, or nothing for MedMamba-T).
+        """The variant made by applying `mapping` to `base` (a variant, a preset's name, or None for MedMamba-T).
 
-        Keys are axes or `split_ratio`. What the base sets on an axis that the mapping makes dead is forgotten; what the
-        mapping itself sets on a dead axis raises ValueError, as do unknown keys and bad values.
+        Keys are axes or `split_ratio`. If the mapping leaves an axis without effect, the base's value there is dropped;
+        setting such an axis in the mapping itself raises ValueError, as do unknown keys and bad values.
         """
         start = preset(base) if isinstance(base, str) else base or cls()
         given = {name: parse_axis(name, value) for name, value in mapping.items()}
@@ -66,7 +66,7 @@ class VariantConfig:
         values = start._values | given
         check_lengths(values)
         for name, reason in dead_axes(values).items():
-            # Repeating the base's value is no step along the axis, so it is not an error either.
+            # Repeating the base's value is not a step along the axis, so it is not an error either.
             if name in given and given[name] not in (start._values[name], DEFAULTS[name]):
                 raise dead_error(name, reason, given[name])
             values[name] = DEFAULTS[name]
@@ -115,7 +115,7 @@ class VariantConfig:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def label(self, base: VariantConfig) -> str:
-        """A short human text of the difference from `base`, such as `split_ratio=0.25`, or `baseline`."""
+        """A short text for the difference from `base`, such as `split_ratio=0.25`, or `baseline`."""
         dead = dead_axes(self._values)
         parts = []
         for name, value in self.diff(base).items():
@@ -128,7 +128,7 @@ class VariantConfig:
 
     @property
     def split_ratio(self) -> float | tuple[float, ...] | None:
-        """The share of channels through ss2d, where the branches can be written that way; otherwise None."""
+        """The share of channels through ss2d if the branches can be written that way, else None."""
         ratios = []
         for stage in stages_of_branches(self._values):
             # Rounded shares may add up to a little more: six sixths make 1.000002.
@@ -148,9 +148,9 @@ class VariantConfig:
         return dead_axes(self._values)
 
     def map_sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Height and width of the map of every stage, for images of that height and width in pixels.
+        """Height and width of the map of every stage, for images of a height and width in pixels.
 
-        Raises ValueError where a stage is left without a pixel, naming the stage and the setting that mends it.
+        Raises ValueError where a stage is left without a pixel, naming the stage and the setting that fixes it.
         """
         sizes = [(height // self.patch_size, width // self.patch_size)]
         for _ in self.depths[1:]:
@@ -171,7 +171,7 @@ def _made(values: dict[str, Any]) -> VariantConfig:
 
 
 def preset(name: str) -> VariantConfig:
-    """A named variant. Raises ValueError with a suggestion for an unknown name."""
+    """The variant of a preset's name. Raises ValueError with a suggestion for an unknown name."""
     if name not in PRESETS:
         raise SettingError((), f"preset {one_of(name, PRESETS)}")
     return PRESETS[name]

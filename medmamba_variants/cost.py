@@ -1,10 +1,10 @@
-"""What a variant costs: parameters and multiply-adds counted without running it, seconds and bytes by running it.
+"""Costs of a variant: parameters and multiply-adds counted without running it, seconds and bytes by running it.
 
 Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
 papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
-such tables; an operation that is neither counted nor known to be free is an error: no choice costs zero by silence. The
+such tables; an operation that is neither counted nor known to be free is an error: no choice is silently free. The
 scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and position
-(VMamba's convention), and the product that yields its step sizes; the usual counters take it for zero.
+(VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_c
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
 
-# Free by the convention above: layout, norms, activations, gates, pooling, sums. A name is an operation of ATen.
+# Free by the convention above: layout, norms, activations, gates, pooling, sums. Names are those of ATen operations.
 FREE = frozenset(
     getattr(torch.ops.aten, name)
     for name in [
@@ -98,7 +98,7 @@ FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attenti
 
 @dataclass(frozen=True)
 class ModuleCost:
-    """Parameters of a module, and its multiply-adds and flops for one image; those of its children included."""
+    """The cost of a module for one image: parameters, multiply-adds and flops, those of its children included."""
 
     params: int
     macs: int
@@ -107,7 +107,7 @@ class ModuleCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a variant for one image; `by_module` by the path of the module, such as `stages.0.1.branches.1`."""
+    """The cost of a variant for one image; `by_module` has paths of modules such as `stages.0.1.branches.1` as keys."""
 
     params: int
     macs: int
@@ -117,7 +117,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Measured time and memory of one batch: median seconds, images per second, bytes at the peak.
+    """Measured time and memory of one batch: median seconds, images per second, peak bytes.
 
     `peak_bytes` counts what is allocated during the step on top of parameters, gradients and input; on CUDA by the
     allocator's statistics, on a CPU by the profiler's record of torch's allocations (what a kernel allocates
@@ -138,7 +138,7 @@ def count_cost(
 ) -> Cost:
     """Parameters, MACs and flops of a variant for one image of `image_size` (side, or height and width) pixels.
 
-    Nothing is computed: the network lives on the meta device. Raises ValueError where the variant cannot read such
+    Nothing is computed: the network lives on the meta device. Raises ValueError where the variant cannot take such
     images.
     """
     with torch.device("meta"):
@@ -147,7 +147,7 @@ def count_cost(
 
 
 def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_channels: int = 3) -> Cost:
-    """As `count_cost`, of a built model on whatever device and in whatever precision it is."""
+    """Parameters, MACs and flops of a built model for one image, on any device, in any precision; see `count_cost`."""
     height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
     some = next(model.parameters())
     images = torch.zeros(1, in_channels, height, width, device=some.device, dtype=some.dtype)
@@ -164,7 +164,7 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
 
     def flops_of(name: str, module: nn.Module) -> int:
         if isinstance(module, nn.ModuleList):
-            # A list is never called itself, so the counter does not know it.
+            # A list is never called itself, so the counter does not see it.
             return sum(flops_of(f"{name}.{child}", part) for child, part in module.named_children())
         return counted.get(f"{root}.{name}" if name else root, 0)
 
@@ -178,7 +178,7 @@ def count_model(model: nn.Module, *, image_size: int | tuple[int, int], in_chann
 
 
 class _Guard(TorchDispatchMode):
-    """Watches a count for operations that have no formula and are not known to be free."""
+    """Dispatch mode that watches a count for operations that have no formula and are not known to be free."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class _Guard(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
     def check(self) -> None:
-        """Raises ValueError naming what would have been counted as nothing."""
+        """Raises ValueError naming what would have been counted as zero."""
         if self._unknown:
             raise ValueError(
                 "every operation of a network must have a formula in torch's flop counter or be free by convention "
@@ -211,11 +211,11 @@ def measure_latency(
     device: str | torch.device = "cpu",
     repeats: int = 10,
 ) -> Measurement:
-    """Median time and peak memory of a batch through a model on a device: inference, or forward and backward.
+    """Measures median time and peak memory of a batch through a model on a device: inference, or forward and backward.
 
     Two steps warm up, `repeats` are timed, one more is watched for memory. Gradients are cleared after each step.
-    Moves the model to the device and leaves it there, its modes, its batch norms' statistics and torch's global
-    generators being what they were. Images have the model's precision.
+    Moves the model to the device and leaves it there, with its modes, its batch norms' statistics and torch's global
+    generators restored. Images have the model's precision.
     """
     if batch_size < 1 or repeats < 1:
         raise ValueError(f"batch_size and repeats must be at least 1, got batch_size={batch_size}, repeats={repeats}")
@@ -253,7 +253,7 @@ def measure_latency(
 
 @contextmanager
 def _left_as_found(model: nn.Module) -> Iterator[None]:
-    """Gives every module its mode back, and every buffer its value: in training batch norms follow what they see."""
+    """Context that restores modules' modes and buffers' values, since batch norms in training follow their inputs."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
@@ -285,7 +285,7 @@ def _cuda_peak(step: Callable[[], None], device: torch.device) -> int:
 
 
 def _cpu_peak(step: Callable[[], None]) -> int:
-    # The profiler's library otherwise writes to stderr, even that it found no GPU.
+    # Otherwise the profiler's library writes to stderr, even that it found no GPU.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         step()

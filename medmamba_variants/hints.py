@@ -1,4 +1,4 @@
-"""What error messages say beside the rule: what came, the nearest known name, what to write instead."""
+"""Hints in error messages: what came, the nearest known name, what to write instead."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def did_you_mean(
     otherwise: str = "",
     shown: Callable[[str], object] = str,
 ) -> str:
-    """Return "did you mean A or B?" with at most `count` known names that come close, as `shown`; else `otherwise`."""
+    """The hint "did you mean A or B?" with at most `count` known names that come close, as `shown`, or `otherwise`."""
     close = difflib.get_close_matches(str(name), list(known), n=count)
     return f"did you mean {' or '.join(str(shown(one)) for one in close)}?" if close else otherwise
 
 
 def one_of(value: Any, known: Iterable[str | int]) -> str:
-    """What is wrong with a value that is none of the known literals: what must hold, what came, the nearest name."""
+    """The message for a value that is not one of the known literals: what must hold, what came, the nearest name."""
     names = [str(name) for name in known]
     rule = f"must be one of {', '.join(names)}; got"
     if not isinstance(value, str):
@@ -31,7 +31,7 @@ def one_of(value: Any, known: Iterable[str | int]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as an error message shows it: with its type where the type is the point."""
+    """A value as an error message shows it, with its type where the type matters."""
     if isinstance(value, bool):
         return f"the boolean {str(value).lower()}"
     if isinstance(value, str):
@@ -49,7 +49,7 @@ BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text i
 
 
 def hint(value: Any) -> str:
-    """What to write instead, for values that YAML 1.1 does not read as most people expect; else nothing."""
+    """What to write instead of a value that YAML 1.1 does not read as most people expect; else nothing."""
     if isinstance(value, bool):
         return BOOLEAN_HINT
     if isinstance(value, str):
@@ -63,7 +63,7 @@ def hint(value: Any) -> str:
 
 
 def _yaml_number(number: float) -> str:
-    """The number as YAML 1.1 reads it: with a point and a signed exponent."""
+    """A number in the form that YAML 1.1 reads as one: with a point and a signed exponent."""
     if number == 0 or 1e-3 <= abs(number) < 1e6:
         return str(int(number)) if number.is_integer() else repr(number)
     mantissa, _, exponent = f"{number:.15e}".partition("e")

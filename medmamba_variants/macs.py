@@ -1,6 +1,6 @@
-"""The multiply-adds of a variant in closed form, added up from what its components say of themselves.
+"""Multiply-adds of a variant in closed form, added up over its components.
 
-They are the numbers that tracing the network counts (`medmamba_variants.cost`), to the multiply; this needs no torch.
+They equal the counts from tracing the network (`medmamba_variants.cost`) exactly, but need no torch.
 """
 
 from __future__ import annotations

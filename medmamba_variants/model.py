@@ -1,7 +1,7 @@
 """The network from top to bottom: stem, stages of blocks with a halving between them, head.
 
 Maps are (batch, height, width, channels) and contiguous from stem to head; convolutions see them as channels-last
-views of (batch, channels, height, width), which costs no copy.
+views (batch, channels, height, width), without a copy.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def build_model(
     """The network of a variant for images with `in_channels` channels, freshly initialised on the default device.
 
     With a seed the weights depend on it alone, on every device; without, they follow torch's global generator.
-    Raises ValueError where the variant cannot read that many channels.
+    Raises ValueError where the variant cannot take that many channels.
     """
     if seed is None:
         return MedMambaVariant(config, num_classes, in_channels)
-    # Each kind of device draws numbers of its own: seeded weights are drawn on the CPU, wherever they are to go.
+    # Random numbers depend on the kind of device: seeded weights are drawn on the CPU, wherever they are to go.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = MedMambaVariant(config, num_classes, in_channels)
@@ -37,7 +37,7 @@ def build_model(
 
 
 class MedMambaVariant(nn.Module):
-    """A variant of MedMamba: images (batch, channels, height, width) in, logits (batch, classes) out."""
+    """The network of a variant: images (batch, channels, height, width) in, logits (batch, classes) out."""
 
     def __init__(self, config: VariantConfig, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class MedMambaVariant(nn.Module):
         self.in_channels = in_channels
         self.colour = ColourConversion(config.input_channels, in_channels)
         self.stem = Stem(self.colour.channels_out, config)
-        # Rising linearly from block to block, one list a stage, whatever timm's docstring says of stagewise.
+        # Rising linearly from block to block, one list per stage, whatever timm's docstring says of stagewise.
         rates = cast(
             list[list[float]], calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
         )
@@ -60,7 +60,7 @@ class MedMambaVariant(nn.Module):
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))
         self.head = linear(config.dims[-1], num_classes, bias=True)
-        # Filters in the layout of the maps: otherwise every step converts them there and their gradients back.
+        # Filters in the layout of the maps: otherwise every step would convert them, and their gradients back.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,5 +84,5 @@ class MedMambaVariant(nn.Module):
         return features
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that weight decay must not touch although they are no vectors."""
+        """Names of the parameters that weight decay must leave alone although they are not vectors."""
         return {name for name, _ in self.named_parameters() if name.endswith(("A_logs", "Ds", "dt_projs_bias"))}

@@ -1,4 +1,4 @@
-"""Studies: one YAML file, one question, run over data sets and seeds, and resumed by running it again.
+"""Studies: one YAML file per question, run over data sets and seeds, and resumed by running it again.
 
     study = load_study("search_spaces/split_ratio.yaml", seeds=[0, 1, 2])
     record, probabilities = run_cell(Cell(variant, study.recipe, DataRef(name, fingerprint, spec), seed=0))

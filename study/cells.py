@@ -11,13 +11,13 @@ from analysis.hashes import content_hash
 from medmamba_variants.config import VariantConfig
 from study.recipe import Recipe
 
-# Raised whenever a change of ours alters the numbers that an unchanged cell produces; old records then no longer count.
+# Goes up whenever a change of ours alters the numbers of an unchanged cell; older records then no longer count.
 NUMERICS_VERSION = 4
 
 
 @dataclass(frozen=True)
 class DataRef:
-    """A data set by name and content; `source` says where it lies and is no part of a cell's identity."""
+    """A reference to a data set by name and content; `source`, where it lies, is not part of a cell's identity."""
 
     name: str
     fingerprint: str
@@ -26,7 +26,7 @@ class DataRef:
 
 @dataclass(frozen=True)
 class Cell:
-    """Variant × recipe × data set × seed: the unit of work, of pairing and of resumption."""
+    """A cell, variant × recipe × data set × seed: the unit of work, of pairing and of resumption."""
 
     variant: VariantConfig
     recipe: Recipe
@@ -35,7 +35,7 @@ class Cell:
 
     @cached_property
     def cell_id(self) -> str:
-        """Content hash of all that may change the numbers: a finished cell is recognised by it."""
+        """Content hash of everything that may change the numbers, by which a finished cell is recognised."""
         return content_hash(
             {
                 "variant": self.variant.variant_id,

@@ -1,4 +1,4 @@
-"""What the commands share: the store's default place, options, and streams."""
+"""Parts common to all commands: the store's default place, options, and streams."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ DEFAULT_STORE = "mlruns"
 
 
 def ready_streams() -> None:
-    """Puts a sink where the caller has closed a stream, and marks where the terminal's encoding lacks a character.
+    """Replaces streams that the caller has closed by a sink, and characters that the terminal cannot show by marks.
 
-    Else a file of the store would get the number of a closed stream, and the first "─" would end a launch.
+    Otherwise a file of the store would get the number of a closed stream, and the first "─" would end a launch.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
@@ -24,15 +24,15 @@ def ready_streams() -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line, as every other error is told."""
+    """An argument parser that reports errors in one line, as all other errors are."""
 
     def error(self, message: str) -> NoReturn:
-        """Ends the process with status 2."""
+        """Prints the error in one line and ends the process with status 2."""
         self.exit(2, f"error: {message} (see --help)\n")
 
 
 def read_settings(given: list[str]) -> dict[str, str]:
-    """What --set asks for, by key. Raises ValueError for what is no KEY=VALUE, and a key given twice."""
+    """Settings given by --set, by key. Raises ValueError for what is not KEY=VALUE and for a key given twice."""
     settings: dict[str, str] = {}
     for text in given:
         key, equals, value = text.partition("=")

@@ -1,4 +1,4 @@
-"""What a study is: values that never change once the file is read (see `study.file.reading`)."""
+"""Definition of a study: values that never change once the file is read (see `study.file.reading`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRID = "grid"
 
 @dataclass(frozen=True)
 class Range:
-    """Values a search may propose: from low to high, both included, in steps or on a logarithmic scale where asked."""
+    """Values that a search may propose: from low to high, both included, optionally in steps or on a log scale."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Range:
 
 @dataclass(frozen=True)
 class StrategyChoice:
-    """What runs next, as the file asks for it. All but the name belongs to searches, `settings` to the sampler."""
+    """The choice of a strategy in the file. All but the name belongs to searches, `settings` to the sampler."""
 
     name: str = GRID
     trials: int = 0
@@ -51,7 +51,7 @@ class StrategyChoice:
 
 @dataclass(frozen=True)
 class Study:
-    """One question and all it takes to answer it. Made by `load_study`; never changes."""
+    """One question and all that is needed to answer it; made by `load_study`, never changed."""
 
     name: str
     question: str
@@ -76,24 +76,25 @@ class Study:
         return self.strategy.name == GRID
 
     def variants(self) -> list[tuple[str, VariantConfig]]:
-        """(label, variant) of every variant of a grid, in the file's order; empty for a search."""
+        """The variants of a grid as (label, variant), in the file's order; empty for a search."""
         return list(self.grid)
 
     def label(self, variant: VariantConfig) -> str:
-        """How tables and figures of this study call a variant."""
+        """A variant's label in tables and figures of this study."""
         for label, known in self.grid:
             if known == variant:
                 return label
         return variant.label(self.base)
 
     def cells_of(self, variant: VariantConfig, refs: Mapping[str, DataRef]) -> list[Cell]:
-        """The cells of one variant: all data sets of the first seed, then of the next."""
+        """The cells of one variant: all data sets with the first seed, then with the next."""
         return [Cell(variant, self.recipe, refs[name], seed) for seed in self.seeds for name in self.datasets]
 
     def cells(self, refs: Mapping[str, DataRef]) -> Iterator[Cell]:
         """All cells of a grid: seeds outermost, then data sets, then variants.
 
-        So whatever has run when a study is stopped early compares (nearly) all variants on equal data sets and seeds.
+        Whenever a study is stopped early, what has run thus compares (nearly) all variants on equal data sets and
+        seeds.
         """
         for seed in self.seeds:
             for name in self.datasets:
@@ -101,7 +102,7 @@ class Study:
                     yield Cell(variant, self.recipe, refs[name], seed)
 
     def sources(self) -> dict[str, dict[str, Any]]:
-        """The spec of each data set's source, by name, for `study.data.sources.open_source`. Raises ValueError."""
+        """The specs of data sets' sources, by name, for `study.data.sources.open_source`. Raises ValueError."""
         from study.data.sources import source_for
 
         settings = dict(self.source)
@@ -120,7 +121,7 @@ class Study:
 
     @property
     def study_hash(self) -> str:
-        """Content hash of all that decides what runs and how it is judged; wording and places on disk do not count."""
+        """Content hash of everything that decides what runs and how it is judged; wording and paths do not count."""
         return content_hash(
             {
                 "name": self.name,
@@ -142,9 +143,9 @@ class Study:
         return declaration_hash([contrast.to_dict() for contrast in self.contrasts], self.alpha, self.correction)
 
     def search_hash(self, refs: Mapping[str, DataRef]) -> str:
-        """Content hash of what makes earlier proposals of a search worth going on with.
+        """Content hash of everything that must not change for a search to build on its earlier proposals.
 
-        The number of trials is no part of it, so that a search can be prolonged; the content of the data sets is.
+        The number of trials is not part of it, so that a search can be extended; the content of the data sets is.
         """
         strategy = {key: value for key, value in self.strategy.to_dict().items() if key != "trials"}
         return content_hash(
@@ -160,7 +161,7 @@ class Study:
         )
 
     def manifest(self, cell_ids: Iterable[str] | None = None) -> dict[str, Any]:
-        """What the ledger keeps of the study: its file word for word, and what was declared. Plain JSON values."""
+        """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values."""
         return {
             "schema": 1,
             "name": self.name,
@@ -193,9 +194,9 @@ class Study:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Is `against` better than `baseline` on the test metric? Differences below the margin count as none.
+    """A declared comparison of two variants: is `against` better than `baseline` by the test metric?
 
-    The contrasts of a family share one correction for multiplicity.
+    Differences within the margin count as none. The contrasts of a family share one correction for multiplicity.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The one process that writes: it takes outcomes from an executor to ledger, tracker and screen."""
+"""Driver of a launch, the only process that writes: passes outcomes from an executor to ledger, tracker and screen."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from study.telling.closing import (
 from study.telling.progress import Progress, Status, say
 
 SECONDS_TO_LOG = 300.0
-# After an interrupt a person waits for the prompt; the next launch logs what is missing.
+# Seconds. After an interrupt a person waits for the prompt; the next launch logs what is missing.
 SECONDS_TO_LOG_WHEN_INTERRUPTED = 15.0
 
 
 class Driver:
-    """The one process that writes: takes outcomes from an executor to ledger, tracker and screen."""
+    """The only writer of a launch: passes outcomes from an executor to ledger, tracker and screen."""
 
     def __init__(self, study: Study, ledger: Ledger, strategy: Strategy, options: Options) -> None:
         self.study = study
@@ -49,20 +49,20 @@ class Driver:
         self._adopt()
 
     def headline(self) -> str:
-        """What is about to happen, in a line."""
+        """What is about to happen, in one line."""
         total = self.strategy.total()
         done = f", {len(self.strategy.resumed)} done already" if self.strategy.resumed else ""
         cut = "" if self.options.limit is None else f"; a smoke test of {self.options.limit} of them"
         return f"{self.study.name}: {'?' if total is None else total} cells{done}{cut}; store {self.options.store}"
 
     def begin(self, progress: Progress) -> None:
-        """Starts the tracker, which makes its database while the workers start, and hands it what is done already."""
+        """Starts the tracker, which makes its database while workers start, and gives it what is already done."""
         self._progress = progress
         if self.options.tracking_uri is not None:
             tags = StudyTags(self.study.name, self.study.study_hash, self.study.question)
             tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
             tracker.start()
-            # Not before it runs: an interrupt in between would wait for what was never started.
+            # Only once it runs: after an interrupt in between, closing would wait for a tracker that never started.
             self._tracker = tracker
             for record in self.strategy.resumed:
                 self._track(record, self._label(record))
@@ -73,7 +73,7 @@ class Driver:
         self._progress.started(cell.cell_id, self.strategy.label(cell), cell.data.name, cell.seed)
 
     def ended(self, cell: Cell, record: Record, probabilities: Probabilities) -> Record:
-        """Writes the record, tells everyone, and returns it as written."""
+        """Writes the record, informs tracker and screen, and returns the record as written."""
         assert self._progress is not None
         label = self.strategy.label(cell)
         origin = {"study": self.study.name, "study_hash": self.study.study_hash}
@@ -92,12 +92,12 @@ class Driver:
             raise ValueError(f"{self.study.path}: the search must find a variant to train, got none: {why}")
 
     def abandon(self) -> None:
-        """Ends the tracker's run without a summary, soon."""
+        """Ends the tracker's run without a summary and without waiting long."""
         if self._tracker is not None:
             self._tracker.close("KILLED", self._counts(), SECONDS_TO_LOG_WHEN_INTERRUPTED)
 
     def close(self) -> int:
-        """Prints the closing table, the verdicts and the places, ends the tracker's run; returns the exit status."""
+        """Prints the closing table, verdicts and places, ends the tracker's run, and returns the exit status."""
         evidence = gather(self.study, self.ledger)
         table = summarise(self.study, evidence)
         say("\n".join(["", *table_lines(table)]))
@@ -122,7 +122,7 @@ class Driver:
         return 1 if self.failed else 0
 
     def _adopt(self) -> None:
-        """Counts finished cells of earlier launches, which a search learns of as it goes, and the total."""
+        """Counts the cells finished by earlier launches, which a search discovers as it goes, and updates the total."""
         for record in self.strategy.resumed[self._adopted :]:
             label = self._label(record)
             self._track(record, label)

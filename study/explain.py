@@ -1,7 +1,7 @@
 """Explains a cell: python -m study.explain FILE --variant LABEL --dataset NAME --seed N.
 
 Records keep no weights, so the cell is trained again, which on the same machine gives the same network bit for bit;
-what came of it is compared with the record. Then the network's maps, features, receptive fields and curves go into one
+the outcome is compared with the record. Then the network's maps, features, receptive fields and curves go into one
 file, which `python -m analysis.explanations` reads.
 """
 
@@ -28,12 +28,12 @@ SPLITS = ("test", "val")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 2 for errors of the user's making, which are one line on standard error."""
+    """Runs the command. Returns its exit status: 0, or 2 with one line on standard error for a user's error."""
     ready_streams()
     options = parser().parse_args(arguments)
     try:
         lines = _run(options)
-        # Late: --help is instant.
+        # Late, so that --help is instant.
         from study.telling.progress import say
 
         say("\n".join(lines))
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     made = Parser(
         prog="python -m study.explain",
         description="Train a cell again and keep what its network looks at: Grad-CAM maps, features, receptive fields, "
@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, VariantConfig]:
-    """Label and variant by label or id, from the study's grid, else (a search) from the records."""
+    """A variant and its label, found by label or id in the study's grid or, for a search, in the records."""
     from medmamba_variants.config import VariantConfig
 
     known = dict(study.variants())
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> list[str]:
 
 
 def _check_folder(folder: Path) -> None:
-    """Makes the folder. Raises ValueError where no file can be written to it, before hours go into one."""
+    """Makes the folder. Raises ValueError where no file can be written to it, before hours are spent on one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

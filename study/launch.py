@@ -16,7 +16,7 @@ from analysis.arguments import whole
 from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 SMOKE_CELLS = 2
-# Read when the libraries are imported; what the user has set stays.
+# Read when the libraries are imported; values set by the user stay.
 SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0"}
 
 EPILOG = """\
@@ -25,7 +25,7 @@ The same command again runs only what is missing or failed. Exit status: 0 all c
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status of a launch; errors of the user's making are one line on standard error."""
+    """Runs the command and returns its exit status; a user's error is one line on standard error."""
     ready_streams()
     given = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(given)
@@ -37,14 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         came.append(number)
         raise KeyboardInterrupt
 
-    # A signal that the caller has silenced stays so: nohup must go on working.
+    # A signal that the caller has silenced stays silenced, so that nohup keeps working.
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         return _launch(options, f"python -m study.launch {shlex.join(given)}")
     except (Exception, KeyboardInterrupt) as error:
-        # A library that a signal interrupts while it is imported may make another error of it.
+        # A library interrupted by a signal during its import may raise a different error.
         if came or isinstance(error, KeyboardInterrupt):
             print("interrupted; finished cells are kept, and the same command goes on from there", file=sys.stderr)
             return 130
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The parser of the command line."""
     made = Parser(
         prog="python -m study.launch",
         description="Train the variants of a study, record every cell, and print what came of each variant.",
@@ -132,7 +132,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         dry_run(study, chosen)
         return 0
     if options.smoke:
-        # A smoke test that finds its cells done would test nothing.
+        # A smoke test whose cells are already done would test nothing.
         for name in ("ledger", "optuna"):
             shutil.rmtree(store / name, ignore_errors=True)
     return launch(study, chosen, command)

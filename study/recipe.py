@@ -1,4 +1,4 @@
-"""How a variant is trained: the recipe's settings, declared once."""
+"""Recipes, which say how a variant is trained: their settings, declared once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _setting(default: Any, kind: Kind, meaning: str) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a variant is trained; every field changes the cell's id."""
+    """A recipe: how a variant is trained; every field changes the cell's id."""
 
     epochs: int = _setting(30, whole(1, 100_000), "passes over the training split, at most")
     image_budget: int = _setting(0, whole(0, 10**12), "training images seen in all, to the nearest epoch (0: no limit)")
@@ -53,7 +53,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-        """A recipe from plain values; SettingError below `where` for an unknown key, a wrong type or bound."""
+        """A recipe from plain values. Raises SettingError below `where` for an unknown key, a wrong type or bound."""
         checked = Mapped(RECIPE).parse(dict(values), (where,))
         if checked.get("image_size") is not None and checked.get("max_image_size") is not None:
             raise SettingError(
@@ -74,7 +74,7 @@ class Recipe:
         return content_hash({k: v for k, v in self.to_dict().items() if v != getattr(default, k)})
 
     def size_for(self, stored: int | tuple[int, int]) -> tuple[int, int]:
-        """(height, width) at which images stored at that size are trained; `max_image_size` keeps their proportions."""
+        """The training size (height, width) of images stored at some size; `max_image_size` keeps their proportions."""
         if self.image_size is not None:
             return self.image_size, self.image_size
         height, width = stored if isinstance(stored, tuple) else (stored, stored)
@@ -85,11 +85,11 @@ class Recipe:
         return max(1, round(height * ratio)), max(1, round(width * ratio))
 
     def epochs_for(self, images: int) -> int:
-        """Epochs run on a training split of `images` images, the image budget applied; at least one."""
+        """The number of epochs on a training split of `images` images, the image budget applied; at least one."""
         if self.image_budget:
             return max(1, min(self.epochs, round(self.image_budget / images)))
         return self.epochs
 
 
-# Every setting by name, as studies write them.
+# Every setting by its name in study files.
 RECIPE: dict[str, Setting] = {field.name: field.metadata["setting"] for field in dataclasses.fields(Recipe)}

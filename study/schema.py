@@ -1,4 +1,4 @@
-"""Writes the JSON schema of study files, by which editors complete them: python -m study.schema [FILE]."""
+"""Writes the JSON schema of study files, for completion in editors: python -m study.schema [FILE]."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from study.telling.progress import say
 
 
 def main() -> None:
-    """Writes the schema to the file that the command line names, or prints it."""
+    """Writes the schema to the file named on the command line, or prints it."""
     parser = argparse.ArgumentParser(prog="python -m study.schema", description="The JSON schema of study files.")
     parser.add_argument("file", metavar="FILE", type=Path, nargs="?", help="where to write it (left out: print it)")
     file = parser.parse_args().file

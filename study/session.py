@@ -1,4 +1,4 @@
-"""One launch of a study, from its cells to the closing table. Only here are records written, by the driver alone."""
+"""Launch of a study, from its cells to the closing table. Records are written only here, by the driver alone."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from study.strategies.strategy import Strategy
 from study.telling.dry_run import describe
 from study.telling.progress import say, shown
 
-# Small variants leave most of a GPU idle; what one cell takes when nobody says otherwise.
+# The share of a GPU that a cell takes by default: small variants leave most of it idle.
 DEFAULT_GPU_SHARE = 0.25
 
 
 def dry_run(study: Study, options: Options) -> None:
-    """Prints what a launch would do; writes nothing.
+    """Prints what a launch of a study would do; writes nothing.
 
     Raises ValueError, after the plan, for a study whose confirmatory contrasts cannot reach their own α.
     """
@@ -48,10 +48,10 @@ def dry_run(study: Study, options: Options) -> None:
 
 
 def launch(study: Study, options: Options, command: str) -> int:
-    """Runs what is missing of a study and prints its closing table.
+    """Runs the missing cells of a study and prints its closing table.
 
-    Returns the exit status: 0, 1 when a cell failed, 130 when interrupted. `command` is what the user typed, told as
-    the way to go on. Raises ValueError for what must be mended before anything runs.
+    Returns the exit status: 0, 1 when a cell failed, 130 when interrupted. `command` is what the user typed, which is
+    shown as the way to resume. Raises ValueError for what must be fixed before anything runs.
     """
     inputs, costs = _checked(study, options)
     with _writing(options.store):
@@ -63,7 +63,7 @@ def launch(study: Study, options: Options, command: str) -> int:
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         say(driver.headline())
-        # Worth running all the same: data sets are added, and a reader wants what there is. Verdicts carry the mark.
+        # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
         problem = None if options.limit is not None else unreachable(study)
         if problem is not None:
             say(f"note: {problem}; verdicts will be exploratory")
@@ -74,7 +74,7 @@ def launch(study: Study, options: Options, command: str) -> int:
                     _run(strategy, driver, options)
                     driver.check()
             finally:
-                # A search knows only now what its cells are.
+                # Only now does a search know its cells.
                 ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
             return driver.close()
         except KeyboardInterrupt:
@@ -90,10 +90,10 @@ def launch(study: Study, options: Options, command: str) -> int:
 
 
 def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:
-    """Data sets and costs of a study that can run. Raises ValueError for what must be mended before anything runs."""
+    """Data sets and costs of a study that can run. Raises ValueError for what must be fixed before anything runs."""
     from study.training.devices import resolved_device
 
-    if options.address is None:  # a cluster's devices are not this machine's
+    if options.address is None:  # A cluster's devices are not this machine's.
         resolved_device(options.device)
     study.check_source()
     inputs = read_inputs(study)
@@ -128,7 +128,7 @@ def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
 
 @contextmanager
 def _writing(store: Path) -> Iterator[None]:
-    """Tells what the system refuses in the store as one line."""
+    """Context that turns the system's errors about the store into one line."""
     try:
         yield
     except OSError as error:
@@ -139,8 +139,8 @@ def _writing(store: Path) -> Iterator[None]:
 def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     """Keeps a second launch of the same study out of the store: it would run every cell again.
 
-    `what` names what both would share: searches that differ in their trials alone share their proposals. The lock
-    ends with the process, however it ends.
+    `what` names what both would share: searches that differ only in the number of trials share their proposals. The
+    lock ends with the process, however that ends.
     """
     path = ledger.folder / f".{what}.lock"
     with _writing(ledger.folder.parent):

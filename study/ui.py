@@ -19,7 +19,7 @@ PORT = 5000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the server until it is interrupted; 2 with one line of error when there is nothing to open."""
+    """Runs the server until it is interrupted. Returns the exit status, 2 with a line of error for a wrong option."""
     parser = argparse.ArgumentParser(prog="python -m study.ui", description="Open a store's MLflow pages on loopback.")
     parser.add_argument("--store", type=Path, default=Path("mlruns"), metavar="DIR", help="the store (default: mlruns)")
     parser.add_argument("--port", type=int, help=f"the port (default: {PORT}, or a free one when that is taken)")
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def views(store: Path) -> list[tuple[str, str, str]]:
-    """(study, view, path of the address) of the pages that launches have prepared, newest study first.
+    """The pages that launches have prepared, as (study, view, path in the address), newest study first.
 
     Read straight from the database: importing MLflow takes longer than a person should wait for an address.
     """
@@ -65,7 +65,7 @@ def _check(store: Path) -> None:
 
 
 def _port(wanted: int | None) -> int:
-    """A port that can be bound: the wanted one, or else the usual one or any. Raises ValueError when it is taken."""
+    """A free port: the wanted one, or else the usual one or any. Raises ValueError when the wanted one is taken."""
     for port in (PORT, 0) if wanted is None else (wanted,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

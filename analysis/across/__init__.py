@@ -1,7 +1,7 @@
-"""Claims in general: what holds over data sets, from means over seeds.
+"""Claims in general: tests and effect sizes over data sets, from means over seeds.
 
 The unit is the data set. Seeds are averaged within each data set first: cells of one data set are not independent, and
-a test that takes them so finds differences that are not there.
+a test that treats them as independent finds differences that are not there.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
-"""How large a difference is, beyond whether it is there: standardised means, chances of being better, robust means.
+"""Effect sizes, beyond whether a difference is there: standardised means, chances of being better, robust means.
 
-`runs` are the values of one variant by data set, one number a seed: a mapping from data set to seeds (as
-`seed_values` gives it), or a sequence with an entry a data set, each a sequence of seeds or one number.
+`runs` are the values of one variant by data set, one number per seed: a mapping from data set to seeds (as
+`seed_values` gives it), or a sequence with an entry per data set, each a sequence of seeds or one number.
 """
 
 import math
@@ -18,9 +18,9 @@ from analysis.interval import Interval
 from analysis.records.table import finished_cells
 
 Runs = Mapping[str, Sequence[float] | np.ndarray] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
-# Beyond, the noncentral t is out of its numerical reach, and all its spread is that of the scale, a chi.
+# Beyond this the noncentral t is out of numerical reach, and all its spread is that of the scale, a chi.
 LARGEST_T = 1000.0
-# So near to 0 and 1 a chance's interval is looked for.
+# A chance's interval is searched for this close to 0 and 1.
 EDGE = 1e-12
 
 
@@ -35,7 +35,7 @@ class Effect:
 
 
 def seed_values(table: pd.DataFrame, metric: str, variant: str) -> dict[str, np.ndarray]:
-    """A variant's metric by data set, one value a finished seed. Raises ValueError when it has no finished cell."""
+    """A variant's metric by data set, one value per finished seed. Raises ValueError when it has no finished cell."""
     cells = finished_cells(table, metric)
     cells = cells[cells["variant_id"] == variant]
     if len(cells) == 0:
@@ -65,7 +65,7 @@ def dz(differences: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Eff
 
 
 def p_superior(a: Runs, b: Runs, *, level: float = 0.95) -> Effect:
-    """P(A > B): the chance that a training of A beats one of B on a data set like these, ties counted half.
+    """P(A > B): the chance that a training run of A beats one of B on a data set like these, ties counted half.
 
     On each data set, over all pairs of a seed of A with a seed of B (Mann–Whitney); then the mean over data sets, with
     a score interval over data sets: the chances θ no further from that mean than t √(φ V(θ)), with t of data sets − 1

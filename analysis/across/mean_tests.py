@@ -1,7 +1,7 @@
 """Tests of a mean over data sets: t, sign flips, and equivalence within a margin.
 
-Each takes paired differences, one a data set, its seeds averaged. The uncertainty is that over data sets: it holds for
-data sets like these, drawn anew, with as many seeds.
+Each takes paired differences, one per data set, its seeds averaged. The uncertainty is that over data sets: it holds
+for data sets like these, drawn anew, with as many seeds.
 """
 
 import math
@@ -15,15 +15,15 @@ from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval, check_generator
 
 Alternative = Literal["two-sided", "greater", "less"]
-# 2^20 sign patterns take some ten milliseconds; each further difference doubles that.
+# 2^20 sign patterns take about ten milliseconds; each further difference doubles that.
 EXACT_FLIPS = 20
-# Sums that agree to ten digits are equal: they differ by the order of addition alone.
+# Sums that agree to ten digits are equal: they differ only by the order of addition.
 TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
 class MeanTest:
-    """A t test of a mean over data sets. t is infinite where all differences are one number other than zero."""
+    """A t test of a mean over data sets. t is infinite where all differences are the same nonzero number."""
 
     estimate: float
     interval: Interval
@@ -36,7 +36,7 @@ class MeanTest:
 
 @dataclass(frozen=True)
 class SignFlip:
-    """A sign-flip test of a mean over data sets; draws: sign patterns looked at, all of them where exact."""
+    """A sign-flip test of a mean over data sets; draws: sign patterns examined, all of them where exact."""
 
     estimate: float
     p_value: float
@@ -67,10 +67,10 @@ class Equivalence:
 def t_over_means(
     differences: Sequence[float] | np.ndarray, *, alternative: Alternative = "two-sided", level: float = 0.95
 ) -> MeanTest:
-    """Student's t test of paired differences, one a data set, with its two-sided interval: uncertainty over data sets.
+    """Student's t test of paired differences, one per data set, with a two-sided interval: uncertainty over data sets.
 
     One data set carries no information on their spread: p = 1 and no interval. All differences zero: p = 1, the
-    interval is [0, 0]. All differences one other number: the limit, p = 0 (1 on the other side), an interval of no
+    interval is [0, 0]. All differences one other number: the limit, p = 0 (1 on the other side), an interval of zero
     width. Raises ValueError for no difference, or one not finite.
     """
     values = checked_differences(differences)
@@ -88,11 +88,11 @@ def sign_flip(
     alternative: Alternative = "two-sided",
     draws: int = 100_000,
 ) -> SignFlip:
-    """Randomisation test of the mean difference, one a data set: were it zero by symmetry, signs would be arbitrary.
+    """Sign-flip test of mean paired differences, one per data set: under the null hypothesis each sign is arbitrary.
 
-    Exact over all 2^n sign patterns for up to 20 differences other than zero (a zero's sign changes nothing, so it
-    counts for nothing), from which rng takes no part. Beyond, `draws` random patterns, the observed one counted among
-    them (Phipson & Smyth 2010): p is never 0. The uncertainty is that over data sets. All zero, or one: p = 1.
+    Exact over all 2^n sign patterns for up to 20 nonzero differences (the sign of a zero changes nothing), without use
+    of rng. Beyond that, `draws` random patterns, the observed one counted among them (Phipson & Smyth 2010): p is
+    never 0. The uncertainty is that over data sets. All zero, or a single one: p = 1.
     """
     values = checked_differences(differences)
     check_alternative(alternative)
@@ -147,7 +147,7 @@ def tost(differences: Sequence[float] | np.ndarray, margin: float, *, alpha: flo
 
 
 def checked_differences(differences: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The differences, (data sets,), as float64. Raises ValueError unless there is one at least and all are finite."""
+    """The differences, (data sets,), as float64. Raises ValueError unless there is at least one and all are finite."""
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(f"differences must be one-dimensional with at least one value, got shape {values.shape}")
@@ -157,7 +157,7 @@ def checked_differences(differences: Sequence[float] | np.ndarray) -> np.ndarray
 
 
 def check_alternative(alternative: str) -> None:
-    """Raises ValueError for a side that no test here knows."""
+    """Raises ValueError for an alternative that no test here has."""
     if alternative not in ("two-sided", "greater", "less"):
         raise ValueError(f"alternative must be two-sided, greater or less, got {alternative!r}")
 

@@ -18,7 +18,7 @@ from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.records.table import Matrix, finished_cells, is_ledger
 
-# Of the variation of log2 MACs within data sets, the share that variants must leave unexplained for both to have a say.
+# The share of the variation of log2 MACs within data sets that variants must leave unexplained for both to be fitted.
 OWN_SHARE = 0.01
 
 
@@ -37,7 +37,7 @@ class FixedEffect:
 
 @dataclass(frozen=True)
 class MixedModel:
-    """A fitted mixed model. Variances are in the metric's unit squared; None where the design cannot tell one.
+    """A fitted mixed model. Variances are in the metric's unit squared; None where the design cannot identify one.
 
     intercept: the reference's mean, at each data set's mean MACs where MACs are in the model. effects: each other
     variant's difference from the reference. macs: gain per doubling of MACs, None where left out, `macs_left_out` says
@@ -68,8 +68,8 @@ class MixedModel:
     def difference(self, baseline: str, against: str, *, level: float = 0.95) -> FixedEffect:
         """The difference against − baseline of two variants of the model.
 
-        t has as degrees of freedom the data sets of the variant that finished on fewer, less 1: the others tell
-        nothing of how this one varies.
+        The degrees of freedom of t are the data sets of the variant that finished on fewer, less 1: the others say
+        nothing about how this one varies.
         """
         variants = [self.reference, *(effect.name for effect in self.effects)]
         weights = np.zeros(len(self.covariance))
@@ -85,7 +85,7 @@ class MixedModel:
 
 
 class Design(NamedTuple):
-    """The model's columns, a row a cell: value, fixed effects, codes of data set, variant and seed."""
+    """The model's columns, a row per cell: value, fixed effects, codes of data set, variant and seed."""
 
     values: np.ndarray
     fixed: np.ndarray
@@ -109,12 +109,12 @@ def mixed_model(
     shrink the standard errors falsely. REML; t with data sets − 1 degrees of freedom, of a variant's effect those data
     sets that the variant or the reference finished on, whichever are fewer: with 1 there is p = 1 and no interval.
 
-    log2 MACs (`cost.macs`) are taken from their data set's mean (over all variants, missing ones too), so that harder
+    log2 MACs (`cost.macs`) are centred on their data set's mean (over all variants, missing ones too), so that harder
     data sets with larger images do not pose as an effect of cost. They take part only where variants do not determine
     them; then the effects of variants are differences at equal MACs. macs=False leaves them out: differences as they
     are, cost included.
 
-    table may hold the values themselves, (data sets, variants), one seed each. One seed a cell: data set × variant
+    table may hold the values themselves, (data sets, variants), one seed each. One seed per cell: data set × variant
     cannot be told from the residual, and both are the residual. Cells that failed or lack the metric are left out and
     counted, data sets may miss variants. reference: by default the first variant of the table.
 
@@ -126,7 +126,7 @@ def mixed_model(
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a mixed model is fitted to, and what is told of it beside the fit. names: the reference first."""
+    """What a mixed model is fitted to, and what is reported along with the fit. names: the reference first."""
 
     design: Design
     names: tuple[str, ...]
@@ -138,7 +138,7 @@ class Prepared:
 
 
 def prepared(table: Matrix, metric: str | None, *, macs: bool = True, reference: str | None = None) -> Prepared:
-    """The design of `mixed_model`, for a fit that is made elsewhere. Raises ValueError as it does."""
+    """The design of `mixed_model`, for a fit made elsewhere. Raises ValueError as `mixed_model` does."""
     cells = _cells(table, metric)
     names = list(dict.fromkeys(cells["variant_id"]))
     if len(names) < 2:
@@ -210,7 +210,7 @@ def _cells(table: Matrix, metric: str | None) -> pd.DataFrame:
 
 
 def _log_macs(cells: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
-    """log2 MACs less what their data set adds, (cells,), or None and the reason why they cannot take part.
+    """log2 MACs less what their data set adds, (cells,), or None and why they cannot take part.
 
     What data sets and variants add is by least squares: a data set's mean would move with the variants that it lacks.
     """

@@ -15,8 +15,8 @@ def adjust(p_values: Sequence[float] | np.ndarray, method: Correction = "holm") 
 
     "holm": family-wise error (Holm 1979), whatever the dependence. "bh": false discovery rate (Benjamini & Hochberg
     1995), for independent or positively dependent contrasts. "none": as they came.
-    A p that is NaN (a contrast that could not be tested) stays NaN and still counts in the family, as 1 would: what was
-    declared does not get easier when a part of it fails. An empty family is empty.
+    A p value of NaN (a contrast that could not be tested) stays NaN and still counts in the family, as 1 would: a
+    declaration does not become easier to satisfy when part of it fails. An empty family is empty.
     """
     if method not in CORRECTIONS:
         raise ValueError(f"method must be one of {', '.join(CORRECTIONS)}, got {method!r}")
@@ -28,7 +28,7 @@ def adjust(p_values: Sequence[float] | np.ndarray, method: Correction = "holm") 
         raise ValueError(f"p values must be between 0 and 1, got {wrong[0]}")
     if method == "none" or len(values) == 0:
         return tuple(float(value) for value in values)
-    # A few lines here: statsmodels has them, takes a second to import, and tests hold these against it.
+    # statsmodels has these few lines, too, but takes a second to import; the tests compare the two.
     counted = np.where(np.isnan(values), 1.0, values)
     order = np.argsort(counted)
     ranked, places = counted[order], np.arange(1, len(counted) + 1)

@@ -1,4 +1,4 @@
-"""What a metric costs: the front of a metric against MACs, parameters or latency, and what is certain about it.
+"""Metric against cost: the Pareto front over MACs, parameters or latency, and how certain it is.
 
 Costs are exact: they are counted, and stay as they are in every draw. The metric is not: its uncertainty is that over
 data sets, and over the seeds within them, which are drawn anew for all variants together, so that what they share
@@ -23,13 +23,13 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.records.table import paired_seeds
 
 Cost = str | Mapping[str, float]
-# Costs that agree to nine digits are one: means over data sets carry rounding.
+# Costs that agree to nine digits are equal: means over data sets carry rounding.
 DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Point:
-    """A variant's cost and mean metric, whether it is on the front, and how probably.
+    """A variant's cost and mean metric, whether it is on the front, and with what probability.
 
     interval: Student's over data sets (over seeds with one), for this variant alone. p_front: share of the draws of
     data sets and seeds in which it is on the front.
@@ -65,7 +65,7 @@ class Front:
 
 @dataclass(frozen=True)
 class Choice:
-    """The best variant that a budget allows, the probability that it is, and that of each one that is affordable."""
+    """The best variant within a budget, the probability that it is the best, and that of every affordable one."""
 
     variant_id: str
     label: str
@@ -78,7 +78,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class CostEffect:
-    """A mean over data sets of one number each, in the metric's unit: estimate, interval, p, the number by data set."""
+    """An effect of cost, averaged over data sets, in the metric's unit: estimate, interval, p, value by data set."""
 
     estimate: float
     interval: Interval
@@ -96,13 +96,13 @@ def pareto_front(
     draws: int = 10_000,
     level: float = 0.95,
 ) -> Front:
-    """The front of a ledger's table: variants that no other matches at less cost, or beats at no more.
+    """The Pareto front of a ledger's table: variants that no other matches at lower cost or beats at no higher cost.
 
     cost: macs, params, flops or another column (means over data sets), or a number for each variant, such as a measured
     latency. Of two that agree in both, both are on the front. reference: (cost, metric) for the hypervolume; by default
     the largest cost and the worst mean among the variants, fixed over the draws.
     The hypervolume's interval and the probabilities are by bootstrap of data sets and seeds; with one data set, of its
-    seeds; with one cell a variant there is nothing to draw: every probability is 0 or 1 and intervals are undefined.
+    seeds; with one cell per variant there is nothing to draw: every probability is 0 or 1 and intervals are undefined.
 
     The interval: the hypervolume less its bias, by how much the draws' mean exceeds it (Efron & Tibshirani 1993,
     chapter 10), ± t standard deviations of the draws. A maximum over tied means is biased once in the data and again in
@@ -232,7 +232,7 @@ def iso_cost(
 class Cells:
     """A table's values by data set, seed and variant, turned so that more is better, with costs.
 
-    Whoever asks several things of one metric and cost reads them once and gives them in the place of the table.
+    For several questions about one metric and cost, read them once and pass them in place of the table.
     """
 
     def __init__(self, table: pd.DataFrame, metric: str, cost: Cost, variants: Sequence[str] | None = None) -> None:
@@ -303,7 +303,7 @@ def _costs(table: pd.DataFrame, cost: Cost, variants: Sequence[str], datasets: S
 
 
 def _merged(costs: np.ndarray) -> np.ndarray:
-    """The costs, those that are equal but for rounding as one number."""
+    """The costs, with those that are equal up to rounding made one number."""
     _, first, codes = np.unique(np.round(np.log2(costs), DIGITS), return_index=True, return_inverse=True)
     return costs[first][codes]
 
@@ -376,7 +376,7 @@ def _mean(by_dataset: Sequence[np.ndarray], level: float) -> tuple[float, Interv
 
 
 def _over(cells: Cells, by_dataset: Sequence[np.ndarray], level: float) -> CostEffect:
-    """The effect from each data set's numbers, one a seed."""
+    """The mean effect over data sets, from each data set's numbers, one per seed."""
     estimate, interval = _mean(by_dataset, level)
     units = by_dataset[0] if len(by_dataset) == 1 else np.array([values.mean() for values in by_dataset])
     numbers = {name: float(values.mean()) for name, values in zip(cells.by_dataset, by_dataset)}

@@ -22,11 +22,11 @@ from analysis.metrics import LOWER_IS_BETTER
 if TYPE_CHECKING:
     from analysis.records.table import Matrix
 
-# Counts of sign patterns stay exact in float64 up to 2^53; beyond 50 pairs the normal approximation is as good.
+# Counts of sign patterns are exact in float64 up to 2^53; beyond 50 pairs the normal approximation is as good.
 EXACT_PAIRS = 50
 # Differences equal to ten digits are ties: means over seeds carry rounding noise that would order them by chance.
 DIGITS = 10
-# Below this share of its range a quantity is 0: what is left is rounding.
+# Below this share of its range a quantity is 0: the rest is rounding.
 TINY = 1e-12
 
 
@@ -75,7 +75,7 @@ class Friedman:
 
 @dataclass(frozen=True)
 class RankedPair:
-    """Two variants: the difference of their mean ranks (below zero: the first is better), p, and the verdict at α."""
+    """A pair of variants: the difference of their mean ranks (negative: the first is better), p, and verdict at α."""
 
     first: str
     second: str
@@ -87,7 +87,7 @@ class RankedPair:
 
 @dataclass(frozen=True)
 class CriticalDifference:
-    """What a critical-difference diagram shows: mean ranks, pairs, and the groups among whose members none differ.
+    """What a critical-difference diagram shows: mean ranks, pairs, and groups of variants that do not differ.
 
     difference: the mean ranks' critical difference (Nemenyi), None where pairs are tested one by one. groups: the
     largest such sets of two and more, best first; each is a bar of the diagram.
@@ -108,7 +108,7 @@ def signed_rank(
     zeros: Literal["wilcox", "pratt"] = "wilcox",
     alternative: Alternative = "two-sided",
 ) -> SignedRank:
-    """Wilcoxon's signed-rank test of paired differences, one a data set: the uncertainty is that over data sets.
+    """Wilcoxon's signed-rank test of paired differences, one per data set: the uncertainty is that over data sets.
 
     Exact with ties and zeros up to 50 pairs: the distribution of the rank sum over all equally likely signs, by dynamic
     programming on doubled mid-ranks. Beyond, the normal approximation with the variance of the tied ranks, without
@@ -160,14 +160,14 @@ def _patterns(doubled: np.ndarray) -> np.ndarray:
 
 
 def _normal_tails(doubled: np.ndarray, positive: int) -> tuple[float, float]:
-    """The same by the normal approximation."""
+    """Probability of a positive rank sum at most, and at least, the observed one, by the normal approximation."""
     # Each rank joins the sum or does not, with probability ½: the variance is a quarter of its square, ties included.
     z = (positive - doubled.sum() / 2) / math.sqrt(float(np.square(doubled, dtype=np.float64).sum()) / 4)
     return normal_tail(-z), normal_tail(z)
 
 
 def hodges_lehmann(differences: Sequence[float] | np.ndarray, *, level: float = 0.95) -> Location:
-    """The pseudo-median of paired differences, one a data set, with the interval that the signed-rank test accepts.
+    """The pseudo-median of paired differences, one per data set, with the interval that the signed-rank test accepts.
 
     Uncertainty over data sets, for symmetric differences. Without ties the interval leaves out 0 exactly where the
     two-sided test has p ≤ 1 − level; with ties it is conservative. Fewer data sets than can ever reach that p (six for
@@ -198,12 +198,12 @@ def averages_cut(n: int, tail: float) -> int:
 def friedman(
     table: Matrix, *, metric: str | None = None, higher_is_better: bool | None = None, correct_ties: bool = True
 ) -> Friedman:
-    """Friedman's test whether several variants rank alike over data sets, with Iman and Davenport's F beside it.
+    """Friedman's test of whether several variants rank alike over data sets, with Iman and Davenport's F.
 
     table: values (data sets, variants), or a ledger's table with `metric`, averaged over the seeds on which every
     variant finished. Ranks within each data set, 1 for the best, ties shared; values equal to ten digits tie. Data sets
-    that miss a variant, or have no such seed, are left out and counted. higher_is_better: by default as the metric has
-    it, yes where none is named. correct_ties=False leaves out the correction for ties (as in Demšar 2006).
+    that lack a variant, or have no such seed, are left out and counted. higher_is_better: by default the metric's own
+    direction, True where no metric is named. correct_ties=False leaves out the correction for ties (as in Demšar 2006).
     F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980). Where
     all data sets rank alike F is infinite and its p is the chance of that, (1 / orders)^(n − 1), with the k! / Π t!
     orders in which ranks with these ties can stand. All values tied, or one data set: p = 1.
@@ -313,7 +313,7 @@ def _ranks(values: np.ndarray, metric: str | None, higher_is_better: bool | None
 
 def _groups(names: Sequence[str], alike: Iterable[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
     """The largest sets of two and more names that are pairwise alike, in the names' order."""
-    import networkx  # late: a seventh of a second that only a diagram needs
+    import networkx  # Late: it takes a seventh of a second, and only a diagram needs it.
 
     places = {name: place for place, name in enumerate(names)}
     found = networkx.find_cliques(networkx.Graph(alike))

@@ -1,8 +1,8 @@
 """Variances of a mixed model by restricted maximum likelihood: data sets, data sets × variants, seeds within data sets.
 
-Data sets are independent, so the covariance of the values is block-diagonal with a block a data set, residual variance
-times V = I + Σ γ K, where K says which cells share a random effect and γ is its variance, relative to the residual's.
-Data sets with the same cells share their V.
+Data sets are independent, so the covariance of the values is block-diagonal with a block per data set, residual
+variance times V = I + Σ γ K, where K says which cells share a random effect and γ is its variance, relative to the
+residual's. Data sets with the same cells share their V.
 """
 
 import math
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 
 COMPONENTS = ("data set", "data set × variant", "seed")
-# Relative standard deviations beyond leave V numerically singular; relative variances below are zero to all digits.
+# Larger relative standard deviations leave V numerically singular; smaller relative variances are zero to all digits.
 LARGEST, SMALLEST = 1e4, 1e-7
 # Sums of squares below this share of the whole are rounding.
 NOTHING = 1e-22
 STARTS = (1.0, 5.0)
-# Slopes below are level: what they promise is some 1e-8 of log-likelihood.
+# Smaller slopes are level: they promise some 1e-8 of log-likelihood.
 FLAT = 1e-3
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Variances of the components (None where the design has no such), coefficients with their covariance."""
+    """A REML fit: variances of the components (None where the design lacks one), coefficients, their covariance."""
 
     variances: tuple[float | None, ...]
     residual: float
@@ -71,7 +71,7 @@ def fit_variances(
     on every seed), the residual variance is 0 and the coefficients have no error; where seeds make no difference at
     all, they count as one.
     """
-    # Far from zero, means would cost digits.
+    # Means far from zero would cost digits.
     centre, scale = float(values.mean()), float(values.std()) or 1.0
     standard = (values - centre) / scale
     present = _present(datasets, variants, seeds)
@@ -107,7 +107,7 @@ def attempt(design: tuple[np.ndarray, ...]) -> Fit | None:
 
 
 def _present(datasets: np.ndarray, variants: np.ndarray, seeds: np.ndarray) -> tuple[bool, bool, bool]:
-    """Which components the design can tell apart."""
+    """Which variance components the design can tell apart."""
     cells = np.column_stack([datasets, variants, seeds])
     repeated = len(np.unique(cells[:, :2], axis=0)) < len(cells)
     shared = False
@@ -144,7 +144,7 @@ def _blocks(
 
 def _fit(blocks: list[Block], present: tuple[bool, ...]) -> Fit:
     """The better of the optimiser's ends from two starts."""
-    # Late, here and below: whoever only names a fit has no need of a solver's memory.
+    # Late, here and below: naming a fit must not cost a solver's memory.
     from scipy import linalg, optimize
 
     def criterion(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -259,7 +259,7 @@ def _without_residual(
 def _seeds_alike(
     values: np.ndarray, fixed: np.ndarray, datasets: np.ndarray, variants: np.ndarray, present: tuple[bool, ...]
 ) -> Fit:
-    """The fit of one cell a data set and variant, whose residual is then data set × variant."""
+    """The fit of one cell per data set and variant, whose residual is then data set × variant."""
     first = np.unique(np.column_stack([datasets, variants]), axis=0, return_index=True)[1]
     zeros = np.zeros(len(first), dtype=np.int64)
     fit = fit_variances(values[first], fixed[first], datasets[first], variants[first], zeros)

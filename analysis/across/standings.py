@@ -1,4 +1,4 @@
-"""Where each variant stands on a metric: means over data sets and seeds that all variants finished, with intervals."""
+"""Standings of variants on a metric: means over data sets and seeds that all variants finished, with intervals."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LOWEST = {"mcc": -1.0}
 
 @dataclass(frozen=True)
 class Rectangle:
-    """The variants and data sets that can be compared as they stand: each variant has the same seeds on each data set.
+    """Variants and data sets that can be compared as they stand: every variant has the same seeds on each data set.
 
-    values: by data set, one row a variant (by id), one column a seed that all of them finished.
+    values: by data set, one row per variant (by id), one column per seed that all of them finished.
     """
 
     values: dict[str, pd.DataFrame]
@@ -41,9 +41,9 @@ class Rectangle:
 def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]) -> Rectangle:
     """A column's values on variants, data sets and seeds without a gap; unfinished cells are never imputed.
 
-    The data set or variant with the largest share of gaps is left out until none remains. Of each data set there are
-    the seeds that all variants kept have in common, so that no variant gains by a lucky seed; a data set without any is
-    left out, too.
+    The data set or variant with the largest share of gaps is left out, again and again until no gap remains. Each data
+    set keeps the seeds that all remaining variants share, so that no variant gains by a lucky seed; a data set without
+    any is left out, too.
     """
     usable = table[(table["status"] == "done") & table[column].notna() & table["variant_id"].isin(variants)]
     order = [v for v in variants if v in set(usable["variant_id"])]
@@ -74,7 +74,7 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
 
 @dataclass(frozen=True)
 class Standings:
-    """A metric's mean on a split for each variant, by id, with its interval; what was compared, and what could not be.
+    """A metric's mean and interval on a split for each variant, by id, with what was compared and what could not be.
 
     The mean is over `datasets`, on each first over the seeds that all variants finished. seeds: the fewest and the most
     of them on a data set. left out: variants and data sets with gaps.
@@ -135,7 +135,7 @@ def standings(
 
 
 def mean_costs(table: pd.DataFrame, columns: Sequence[str], datasets: Sequence[str]) -> pd.DataFrame:
-    """Means of columns of finished cells, one row a variant (by id): over seeds, then over data sets.
+    """Means of columns of finished cells, one row per variant (by id): over seeds, then over data sets.
 
     datasets: those that all variants finished, where there are any; costs depend on the data set.
     """

@@ -1,4 +1,4 @@
-"""A ledger's table summarised: one row a variant, its means with the interval that its design carries."""
+"""A ledger's table summarised: one row per variant, its means with the interval that the design supports."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ METRICS_SUMMARISED = ("macro_f1", "macro_auc_ovr")
 
 
 def summary(table: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
-    """One row a variant of a ledger's table: mean test macro-F1 and macro-AUC with intervals, counts, parameters, MACs.
+    """A row per variant of a ledger's table: mean test macro-F1 and macro-AUC with intervals, counts, parameters, MACs.
 
     `interval_over` says which uncertainty the interval carries:
     "data sets": t over data-set means (seeds averaged per data set first), for the mean over data sets like these; it

@@ -1,4 +1,4 @@
-"""What trained networks look at, scored: python -m analysis.explanations FILE … [--out DIR]."""
+"""Scores and figures of what trained networks look at: python -m analysis.explanations FILE … [--out DIR]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.explanations.table import SEED, describe, score_table
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 2 for a file that cannot be read, told in one line on standard error."""
+    """Runs the command. Returns its exit status: 0, or 2 with one line on standard error for an unreadable file."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.explanations",
         description="Score and draw what trained networks look at, from the files that study.explain writes.",
@@ -35,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write(explanations: Sequence[Explanations], out: Path | None) -> list[Path]:
-    """Writes a table of all scores and each file's figures into a folder of its own; returns the table and folders."""
-    # Matplotlib takes a second, which a reader of scores need not wait for.
+    """Writes a table of all scores, and each file's figures in a folder of their own; returns table and folders."""
+    # Matplotlib takes a second to import, which a reader of scores need not wait for.
     from analysis.explanations.figures import draw_all
     from analysis.rendering.canvas import render
 

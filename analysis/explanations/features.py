@@ -1,6 +1,6 @@
-"""How well a network's features separate the classes: numbers in the space of the features, and a picture of it.
+"""Separation of the classes by a network's features: numbers in feature space, and a picture of it.
 
-scikit-learn comes late, inside the functions: it takes a second to import, and most readers of records never ask.
+scikit-learn is imported late, inside the functions: it takes a second, and most readers of records never need it.
 """
 
 import math
@@ -14,11 +14,10 @@ PERPLEXITY = 30.0
 
 @dataclass(frozen=True)
 class Separation:
-    """Separation of classes among features of test images: numbers of one network on fixed images, no uncertainty.
+    """How well features of test images separate the classes: one network on fixed images, hence no uncertainty.
 
-    silhouette: −1 … 1, the mean over images; NaN with one class. knn_accuracy: of `neighbours` nearest other
-    images, which vote for the class, NaN with 0 of them; `majority` is what always naming the commonest class would
-    reach.
+    silhouette: −1 … 1, the mean over images; NaN with one class. knn_accuracy: by vote of the `neighbours` nearest
+    other images, NaN with 0 of them; `majority` is what always naming the commonest class would reach.
     """
 
     silhouette: float
@@ -33,8 +32,8 @@ def separation(
 ) -> Separation:
     """Silhouette and nearest-neighbour accuracy of features (n, channels), in Euclidean distance as they stand.
 
-    Images of one group (a patient) are no neighbours of each other: they would vouch for one another. Where an image
-    has fewer others than `neighbours`, all images have as few.
+    Images of one group (a patient) do not count as neighbours: they would vouch for one another. Where any image has
+    fewer others than `neighbours`, that smaller number holds for all.
     """
     features, labels = _checked(features, labels)
     largest = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
@@ -59,7 +58,7 @@ def silhouette(features: np.ndarray, labels: np.ndarray) -> float:
     classes = len(np.unique(labels))
     if classes < 2:
         return math.nan
-    # scikit-learn refuses what is zero by the definition: every image alone in its class.
+    # scikit-learn refuses a case that is zero by definition: every image alone in its class.
     return float(silhouette_score(features, labels)) if classes < len(labels) else 0.0
 
 
@@ -83,7 +82,7 @@ def knn_accuracy(
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :neighbours]
     votes = np.zeros((len(labels), int(labels.max()) + 1))
     for rank in range(neighbours):
-        # A nearer image counts a little more, less in sum than one vote.
+        # A nearer image counts a little more; all such extras together are less than one vote.
         votes[np.arange(len(labels)), labels[nearest[:, rank]]] += 1 + 2.0 ** -(rank + 2)
     return float((votes.argmax(1) == labels).mean())
 
@@ -100,7 +99,7 @@ def tsne(features: np.ndarray, *, rng: np.random.Generator, perplexity: float = 
     if len(values) < 5:
         raise ValueError(f"features must be of at least 5 images, got {len(values)}")
     chosen = min(perplexity, (len(values) - 1) / 3)
-    # From random places: the usual start from principal components divides by zero where features are constant.
+    # A random start: the usual one from principal components divides by zero where features are constant.
     picture = TSNE(perplexity=chosen, init="random", learning_rate="auto", random_state=int(rng.integers(2**31)))
     # Its threads spin while they wait: on a busy machine a second of work takes a minute.
     with threadpool_limits(1):
@@ -115,5 +114,5 @@ def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.n
         )
     if not np.isfinite(values).all():
         raise ValueError("features must be finite, got NaN or infinity")
-    # Centred, so that products of large nearly equal numbers do not eat the small distances.
+    # Centred, so that products of large, nearly equal numbers do not swamp small distances.
     return values - values.mean(0), classes

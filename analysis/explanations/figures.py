@@ -15,14 +15,14 @@ from analysis.words import bounds, counted, listed, share, shortened, signed
 COLUMNS = 4
 EXAMPLES = 8
 ORDER_NAMES = {"map": "Grad-CAM", "random": "random order", "untrained": "untrained network"}
-# Shares of a map's maximum that contours stand at.
+# Contours are drawn at these shares of a map's maximum.
 LEVELS = (0.5, 0.9)
 # Receptive fields span many orders of magnitude; what is fainter than this share of the strongest pixel is white.
 FAINTEST = 1e-4
 
 
 def draw_all(one: Explanations, *, rng: np.random.Generator) -> list[Drawing]:
-    """Every figure of one file. rng: for the intervals' bootstrap, the noise maps and the start of t-SNE."""
+    """All figures of one file. rng: for the intervals' bootstrap, the noise maps and the start of t-SNE."""
     drawings = [example_maps(one, stage) for stage in one.stages]
     scores = one.localisation(rng)
     if scores:
@@ -36,7 +36,7 @@ def draw_all(one: Explanations, *, rng: np.random.Generator) -> list[Drawing]:
 def example_maps(one: Explanations, stage: int) -> Drawing:
     """Up to eight images, those with a known lesion first, with contours of their Grad-CAM map and of the lesion."""
     arrays, cell = one.arrays, one.about["cells"][stage]
-    # Stable: the first ones with a lesion, not the best ones.
+    # A stable choice: the first ones with a lesion, not the best ones.
     chosen = np.argsort(~one.lesions, kind="stable")[:EXAMPLES]
     images = arrays["images"][chosen]
     height, width = images.shape[1:3]
@@ -109,7 +109,7 @@ def localisation(one: Explanations, scores: dict[int, list[Score]]) -> Drawing:
 
 
 def curves(one: Explanations, *, rng: np.random.Generator) -> Drawing:
-    """The mean probability of the explained class as pixels go (deletion) and come (insertion)."""
+    """The mean probability of the explained class as pixels are removed (deletion) and put back (insertion)."""
     fractions = one.arrays["fractions"]
     with style():
         figure, axes = new_figure(2.5, 1, 2)
@@ -144,7 +144,7 @@ def curves(one: Explanations, *, rng: np.random.Generator) -> Drawing:
 
 
 def features(one: Explanations, *, rng: np.random.Generator) -> Drawing:
-    """A t-SNE picture of the penultimate features, a marker a class, with what can be measured beside it."""
+    """A t-SNE picture of the penultimate features, one marker per class, with the measured separation beside it."""
     labels, classes = one.arrays["labels"], one.about["classes"]
     picture = tsne(one.arrays["features"], rng=rng)
     apart = one.separation()
@@ -210,8 +210,8 @@ def receptive_fields(one: Explanations) -> Drawing:
 
 
 def _outline(axes: Axes, values: np.ndarray, levels: Sequence[float], line: str, colour: str, halo: str) -> None:
-    """Contours with a halo, to be seen on any grey."""
-    # A lesion at the image's edge has its outline there, too.
+    """Contours with a halo, so that they show on any grey."""
+    # A lesion at the image's edge is outlined there, too.
     framed = np.pad(values, 1)
     height, width = values.shape
     y, x = np.arange(-1, height + 1).clip(-0.5, height - 0.5), np.arange(-1, width + 1).clip(-0.5, width - 0.5)

@@ -1,8 +1,8 @@
-"""How well maps of a network point: on known lesions, on its answer (deletion, insertion), and how far they reach.
+"""Scores of a network's maps: pointing at known lesions, deletion and insertion, and how far receptive fields reach.
 
 A saliency map is (rows, columns) on the grid of a stage, never below zero. A mask is (height, width), True on the
-lesion. Every interval here is over test images alone: another training of the same network may give other maps, and
-only cells of several seeds say how far.
+lesion. Every interval here is over test images alone: retraining the same network may give other maps, and only cells
+of several seeds show how different.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,17 +14,17 @@ from analysis.interval import Interval, expanded_percentiles
 
 LEVEL = 0.95
 DRAWS = 2000
-# Maps of noise for each lesion: their mean score is then known to a hundredth.
+# Noise maps for each lesion: enough to know their mean score to a hundredth.
 NOISE_MAPS = 20
-# Where on its grid an output is asked what it depends on.
+# The places on a stage's grid whose outputs are traced back to the image.
 PLACES = ("centre", "top_left", "top_right", "bottom_left", "bottom_right")
-# Pixels of one map equal to so many digits share its maximum.
+# Pixels of one map that are equal to this many digits share its maximum.
 TIE = 1e-6
 
 
 @dataclass(frozen=True)
 class Control:
-    """A score without what the maps are credited for, and the paired gain over it with its interval."""
+    """A control: a score without what the maps are credited for, and the paired gain over it with its interval."""
 
     name: str
     value: float
@@ -36,7 +36,7 @@ class Control:
 class Score:
     """The mean of a measure over images, its interval over test images, and the same measure under each control.
 
-    `n_empty` maps were zero everywhere: they say nothing and score what a map that is the same everywhere would.
+    `n_empty` maps were zero everywhere: they say nothing and score like a map that is the same everywhere.
     """
 
     measure: str
@@ -63,8 +63,8 @@ def pointing(maps: np.ndarray, cell: int, masks: np.ndarray) -> np.ndarray:
     """The pointing game, (n,): 1 where the middle of the largest cell of a map (n, rows, columns) lies on the lesion.
 
     Where several cells share the maximum, or the middle lies between pixels, the share of them on the lesion: what a
-    fair draw among them would hit. The point is taken on the grid: on a map spread over pixels the cells at the border,
-    which stay constant outwards, would win over equal ones inside. After Zhang et al., "Top-down neural attention by
+    fair draw among them would hit. The point is taken on the grid: on a map spread over pixels, border cells, which
+    stay constant outwards, would win over equal ones inside. After Zhang et al., "Top-down neural attention by
     excitation backprop" (2016), without their tolerance.
     """
     return _sum(_peaks(maps) * _at_middles(masks, cell, maps.shape[1:]))
@@ -73,7 +73,7 @@ def pointing(maps: np.ndarray, cell: int, masks: np.ndarray) -> np.ndarray:
 def energy(maps: np.ndarray, cell: int, masks: np.ndarray) -> np.ndarray:
     """The share of each map's sum over the pixels that lies on the lesion, (n,); maps (n, rows, columns).
 
-    After Wang et al., "Score-CAM" (2020), there for boxes. A map of zeros counts as one that is the same everywhere.
+    After Wang et al., "Score-CAM" (2020), who use boxes. A map of zeros counts as one that is the same everywhere.
     """
     return _sum(_shares(spread(maps, cell, masks.shape[1:])) * masks)
 
@@ -98,8 +98,8 @@ def localise(
     """Pointing game and energy of maps (n, rows, columns) on masks (n, height, width), against four controls.
 
     Controls, from the weakest: "chance" (the share of the image that the lesion covers), "noise" (random maps on the
-    same grid), "other image" (the map of every other image on this lesion: what knowing where lesions tend to lie is
-    worth) and, where given, "untrained" (the maps of the same network before training). The gain over a control is
+    same grid), "other image" (the map of every other image on this lesion, which shows what knowing where lesions tend
+    to lie is worth) and, where given, "untrained" (the same network's maps before training). The gain over a control is
     paired by image. The intervals are over test images, or over `groups` of them; network and seed are held fixed.
 
     Raises ValueError when a mask is empty or there are fewer than two images.
@@ -138,9 +138,9 @@ def faithfulness(
     draws: int = DRAWS,
     level: float = LEVEL,
 ) -> Score:
-    """The area under deletion or insertion curves, against the areas of the same images in other orders of pixels.
+    """The area under deletion or insertion curves, against areas on the same images with pixels in other orders.
 
-    fractions (steps,): the share of pixels taken away or put back, from 0 to 1. curves: (n, steps) probabilities of one
+    fractions (steps,): the share of pixels removed or put back, from 0 to 1. curves: (n, steps) probabilities of one
     class each by order of pixels, "map" and the controls ("random", "untrained"). kind: "deletion" (a good map makes
     the probability fall early: a small area) or "insertion" (rise early: a large one); a gain is positive where the map
     does better. After Petsiuk et al., "RISE" (2018). The intervals are over test images, or over `groups` of them.
@@ -170,9 +170,9 @@ def places(rows: int, columns: int) -> list[tuple[int, int]]:
 
 
 def extent(field: np.ndarray, share: float = 0.95) -> float:
-    """The smallest share of an image's pixels that holds this share of a receptive field's energy (height, width).
+    """The smallest share of an image's pixels that holds a given share of a receptive field's energy (height, width).
 
-    0 where the field is zero everywhere. A fixed network's mean over images: it carries no uncertainty by itself.
+    0 where the field is zero everywhere. For a fixed network's mean field over images; no uncertainty.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share}")
@@ -186,7 +186,7 @@ def extent(field: np.ndarray, share: float = 0.95) -> float:
 def context(field: np.ndarray, position: tuple[int, int], cell: int) -> float:
     """The share of a receptive field's energy that comes from beyond the eight cells around the output's own.
 
-    position: row and column of the output on its grid of cells, `cell` pixels a side each. NaN for a field of zeros.
+    position: row and column of the output on its grid of cells, each `cell` pixels a side. NaN for a field of zeros.
     """
     height, width = field.shape
     rows = np.abs(np.arange(height) // cell - position[0]) <= 1
@@ -198,7 +198,7 @@ def context(field: np.ndarray, position: tuple[int, int], cell: int) -> float:
 def mean_interval(
     values: np.ndarray, groups: np.ndarray | None, rng: np.random.Generator, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
-    """A bootstrap interval for the mean of values (n,), one an image, over test images or whole groups.
+    """A bootstrap interval for the mean of values (n,), one per image, over test images or whole groups.
 
     Undefined with fewer of them than reach the level, five for .95 (see `analysis.interval.expanded_percentiles`).
     """
@@ -235,7 +235,7 @@ def _score(
 
 
 def _weights(cells: int, cell: int, pixels: int) -> np.ndarray:
-    """(pixels, cells): the part that each cell has in each pixel."""
+    """The weight of each cell in each pixel, (pixels, cells)."""
     place = np.clip((np.arange(pixels) + 0.5) / cell - 0.5, 0, cells - 1)
     return np.clip(1 - np.abs(place[:, None] - np.arange(cells)), 0, 1)
 
@@ -245,7 +245,7 @@ def _sum(values: np.ndarray) -> np.ndarray:
 
 
 def _at_middles(masks: np.ndarray, cell: int, grid: tuple[int, ...]) -> np.ndarray:
-    """The mask at the middle of each cell, (n, rows, columns); at its innermost two or four pixels, their mean.
+    """The mask at the middle of each cell, (n, rows, columns); the mean where two or four pixels are innermost.
 
     A cell whose middle lies beyond the image, where maps are padded, is read at the image's last pixel.
     """
@@ -262,13 +262,13 @@ def _at_middles(masks: np.ndarray, cell: int, grid: tuple[int, ...]) -> np.ndarr
 
 
 def _shares(maps: np.ndarray) -> np.ndarray:
-    """Maps that sum to one; a map of zeros is the same everywhere."""
+    """Maps scaled to sum to one; a map of zeros becomes the same everywhere."""
     sums = maps.sum((1, 2), keepdims=True)
     return np.where(sums > 0, maps / np.where(sums > 0, sums, 1), 1 / (maps.shape[1] * maps.shape[2]))
 
 
 def _peaks(maps: np.ndarray) -> np.ndarray:
-    """Maps of the maximum's place, a sum of one shared by all pixels that reach it."""
+    """Maps of where the maximum is: a sum of one, shared by all pixels that reach it."""
     return _shares((maps >= maps.max((1, 2), keepdims=True) * (1 - TIE)).astype(np.float64))
 
 

@@ -1,6 +1,6 @@
-"""Stored explanations, read: the files that `python -m study.explain` writes, one a cell.
+"""Reader of stored explanations: the files that `python -m study.explain` writes, one per cell.
 
-Scores of one file are of one network; their intervals are over test images. Whether a variant points better than
+The scores of a file are of one network; their intervals are over test images. Whether one variant points better than
 another is a question for cells of several seeds and data sets.
 """
 
@@ -24,8 +24,7 @@ NEEDED = ("ids", "labels", "predicted", "targets", "probabilities", "features", 
 
 @dataclass(frozen=True)
 class FieldExtent:
-    """How far an output at a place of a stage reaches: shares of the image's pixels that hold half, and 95 %, of the
-    energy.
+    """The reach of an output at one place of a stage: shares of the image's pixels with half, and 95 %, of the energy.
 
     context: the share of the energy from beyond the neighbouring cells. One network's mean over images.
     """
@@ -41,8 +40,8 @@ class FieldExtent:
 class Explanations:
     """What one trained network looks at on images of one split; see `study.explanation.explain` for the arrays.
 
-    about: study, variant_label, dataset, seed, classes, `cells` (pixels a side of a cell of each stage's grid), and
-    where it comes from. `groups` is None where no two images share one.
+    about: study, variant_label, dataset, seed, classes, `cells` (side in pixels of a cell of each stage's grid), and
+    provenance. `groups` is None where no two images share one.
     """
 
     path: Path
@@ -60,7 +59,7 @@ class Explanations:
 
     @property
     def lesions(self) -> np.ndarray:
-        """(n,): which images have a known lesion that does not fill them."""
+        """Which images have a known lesion that does not fill them, (n,)."""
         masks = self.arrays.get("masks")
         if masks is None:
             return np.zeros(len(self.arrays["ids"]), dtype=bool)
@@ -121,7 +120,7 @@ class Explanations:
 
 
 def load_explanations(path: Path | str) -> Explanations:
-    """One file as `study.explain` wrote it. Raises ValueError, one line starting with the file."""
+    """A file written by `study.explain`, read. Raises ValueError, one line starting with the file."""
     path = Path(path)
     try:
         with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as stored:

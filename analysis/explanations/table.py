@@ -1,4 +1,4 @@
-"""Scores of stored explanations as a table and as lines."""
+"""Scores of stored explanations, as a table and as lines."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from analysis.explanations.pointing import Score
 from analysis.explanations.stored import Explanations
 from analysis.words import bounds, share, signed
 
-# Of one file, and of all random draws in scoring it: the same file gives the same numbers.
+# The seed of all random draws in scoring a file: the same file gives the same numbers.
 SEED = 0
 
 
 def score_table(explanations: Sequence[Explanations], *, rng: np.random.Generator) -> pd.DataFrame:
-    """One row a file, measure and stage: value with its interval, and gain over each control with its interval.
+    """One row per file, measure and stage: value with its interval, and gain over each control with its interval.
 
     Measures: "pointing game", "energy in lesion" (by stage), "deletion area", "insertion area" (of the last stage's
     maps), "silhouette", "kNN accuracy" (no interval: one network's features on fixed images). All intervals are over
@@ -46,7 +46,7 @@ def score_table(explanations: Sequence[Explanations], *, rng: np.random.Generato
 
 
 def describe(one: Explanations) -> list[str]:
-    """The scores of a file in lines, each with its controls and what its interval is over."""
+    """The scores of a file as lines, each with its controls and what its interval is over."""
     rng = np.random.default_rng(SEED)
     images, about = len(one.arrays["ids"]), one.about
     lines = [f"{one.title}: {images} images of {about['split']}, maps for {about['maps_for']} classes"]

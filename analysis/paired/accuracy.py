@@ -1,7 +1,7 @@
 """McNemar's test of two models' accuracies on the same images.
 
-Only images that exactly one of the two classifies rightly tell them apart. Under the null hypothesis either model is
-the right one with probability one half (McNemar 1947).
+Only images that exactly one of the two classifies correctly tell them apart. Under the null hypothesis either model is
+the correct one with probability one half (McNemar 1947).
 """
 
 import math
@@ -16,9 +16,10 @@ from analysis.paired.models import checked_pair
 class McNemar:
     """McNemar's test of two accuracies on the same images: the uncertainty is that of the test images alone.
 
-    only_a, only_b: images that only a, only b, classified rightly. p_value: exact binomial, two-sided. p_mid: its mid-p
-    variant (less conservative, and not guaranteed to keep the level). z: (only_a − only_b) / √(only_a + only_b), its
-    square is McNemar's statistic without continuity correction, in large samples chi-squared with 1 degree of freedom.
+    only_a, only_b: images that only a, only b, classified correctly. p_value: exact binomial, two-sided. p_mid: its
+    mid-p form (less conservative, and not guaranteed to keep the level). z: (only_a − only_b) / √(only_a + only_b),
+    whose square is McNemar's statistic without continuity correction, chi-squared with 1 degree of freedom in large
+    samples.
     """
 
     only_a: int
@@ -29,10 +30,10 @@ class McNemar:
 
 
 def mcnemar(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> McNemar:
-    """McNemar's test that two models have one accuracy: the uncertainty over test images, weights fixed.
+    """McNemar's test that two models have equal accuracy: the uncertainty over test images, weights fixed.
 
-    labels (images,); a and b (images, classes), or (images,) probabilities of class 1. No image that only one model
-    classifies rightly: p = 1. Raises ValueError for what analysis.metrics.checked refuses.
+    labels (images,); a and b (images, classes), or (images,) probabilities of class 1. Without an image that only one
+    model classifies correctly, p = 1. Raises ValueError for what analysis.metrics.checked refuses.
     """
     labels, a, b = checked_pair(labels, a, b)
     right_a, right_b = a.argmax(axis=1) == labels, b.argmax(axis=1) == labels
@@ -40,7 +41,7 @@ def mcnemar(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> McNemar:
 
 
 def mcnemar_counts(only_a: int, only_b: int) -> McNemar:
-    """McNemar's test from the two counts that matter: images that only a, and only b, classified rightly."""
+    """McNemar's test from the two counts that matter: images that only a, and only b, classified correctly."""
     if only_a < 0 or only_b < 0:
         raise ValueError(f"counts must not be negative, got {only_a} and {only_b}")
     # Late: statsmodels takes a second to import.

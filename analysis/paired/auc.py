@@ -1,7 +1,7 @@
 """DeLong's test of two AUCs on the same images, binary and macro one-vs-rest.
 
 The uncertainty is that of the test images, drawn anew with their labels; both sets of weights are held fixed. Nothing
-here says how another training would fare.
+here says how another training run would fare.
 
 An AUC is a mean over pairs (positive, negative). The *placement* of a positive image is the share of negatives below
 it, of a negative image the share of positives above it, ties counting half (DeLong, DeLong and Clarke-Pearson 1988,
@@ -58,7 +58,7 @@ def delong(
     groups: np.ndarray | None = None,
     level: float = 0.95,
 ) -> DeLong:
-    """DeLong's paired test that two fixed models have one AUC, two-sided: the uncertainty over test images.
+    """DeLong's paired two-sided test that two fixed models have equal AUC: the uncertainty over test images.
 
     labels: (images,) integers. Scores, not only probabilities: (images,) of class 1 or (images, 2), of which column 1
     counts, for the binary AUC; (images, classes) for the macro one-vs-rest AUC.
@@ -69,10 +69,10 @@ def delong(
     groups − 1 degrees of freedom: normal ones reject equal models in 9 % of samples of 10 groups, these in 5 %.
 
     Defined answers: equal rankings give difference 0 and p = 1. With one class present there is no AUC: all NaN. A
-    class with a single image (or group) on one side tells nothing of that side's variance: variance, interval, z and p
-    are NaN. Where the variance is 0 and the difference is not (a perfect model against a constant one) there is nothing
-    to judge the difference by: z, p and interval are NaN; the randomisation test has an answer. Intervals are cut to
-    the range of an AUC; that of a perfect model has no width, which is DeLong's fault and not certainty.
+    class with a single image (or group) on one side says nothing about that side's variance: variance, interval, z and
+    p are NaN. Where the variance is 0 and the difference is not (a perfect model against a constant one) there is
+    nothing to judge the difference by: z, p and interval are NaN; the randomisation test has an answer. Intervals are
+    cut to the range of an AUC; a perfect model's has no width, which is a flaw of DeLong's method and no certainty.
 
     Raises ValueError, one line, for NaN, infinite or non-numeric scores, unequal lengths or classes, labels out of
     range, no image.
@@ -123,7 +123,7 @@ def delong(
 
 
 def _checked(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels as int64, scores as float64 (images, classes); binary scores become the one column of class 1."""
+    """Labels as int64, scores as float64 (images, classes); binary scores become a single column, that of class 1."""
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.dtype.kind not in "iub":
         raise ValueError(f"labels must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
@@ -195,7 +195,7 @@ def doubled_placements(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     ends = np.append(starts[1:], len(scores))
     positives_before = np.concatenate(([0], np.cumsum(is_positive)))
-    # Of each run of equal scores: the positives below and up to it, doubled mid-ranks of both sides from these.
+    # The positives below, and up to, each run of equal scores; from these the doubled mid-ranks of both sides.
     positives = positives_before[starts] + positives_before[ends]
     negatives = starts + ends - positives
     runs = ends - starts

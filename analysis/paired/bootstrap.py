@@ -1,10 +1,10 @@
-"""Two models on the same test images: claims about *these weights* and about *this data set*.
+"""Resampling tests of two models on the same test images: claims about *these weights* and about *this data set*.
 
 - `delong`, `bootstrap_difference`, `randomisation_difference`, `mcnemar`: these weights. The test images are drawn
   anew (or groups of images that share a patient or a lesion); the trained weights are held fixed. They cannot say that
-  one architecture is better: another seed may turn the sign.
+  one architecture is better: another seed may reverse the sign.
 - `two_level_bootstrap`: this data set. Seeds and test images are drawn anew, so it speaks of trainings like these on
-  data like this set. It cannot speak of other data sets: that is `analysis.across`.
+  data like this set. It says nothing about other data sets: see `analysis.across`.
 
 Differences are a − b. Resampling takes a numpy Generator and no other randomness.
 """
@@ -95,7 +95,8 @@ def bootstrap_metric(
 ) -> Estimate:
     """A metric of one model with a percentile bootstrap interval: the uncertainty over test images, weights fixed.
 
-    As `bootstrap_difference`, for one model. Two such intervals that overlap say nothing about the paired difference.
+    Arguments and answers as for `bootstrap_difference`. That two such intervals overlap says nothing about the paired
+    difference.
     """
     model = Model(labels, probabilities)
     _check_options(rng, draws, level)
@@ -118,7 +119,7 @@ def bootstrap_difference(
     draws: int = 10_000,
     level: float = 0.95,
 ) -> Bootstrap:
-    """A metric's paired difference with a percentile bootstrap: the uncertainty over test images, weights fixed.
+    """A metric's paired difference with a percentile-bootstrap interval: uncertainty over test images, weights fixed.
 
     metric: a name in analysis.metrics.METRICS or a function of (labels, probabilities). labels (images,); a and b
     (images, classes), or (images,) probabilities of class 1. Every resample draws images with replacement, the same
@@ -127,15 +128,15 @@ def bootstrap_difference(
     reject equal models in 11 % of samples of 10 groups, these in 5 %. Fewer than five groups have no interval of 95 %.
 
     p value: two-sided, twice the smaller share of resamples at or beyond zero, the observed data counted in, so that
-    p < 1 − level just where the interval leaves zero out. A class that a resample lacks takes no part in it, as in the
+    p < 1 − level exactly where the interval excludes zero. A class that a resample lacks takes no part in it, as in the
     metric itself; a resample without any value is left out and counted. A class of one image is in a resample or not:
-    what other images of it would change is in no draw (`delong` has no variance there).
+    no draw shows what other images of it would change (`delong` has no variance there).
 
     Defined answers: identical predictions give difference 0 and p = 1. With a single image or group there is nothing to
     draw: interval, standard error and p are NaN. An undefined metric (AUC of one class) makes everything NaN.
 
     Raises ValueError, one line, for what analysis.metrics.checked refuses (NaN, lengths, labels), for a and b of
-    different shapes, unknown metrics, groups of another length, an rng that is none, and no draws.
+    different shapes, unknown metrics, groups of another length, an rng that is no Generator, and no draws.
     """
     return matched_difference(metric, _matched(labels, [a], [b], groups), rng=rng, draws=draws, level=level)
 
@@ -143,7 +144,7 @@ def bootstrap_difference(
 def matched_difference(
     metric: Metric, images: Matched, *, rng: np.random.Generator, draws: int = 10_000, level: float = 0.95
 ) -> Bootstrap:
-    """The same as `bootstrap_difference` of models that are matched already, against − baseline; one seed."""
+    """The `bootstrap_difference` of models that are already matched, against − baseline; one seed."""
     _check_options(rng, draws, level)
     (a,), (b,), codes = images.against, images.baseline, images.codes
     value_a, value_b = a.value(metric), b.value(metric)
@@ -172,12 +173,12 @@ def randomisation_difference(
     rng: np.random.Generator,
     draws: int = 10_000,
 ) -> Randomisation:
-    """A metric's paired difference with a randomisation test: these test images, these weights, nothing drawn anew.
+    """A metric's paired difference with a randomisation test: test images and weights fixed, nothing drawn anew.
 
     Under the null hypothesis the two models are exchangeable image by image (with groups: group by group): each draw
     exchanges their outputs for a random half. The p value is the share of draws, the observed data counted in, with a
-    difference at least as far from zero. That null says more than equal metrics: of two models with one AUC and
-    different calibration it may reject. Metrics, shapes and errors as in `bootstrap_difference`.
+    difference at least as far from zero. That null hypothesis is stronger than equal metrics: it may reject two models
+    with equal AUC and different calibration. Metrics, shapes and errors as in `bootstrap_difference`.
 
     Defined answers: identical predictions and a single image give p = 1; an undefined metric gives NaN.
     """
@@ -222,7 +223,7 @@ def two_level_bootstrap(
         seeds differ image by image only (99 %).
 
     Defined answers: with one seed there is no interval over seeds, and the one given is over test images alone, as its
-    `over` says. Otherwise as `bootstrap_difference`. Raises ValueError as it does, and for unequal numbers of seeds.
+    `over` says. Otherwise as for `bootstrap_difference`, errors included; ValueError also for unequal numbers of seeds.
     """
     images = _matched(labels, a, b, groups)
     return matched_two_level(metric, images, rng=rng, draws=draws, level=level, seeds=seeds)
@@ -237,7 +238,7 @@ def matched_two_level(
     level: float = 0.95,
     seeds: Literal["student", "resampled"] = "student",
 ) -> TwoLevel:
-    """The same as `two_level_bootstrap` of models that are matched already, against − baseline."""
+    """The `two_level_bootstrap` of models that are already matched, against − baseline."""
     _check_options(rng, draws, level)
     if seeds not in ("student", "resampled"):
         raise ValueError(f"seeds must be student or resampled, got {seeds!r}")
@@ -300,7 +301,7 @@ def _student_seeds(observed: np.ndarray, by_seed: np.ndarray, rng: np.random.Gen
     n_seeds = len(observed)
     means = by_seed.mean(axis=1)
     images = float(means.var())
-    # What images do to each seed apart from the others is in the spread between seeds already.
+    # What images do to each seed on its own is already in the spread between seeds.
     apart = float((by_seed - means[:, None]).var(axis=0).sum()) / (n_seeds - 1)
     shared = max(0.0, 1.0 - apart / n_seeds / images) if images > 0 else 0.0
     seeds = float(observed.var(ddof=1)) / n_seeds
@@ -317,7 +318,7 @@ def _percentiles(drawn: np.ndarray, level: float, over: str, n: int) -> Interval
 
 
 def _interval(drawn: np.ndarray, level: float, codes: np.ndarray | None, images: int) -> Interval:
-    """The percentiles of draws of images; those of groups are expanded, since there may be few."""
+    """A percentile interval from draws of images; draws of groups are expanded, since there may be few."""
     over, n = _units(codes, images)
     if codes is None or len(drawn) == 0:
         return _percentiles(drawn, level, over, n)
@@ -325,7 +326,7 @@ def _interval(drawn: np.ndarray, level: float, codes: np.ndarray | None, images:
 
 
 def _p_value(drawn: np.ndarray, codes: np.ndarray | None) -> float:
-    """The p value that belongs to `_interval`: a share of draws of groups is one of t, its spread expanded alike."""
+    """The p value that goes with `_interval`: for groups, that of t, with the same expansion."""
     p_value = _two_sided(drawn)
     if codes is None or math.isnan(p_value):
         return p_value
@@ -339,7 +340,7 @@ def _standard_error(drawn: np.ndarray) -> float:
 
 
 def _two_sided(drawn: np.ndarray) -> float:
-    """Twice the smaller share of draws at or beyond zero, the observed one counted in."""
+    """Two-sided p: twice the smaller share of draws at or beyond zero, the observed one included."""
     if len(drawn) == 0:
         return math.nan
     at_most, at_least = int((drawn <= ROUNDING).sum()), int((drawn >= -ROUNDING).sum())
@@ -347,7 +348,7 @@ def _two_sided(drawn: np.ndarray) -> float:
 
 
 def _units(codes: np.ndarray | None, images: int) -> tuple[str, int]:
-    """What is drawn, in words, and how many there are."""
+    """The unit that is drawn, in words, and how many there are."""
     return ("test images", images) if codes is None else ("groups of test images", int(codes.max()) + 1)
 
 
@@ -357,7 +358,7 @@ def _matched(
     b: np.ndarray | Sequence[np.ndarray],
     groups: np.ndarray | None,
 ) -> Matched:
-    """Seeds of two models as matched ones, a the one under test."""
+    """Seeds of two models, matched; a is the one under test."""
     models = [[Model(labels, seed) for seed in side] for side in (a, b)]
     for one, other, first, second in zip(*models, a, b):
         if one.probabilities.shape != other.probabilities.shape:

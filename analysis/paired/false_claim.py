@@ -1,8 +1,8 @@
 """The probability that a claim of outperformance is false, from per-image predictions.
 
-"A is better than B by 0.004" is claimed from one set of test images. Given what both models said on each of them, how
-probable is it that over all such images A is no better? (Christodoulou et al. 2025 ask it of published claims, with the
-agreement of the two models guessed; here it is known.)
+"A is better than B by 0.004" is claimed from one set of test images. Given what both models predicted on each, how
+probable is it that over all such images A is no better? (Christodoulou et al. 2025 ask this of published claims, with
+the agreement of the two models guessed; here it is known.)
 
 What is drawn is a Dirichlet distribution over *agreement cells*: the kinds of images that the two models, over all
 their seeds, treated alike. For metrics of a confusion table a cell is (truth, prediction of every model and seed); for
@@ -41,7 +41,7 @@ def false_claim_probability(
 ) -> float:
     """P(the variant that looks better is not), by the mean over seeds and data sets: uncertainty over test images.
 
-    pairings: one a data set. Every image (with groups: every group) has a weight from the flat Dirichlet distribution
+    pairings: one per data set. Every image (with groups: every group) has a weight from the flat Dirichlet distribution
     (Rubin 1981), which over cells is that with their counts. One image more is added, drawn from those that the models
     treat differently, the models exchanged by the toss of a coin: without it a single image of difference would make a
     certainty. Areas (AUC, AUPRC) move with the weights by their images' influence, to first order. The observed data
@@ -66,7 +66,7 @@ def false_claim_probability(
         total += drawn
     if math.isnan(observed):
         return math.nan
-    # What differs by rounding alone does not differ.
+    # A difference of mere rounding is none.
     gain = total * sign * (1.0 if observed * sign >= 0 else -1.0)
     return (1 + int((gain <= 1e-12).sum())) / (1 + draws)
 
@@ -122,7 +122,7 @@ class Units:
     truth: np.ndarray | None = None
 
     def by_group(self, codes: np.ndarray) -> "Units":
-        """The same of groups of images."""
+        """The units merged by group of images."""
         groups = int(codes.max()) + 1
         sums = []
         for rows in (self.shared, self.hits, self.own):
@@ -158,13 +158,13 @@ class Units:
         return truth, hits * truth[:, None], own
 
     def differ(self, seeds: int) -> np.ndarray:
-        """Which units would add something else were the two variants exchanged, (units,)."""
+        """Which units would contribute something else if the two variants were exchanged, (units,)."""
         sides = [(rows != np.roll(rows, seeds, axis=1)).any(axis=(1, 2)) for rows in (self.hits, self.own)]
         return sides[0] | sides[1]
 
 
 def _tables(metric: str, images: Matched, merge: bool) -> tuple[OfSums, Units]:
-    """For a metric of a confusion table: images' truth, hits and predictions; with merge, one unit a cell."""
+    """Units for a metric of a confusion table: images' truth, hits and predictions; with merge, one unit per cell."""
     if merge:
         truth, predicted, counts = images.joint.truth, images.joint.predicted, images.joint.counts
     else:
@@ -182,7 +182,7 @@ def _tables(metric: str, images: Matched, merge: bool) -> tuple[OfSums, Units]:
 
 
 def _calibration(images: Matched) -> tuple[OfSums, Units]:
-    """For the calibration error: each image's share, and its gap between hit and confidence in its bin (width)."""
+    """Units for the calibration error: each image's share, and the gap of hit and confidence in its bin (width)."""
     own = np.zeros((images.n_images, len(images.models), ECE_BINS))
     for place, model in enumerate(images.models):
         bins, gaps = confidence_gaps(images.labels, model.probabilities)
@@ -196,7 +196,7 @@ def _calibration(images: Matched) -> tuple[OfSums, Units]:
 
 
 def _linear(metric: str, images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
-    """The same for a metric that is, to first order, a weighted mean of one value an image."""
+    """The difference on the images and in each draw, for a metric that is, to first order, a mean over images."""
     values = np.mean(
         [
             against.image_values(metric, _model_values) - baseline.image_values(metric, _model_values)
@@ -242,7 +242,7 @@ def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) ->
 
 
 def _auc_values(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | None:
-    """The same of one class's AUC; None where it has none."""
+    """Values (images,) for the AUC of one class, as in `_image_values`; None where it has none."""
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if n_positive == 0 or n_negative == 0:
@@ -254,7 +254,7 @@ def _auc_values(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | None:
 
 
 def _average_precision_values(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | None:
-    """The same of one class's average precision; None where it has none."""
+    """Values (images,) for the average precision of one class, as in `_image_values`; None where it has none."""
     count = int(positive.sum())
     if count == 0:
         return None

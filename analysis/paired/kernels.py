@@ -4,7 +4,7 @@ A draw is a vector of counts. As many draws lie side by side (*lanes*) as fill 6
 words of 64 bits, each of several counts, which never carry into each other where all of a lane's weights add up to less
 than a count can hold. Everything is an integer: the sums are exact, whatever their order.
 
-numba compiles on first use, in some seconds, and keeps the code on disk where it may.
+numba compiles on first use, which takes some seconds, and keeps the code on disk where it can.
 """
 
 from typing import Any
@@ -105,7 +105,7 @@ def rank_sums(weights, words, steps, items, below, upto, ends, prefix, prefixes,
                 sums[lane] += own[lane] * (np.uint64(low[lane]) + high[lane])
                 drawn[lane] += own[lane]
         for lane in range(lanes):
-            # Modulo the width of the sums, which the result fits into though what it is the rest of may not.
+            # Modulo the width of the sums: the result fits, though what it is the remainder of may not.
             sums[lane] -= drawn[lane] * np.uint64(drawn[lane])
         first = ends[program]
 

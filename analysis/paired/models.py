@@ -1,4 +1,4 @@
-"""Models on the same labelled images, and what tests need of each of them, made once however many tests ask for it."""
+"""Models on the same labelled images, with what tests need of each computed once, however many tests need it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Model:
         return self._values[metric]
 
     def image_values(self, metric: str, make: Callable[[str, "Model"], np.ndarray]) -> np.ndarray:
-        """What `make` makes of a metric and this model, (images,)."""
+        """The values (images,) that `make` computes from a metric and this model, computed once."""
         if metric not in self._image_values:
             self._image_values[metric] = make(metric, self)
         return self._image_values[metric]
@@ -66,13 +66,13 @@ class Model:
 
 def ranked_classes(labels: np.ndarray, classes: int) -> list[int]:
     """The classes that have a one-vs-rest AUC of their own."""
-    # Two classes have one ranking, that of class 1; a class that is never, or always, true has none.
+    # Two classes share one ranking, that of class 1; a class that is never, or always, true has none.
     counts = np.bincount(labels, minlength=classes)
     return [k for k in ([1] if classes == 2 else range(classes)) if 0 < counts[k] < len(labels)]
 
 
 def ranking(scores: np.ndarray, positive: np.ndarray) -> Ranking:
-    """The ranking of scores (images,) whose positive ones are told."""
+    """The ranking of scores (images,), given which are positive."""
     order = np.argsort(scores)
     ordered = scores[order]
     places = np.flatnonzero(positive[order])
@@ -80,7 +80,7 @@ def ranking(scores: np.ndarray, positive: np.ndarray) -> Ranking:
     if (ordered[1:] == ordered[:-1]).any():
         own = ordered[places]
         below, upto = ordered.searchsorted(own, side="left"), ordered.searchsorted(own, side="right")
-    # Without a sign: compiled code need not ask whether an index counts from the end.
+    # Unsigned: compiled code need not check whether an index counts from the end.
     return Ranking(*(array.astype(np.uint32) for array in (order, order[places], below, upto)))
 
 
@@ -140,7 +140,7 @@ def joint(models: Sequence[Model]) -> Joint:
     keys = [columns[0]]
     size, classes = models[0].classes, models[0].classes
     for column in columns[1:]:
-        # As many columns in one number as it holds.
+        # As many columns in one number as fit.
         if size > (1 << 62) // classes:
             keys.append(column)
             size = classes

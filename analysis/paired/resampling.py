@@ -1,7 +1,7 @@
 """Metrics of many resamples at once: exact, and as fast as the metric allows.
 
 A *unit* is what is drawn: an image, or a group of images that share a patient or a lesion. The functions here turn
-drawn units into metric values; which uncertainty that makes is said in `analysis.paired`.
+drawn units into metric values; `analysis.paired` says which uncertainty results.
 
 Given the same draws every path gives the same numbers:
 
@@ -28,13 +28,13 @@ def drawn_units(rng: np.random.Generator, units: int, draws: int) -> Iterator[np
     """Blocks of (lanes, units) indices, each row one resample of the units with replacement; `draws` rows in all."""
     lanes = LANES * max(1, BLOCK // (LANES * units))
     for first in range(0, draws, lanes):
-        # Whole multiples of LANES are drawn and cut, so that how they are dealt out in blocks makes no difference.
+        # Whole multiples of LANES are drawn and cut, so that the division into blocks makes no difference.
         rows = min(lanes, -(-(draws - first) // LANES) * LANES)
         yield rng.integers(0, units, size=(rows, units), dtype=np.uint32)[: draws - first]
 
 
 def drawn_swaps(rng: np.random.Generator, units: int, draws: int) -> Iterator[np.ndarray]:
-    """Blocks of (lanes, units) booleans, each row a fair coin for every unit; `draws` rows in all."""
+    """Blocks of (lanes, units) booleans, each row one fair coin toss per unit; `draws` rows in all."""
     for first in range(0, draws, LANES):
         yield rng.integers(0, 2, size=(LANES, units), dtype=bool)[: draws - first]
 
@@ -139,7 +139,7 @@ class _Weights:
 
     def __init__(self, n_rows: int, drawn: int, items: Sequence[np.ndarray]) -> None:
         most = max((int(np.bincount(rows, minlength=1).max()) for rows in items), default=1)
-        # What all weights of a lane add up to has to fit in one of its counts.
+        # The sum of all weights of a lane has to fit in one of its counts.
         self.is_wide = drawn * max(1, most) >= WIDE_FROM
         kind = np.uint32 if self.is_wide else np.uint16
         self.lanes = ROW_BYTES // np.dtype(kind).itemsize
@@ -148,7 +148,7 @@ class _Weights:
         self.sums = np.uint64 if self.is_wide else np.uint32
 
     def set(self, lanes: np.ndarray) -> None:
-        """Takes whole numbers (lanes, rows), no more lanes than there are, as the weights."""
+        """Sets the weights to whole numbers (lanes, rows), no more lanes than there are."""
         self.counts[:] = 0
         self.counts[:, : len(lanes)] = lanes.T
 
@@ -183,7 +183,7 @@ class _Tables:
         return self._parts(tables)
 
     def of_weights(self, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same for weights (lanes, rows)."""
+        """Hits (draws, models, classes), true counts and predictions for weights (lanes, rows)."""
         from analysis.paired.kernels import add_tables
 
         parts = []
@@ -237,7 +237,7 @@ class _Areas:
         return self._means(*sums)
 
     def of_weights(self, lanes: np.ndarray) -> np.ndarray:
-        """The same for weights (lanes, rows)."""
+        """Macro-AUC (draws, models) for weights (lanes, rows)."""
         from analysis.paired.kernels import rank_sums
 
         if not self.programs:
@@ -256,7 +256,7 @@ class _Areas:
 
 
 def _row_means(values: np.ndarray) -> np.ndarray:
-    """Means over the last axis of what is defined, NaN where nothing is."""
+    """Means over the last axis of the defined values, NaN where there is none."""
     means = values.mean(axis=-1)
     # Rare: a class that no image of a resample has. Row by row, as the metrics do it, to the last bit.
     for place in zip(*np.nonzero(np.isnan(means))):

@@ -1,4 +1,4 @@
-"""A store read: the ledger as a table, one row a cell, with the manifests of its studies and per-image predictions."""
+"""Readers of a store: its ledger as a table with one row per cell, its studies' manifests, per-image predictions."""
 
 import lazy_loader
 

@@ -1,10 +1,11 @@
-"""A ledger read as a tidy table: one row a cell.
+"""A ledger read as a tidy table: one row per cell.
 
-A ledger is a folder with `records.jsonl` (one record a line; of several lines of one cell the last counts, except that
-a finished cell is never replaced by a later failure), `probabilities/<cell_id>.npz` and `studies/<study_hash>.json`.
-Wherever a folder is asked for, the store that holds the ledger as `ledger/` will do; where only records and predictions
-are read, so will the artifacts that MLflow keeps of the cells (see `analysis.records.places`). Prediction files of
-MedMNIST are read into such a table, and written, by `analysis.records.medmnist`.
+A ledger is a folder with `records.jsonl` (one record per line; of several lines of one cell the last counts, except
+that a finished cell is never replaced by a later failure), `probabilities/<cell_id>.npz` and
+`studies/<study_hash>.json`. Wherever a folder is asked for, the store that holds the ledger as `ledger/` will do; where
+only records and predictions are read, so will the artifacts that MLflow keeps of the cells (see
+`analysis.records.places`). Prediction files of MedMNIST are read into such a table, and written, by
+`analysis.records.medmnist`.
 """
 
 import json
@@ -48,9 +49,9 @@ PLAIN = (
 def read_records(folder: Path | str) -> Reading:
     """The record that counts for each cell, in the order the cells first appeared, and the number of torn lines (≤ 1).
 
-    A last line that a kill left half-written is counted as torn and left out. Of artifacts of one cell, logged for two
-    studies or after a failure, the last to finish counts. Raises ValueError, one line starting with the file, for
-    anything else that is no record, for a record that breaks the schema, and when there is no record at all.
+    A last line that a kill left half-written is counted as torn and left out. If one cell has several artifacts, logged
+    for two studies or after a failure, the last to finish counts. Raises ValueError, one line starting with the file,
+    for anything else that is not a record, for a record that breaks the schema, and when there is no record at all.
     """
     folder, artifacts = records_folder(folder)
     if artifacts:
@@ -64,7 +65,7 @@ def read_records(folder: Path | str) -> Reading:
 
 
 def _artifact_records(paths: list[Path]) -> list[Record]:
-    """The record that counts of every cell's artifacts; none of them is torn."""
+    """The record that counts for each cell, from artifacts; none of them is torn."""
     found = []
     for path in paths:
         text = path.read_bytes()
@@ -89,20 +90,20 @@ def load_ledger(
     fingerprints: Mapping[str, str] | None = None,
     records: Reading | None = None,
 ) -> pd.DataFrame:
-    """A ledger as a tidy table, one row a cell, the record that counts for each.
+    """A ledger as a tidy table, one row per cell, the record that counts for each.
 
     Columns: ids and labels; `axis.<name>` for every axis that a variant here sets away from the published MedMamba-T
     (empty means that default; JSON text where the choice is a list); dataset, modality, seed, status;
     `validation.<metric>` and `test.<metric>`; `cost.<name>`; seconds, images_per_second and the like. Cells that failed
     or were stopped keep their row, without metrics: nothing is imputed.
 
-    study: a study's hash or name, which keeps its cells (those its manifest lists, else those its hash is in) and
-    labels variants as it does: a cell is shared by all studies that ask for it, its record labelled by the first.
-    Artifacts hold no manifest: there a study keeps the cells that it was the first to run.
-    cell_ids: keeps these. numerics_version, fingerprints (by data set name): keep this version, this content.
-    records: what `read_records` gave of this folder, where it has been read already.
+    study: a study's hash or name; keeps only its cells (those its manifest lists, else those with its hash) and labels
+    variants as it does, for all studies with a cell share its record, which the first of them labelled. Artifacts hold
+    no manifest: there a study keeps the cells that it was the first to run.
+    cell_ids, numerics_version, fingerprints (by data set name): keep only these cells, this version, this content.
+    records: the result of `read_records` for this folder, if it has already been read.
     `attrs` says what is behind the table: `done`, `failed`, `stopped`, `torn` (counts), `errors` (cell_id → message),
-    `missing` (ids that were asked for and have no record), `folder`. `absent_cells` names all that have no result.
+    `missing` (requested ids without a record), `folder`. `absent_cells` names all cells that have no result.
 
     Raises ValueError, one line, for a missing or empty ledger, when finished cells of one data set name stem from
     different contents or numerics versions (select one), and when two cells are one variant, recipe, data set and seed.
@@ -138,7 +139,7 @@ def load_ledger(
     ]
     numbers += ["seconds", "train_seconds", "images_per_second", "peak_bytes"]
     table["variant_label"] = [labels.get(r["variant_id"], label) for r, label in zip(found, table["variant_label"])]
-    # None becomes NaN, also where no cell at all has a number.
+    # None becomes NaN, even where no cell at all has a number.
     table[numbers] = table[numbers].astype(np.float64)
     counts = Counter(table["status"])
     table.attrs = {
@@ -152,10 +153,10 @@ def load_ledger(
 
 
 def absent_cells(table: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """One row for each cell of a study without a result: variant_id, variant (label), dataset, seed, status, reason.
+    """The cells of a study without a result, one row each: variant_id, variant (label), dataset, seed, status, reason.
 
-    table: the study's, from `load_ledger`. status: failed, stopped, or missing, where the study asks for the variant,
-    data set and seed, and no record is there. A search asks for no variant beforehand: those that have a record count.
+    table: the study's, from `load_ledger`. status: failed, stopped, or missing (the study includes the variant, data
+    set and seed, and there is no record). A search names no variant beforehand: those that have a record count.
     """
     seen = dict(zip(table["variant_id"], table["variant_label"]))
     labels = dict(manifest.get("variants") or {}) | seen

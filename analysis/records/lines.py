@@ -1,6 +1,6 @@
 """The lines of a ledger: which text is a record, and which of a cell's records counts.
 
-Written here alone, for whoever reads a ledger and for the driver that appends to it.
+Defined only here, both for readers of a ledger and for the driver that appends to it.
 """
 
 import json
@@ -13,7 +13,7 @@ Place = TypeVar("Place")
 
 
 class Reading(NamedTuple):
-    """What is read of a ledger: the record that counts for each cell, and how many torn lines were left out (≤ 1).
+    """What was read from a ledger: the record that counts for each cell, and how many torn lines were left out (≤ 1).
 
     The records are in the order in which their cells first appeared, and every one of them obeys the schema.
     """
@@ -23,7 +23,7 @@ class Reading(NamedTuple):
 
 
 def parsed(text: bytes) -> Record | None:
-    """The record in a text; None where it is no JSON object with a cell's id and a known status."""
+    """The record in a text; None where it is not a JSON object with a cell's id and a known status."""
     try:
         record = json.loads(text)
     except ValueError:
@@ -62,7 +62,7 @@ class Lines:
         self.path = path
         self.torn: int | None = None
         self._latest: dict[str, tuple[int, Record]] = {}
-        # Bytes and lines read so far, always up to the end of a whole line: a further look reads only what is new.
+        # Bytes and lines read so far, always up to the end of a whole line: the next look reads only what is new.
         self._offset = 0
         self._number = 0
         self._validated = 0
@@ -88,7 +88,7 @@ class Lines:
         self._offset += len(text) - len(tail)
         self._number += len(lines)
         latest = dict(self._latest)
-        # A record without its newline counts, and is looked at again: whoever appends next ends the line.
+        # A record without its newline counts, and is read again: whoever appends next ends the line.
         record = parsed(tail) if tail else None
         if record is not None:
             take(latest, self._number + 1, record)
@@ -96,7 +96,7 @@ class Lines:
         return latest
 
     def reading(self) -> Reading:
-        """The records that count, held to the schema. Raises ValueError naming file and line."""
+        """The records that count, checked against the schema. Raises ValueError naming file and line."""
         latest = self.latest()
         for number, record in latest.values():
             if number > self._validated:

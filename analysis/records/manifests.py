@@ -1,7 +1,7 @@
-"""What studies asked, as a ledger keeps it: `studies/<study_hash>.json`, one file a study.
+"""Manifests, which keep what studies asked: `studies/<study_hash>.json` in a ledger, one file per study.
 
-A manifest says what was declared before anything ran, and its `contrasts_hash`, which every record carries, is the
-proof: a declaration that no longer hashes to it was changed afterwards and is refused.
+A manifest says what was declared before anything ran. Its `contrasts_hash`, which every record carries, proves it: a
+declaration that no longer has this hash was changed afterwards and is refused.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ Manifest = dict[str, Any]
 
 
 def load_manifest(folder: Path | str, study: str) -> Manifest:
-    """What a study asked, its `study_hash` included, by that hash or by a name that only one stored study has.
+    """A study's manifest, including its `study_hash`, by that hash or by a name that only one stored study has.
 
     Raises ValueError, one line, for an unknown study and for what `read_manifest` refuses.
     """
@@ -27,7 +27,7 @@ def load_manifest(folder: Path | str, study: str) -> Manifest:
     if len(hashes) == 1:
         return read_manifest(studies / f"{hashes[0]}.json")
     if hashes:
-        # The latest last: what most people look for.
+        # The latest comes last: most people look for it.
         hashes.sort(key=lambda key: (studies / f"{key}.json").stat().st_mtime)
         several = "; ".join(f"{key}: {_told_apart(found[key])}" for key in hashes)
         raise ValueError(f"{studies}: study must be one of the hashes of {study}, got its name ({several})")
@@ -42,7 +42,7 @@ def _told_apart(manifest: Manifest) -> str:
 
 
 def declaring_manifest(folder: Path, contrasts_hash: str) -> Manifest | None:
-    """The first manifest of a ledger that declared this; None where none is stored. Raises as `read_manifest` does."""
+    """The first manifest of a ledger with this `contrasts_hash`, or None. Raises as `read_manifest` does."""
     for study_hash, manifest in parsed_manifests(folder).items():
         if manifest.get("contrasts_hash") == contrasts_hash:
             return read_manifest(folder / "studies" / f"{study_hash}.json")
@@ -50,15 +50,15 @@ def declaring_manifest(folder: Path, contrasts_hash: str) -> Manifest | None:
 
 
 def parsed_manifests(folder: Path) -> dict[str, Manifest]:
-    """All manifests of a ledger by study hash, not held against what they declared. ValueError for a torn one."""
+    """All manifests of a ledger by study hash, their declarations unchecked. ValueError for a torn one."""
     return {path.stem: read_object(path, "a study's manifest") for path in sorted((folder / "studies").glob("*.json"))}
 
 
 def read_manifest(path: Path) -> Manifest:
-    """One manifest, its `study_hash` included.
+    """The manifest in a file, including its `study_hash`.
 
     Raises ValueError, one line starting with the file, for one that is torn, and for one whose contrasts, alpha or
-    correction are not those that its `contrasts_hash` was made of.
+    correction do not match its `contrasts_hash`.
     """
     manifest = read_object(path, "a study's manifest")
     declared = manifest.get("contrasts_hash")

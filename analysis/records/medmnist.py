@@ -1,9 +1,9 @@
-"""Prediction files in the form that MedMNIST's own evaluator writes and reads, as its benchmark's entries are kept.
+"""Prediction files in the form that MedMNIST's own evaluator writes and reads, as in entries to its benchmark.
 
     {flag}{size}_{split}_[AUC]{auc:.3f}_[ACC]{acc:.3f}@{run}.csv     size: nothing for 28 pixels, else _64, _128, _224
 
-A line an image, without a header: its index in the split, then the probability of each class (of a binary set also one
-column, that of class 1). Multi-label sets (chestmnist) are not read.
+One line per image, without a header: its index in the split, then the probability of each class (for a binary set,
+one column, that of class 1, will do). Multi-label sets (chestmnist) are not read.
 """
 
 import math
@@ -23,14 +23,14 @@ from analysis.records.predictions import Predictions
 SPLITS = ("train", "val", "test")
 NATIVE_SIZE = 28
 
-# Between split and run MedMNIST lets anything stand.
+# MedMNIST allows anything between split and run.
 NAME = re.compile(r"(?P<flag>[^_]+)(?:_(?P<size>\d+))?_(?P<split>train|val|test)(?P<rest>[^@]*)(?:@(?P<run>.*))?\.csv")
 CLAIMED = {"auc": re.compile(r"\[AUC\](\d+\.\d+)"), "accuracy": re.compile(r"\[ACC\](\d+\.\d+)")}
 
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """What a file's name says, and its probabilities (images, classes) in the order of the split.
+    """A prediction file: what its name says, and its probabilities (images, classes) in the order of the split.
 
     auc and accuracy are those of the name, of three digits, None where it has none; run is "" where it has none.
     """
@@ -47,7 +47,7 @@ class PredictionFile:
 def write_predictions(
     folder: Path | str, flag: str, predictions: Predictions, *, run: int | str, split: str = "test", size: int = 28
 ) -> Path:
-    """The file that MedMNIST's evaluator would have written of these predictions; it and `read_predictions` read it.
+    """Writes the file that MedMNIST's evaluator would write for these predictions; `read_predictions` reads it.
 
     The index is that of the image in its split: the number in ids such as 17 or "test/17", else the place.
     Raises ValueError for a flag, split or run that the name cannot carry.
@@ -62,7 +62,7 @@ def write_predictions(
     values = f"[AUC]{macro_auc_ovr(labels, probabilities):.3f}_[ACC]{accuracy(labels, probabilities):.3f}"
     suffix = "" if size == NATIVE_SIZE else f"_{size}"
     path = Path(folder) / f"{flag}{suffix}_{split}_{values}@{run}.csv"
-    # As they are stored: numbers that were float32 would grow digits that say nothing.
+    # In their stored precision: float32 numbers would grow meaningless digits.
     table = pd.DataFrame(predictions.probabilities, index=_places(predictions.ids))
     path.parent.mkdir(parents=True, exist_ok=True)
     table.sort_index().to_csv(path, header=False)
@@ -70,7 +70,7 @@ def write_predictions(
 
 
 def read_predictions(path: Path | str) -> PredictionFile:
-    """One file. Raises ValueError, one line starting with the file, for a name or content that is not MedMNIST's."""
+    """Reads a prediction file. Raises ValueError, one line starting with the file, unless it is in MedMNIST's form."""
     path = Path(path)
     name = NAME.fullmatch(path.name)
     if name is None:
@@ -119,12 +119,12 @@ def medmnist_labels(root: Path | str, flag: str, split: str = "test", size: int 
 
 
 def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.DataFrame:
-    """The test files of several models as the tidy table that `analysis.records.load_ledger` makes: a row a file.
+    """Several models' MedMNIST prediction files on test as a tidy table like that of `load_ledger`, one row per file.
 
     folders: the folder of each model's files; its name becomes the variant. root: where MedMNIST's npz files lie, for
-    the labels. A run that is a number is the seed, others count from 0 in the order of their names. Metrics are those
-    of the probabilities. There is no cost and no validation. Raises ValueError, one line starting with the file, where
-    a file does not fit its labels, its metrics are not those of its name, or two are one run.
+    the labels. A run that is a number is the seed; others count from 0 in the order of their names. Metrics are
+    computed from the probabilities. There is no cost and no validation. Raises ValueError, one line starting with the
+    file, where a file does not fit its labels, its metrics differ from those in its name, or two files are one run.
     """
     rows = []
     taken: dict[tuple[str, str, int], str] = {}
@@ -164,7 +164,7 @@ def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.
 
 def _check_claims(path: Path, file: PredictionFile, values: Mapping[str, float]) -> None:
     for name, claimed in (("macro_auc_ovr", file.auc), ("accuracy", file.accuracy)):
-        # Half of the last digit, and what a tie at the threshold of a small set may add.
+        # Half of the last digit, plus what a tie at the threshold may add on a small set.
         if claimed is not None and abs(claimed - values[name]) > 0.0005 + 1.0 / len(file.probabilities):
             raise ValueError(f"{path}: {name} must be that of its name, {claimed:.3f}, got {values[name]:.4f}")
 

@@ -1,8 +1,8 @@
 """Where records lie: in a ledger, in the store around it, or among the artifacts that MLflow keeps of a study.
 
 A ledger is a folder with `records.jsonl`. Artifacts are folders, at any depth, with a `record.json` and that cell's
-`<cell_id>.npz` beside it: what tracking logs for each cell, found as MLflow stores it or as `mlflow artifacts download`
-leaves it.
+`<cell_id>.npz` beside it: what tracking logs for each cell, as MLflow stores it or `mlflow artifacts download` leaves
+it.
 """
 
 from functools import lru_cache
@@ -23,7 +23,7 @@ def ledger_folder(folder: Path | str) -> Path:
 
 
 def records_folder(folder: Path | str) -> tuple[Path, list[Path]]:
-    """The ledger's folder and no path, or the given folder and the record.json of every cell's artifacts below it.
+    """The ledger's folder and no paths, or the given folder and the record.json of every cell's artifacts below it.
 
     Raises ValueError, one line, for a folder that holds neither.
     """
@@ -41,7 +41,7 @@ def records_folder(folder: Path | str) -> tuple[Path, list[Path]]:
 
 
 def predictions_path(folder: Path | str, cell_id: str) -> Path:
-    """Where the predictions of a cell lie or would lie; raises ValueError as `records_folder` does."""
+    """The path where the predictions of a cell lie or would lie. Raises ValueError as `records_folder` does."""
     folder = Path(folder)
     ledger = _ledger(folder)
     if ledger is not None:

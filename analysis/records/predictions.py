@@ -12,10 +12,10 @@ import numpy as np
 from analysis.metrics import METRICS, checked
 from analysis.records.places import predictions_path
 
-# Sums of 1e5 images in another order differ by 1e-11; one image's step in accuracy or F1 is 1e-5 then.
+# Sums of 1e5 images in another order differ by 1e-11, while one image changes accuracy or F1 by 1e-5.
 ROUNDING = 1e-9
 SPLITS = ("validation", "test")
-# Of predictions read, so much is kept for whoever asks for the same cell again: a thousand cells of a thousand images.
+# Bytes of predictions kept in case a cell is needed again: a thousand cells of a thousand images.
 KEPT_BYTES = 128 * 2**20
 
 
@@ -30,7 +30,7 @@ class Predictions:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its arrays take."""
+        """Bytes that the arrays take."""
         arrays = (self.probabilities, self.labels, self.ids, self.groups)
         return sum(array.nbytes for array in arrays if array is not None)
 
@@ -58,7 +58,7 @@ class Pairing:
 
 
 def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") -> Predictions:
-    """One split's per-image predictions of one cell. Raises ValueError, one line starting with the file.
+    """Per-image predictions of one cell on one split. Raises ValueError, one line starting with the file.
 
     folder: a ledger, a store, or artifacts (see `analysis.records.places`).
     """
@@ -89,9 +89,9 @@ def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") ->
 
 
 class PredictionFiles:
-    """The predictions of a folder's cells, a file read once while there is room for what is in it.
+    """The predictions of a folder's cells, each file read once as long as there is room to keep it.
 
-    What was asked for longest ago is given up first. Nobody writes into the arrays: whoever asks next gets the same.
+    The least recently used are dropped first. Nobody may write into the arrays: they are shared by all callers.
     """
 
     def __init__(self, folder: Path | str, kept_bytes: int = KEPT_BYTES) -> None:
@@ -100,7 +100,7 @@ class PredictionFiles:
         self._kept: OrderedDict[tuple[str, str], Predictions] = OrderedDict()
 
     def load(self, cell_id: str, split: str = "test") -> Predictions:
-        """One split's predictions of one cell, as `load_probabilities` reads them and with its errors."""
+        """Predictions of one cell on one split, as `load_probabilities` reads them and with its errors."""
         key = (cell_id, split)
         if key in self._kept:
             self._kept.move_to_end(key)
@@ -129,9 +129,9 @@ def paired_predictions(
 ) -> Pairing:
     """The predictions of two variants' cells on one data set, seed by seed: baseline[i] is paired with against[i].
 
-    Images that lie in another order are put into that of the first cell. files: where what was read of this folder is
-    kept. Raises ValueError, one line naming the file,
-    where a cell's predictions are missing, or its ids, labels, classes or groups are not those of the first cell.
+    Images in another order are put into that of the first cell. files: keeps what has been read from this folder.
+    Raises ValueError, one line naming the file, where a cell's predictions are missing, or its ids, labels, classes or
+    groups are not those of the first cell.
     """
     if len(baseline) != len(against) or not baseline:
         raise ValueError(
@@ -146,7 +146,7 @@ def paired_predictions(
 
 
 def load_unique(files: PredictionFiles, cell_id: str, split: str = "test") -> Predictions:
-    """The same as `load_probabilities`, refused where two images have one id."""
+    """Predictions of one cell on one split, refused where two images have one id."""
     found = files.load(cell_id, split)
     _check_unique(files.folder, cell_id, split, found)
     return found
@@ -175,13 +175,13 @@ def check_recorded(
     """Raises ValueError, one line naming the file, unless test predictions give the metric that a cell's record has.
 
     A record's metrics were measured on the very numbers that are stored, so that only the order of sums may differ.
-    Probabilities that were exchanged, or stored with fewer digits, are other predictions than the record speaks of.
+    Probabilities that were exchanged, or stored with fewer digits, are not the predictions that the record describes.
     """
     check_value(folder, cell_id, metric, recorded, METRICS[metric](labels, probabilities))
 
 
 def check_value(folder: Path | str, cell_id: str, metric: str, recorded: float, found: float) -> None:
-    """The same for a metric that is known of the predictions."""
+    """Raises ValueError, one line naming the file, unless a metric found from predictions is the recorded one."""
     if not abs(found - recorded) <= ROUNDING:
         raise ValueError(
             f"{predictions_path(folder, cell_id)}: test probabilities must give the {metric} of the record of cell "
@@ -195,7 +195,7 @@ def _aligned(found: Predictions, first: Predictions) -> np.ndarray:
     if found.probabilities.shape != first.probabilities.shape or not (
         alike or np.array_equal(np.sort(found.ids), np.sort(first.ids))
     ):
-        # Text, so that ids of another type are told apart too instead of failing to compare.
+        # As text, so that ids of different types differ instead of failing to compare.
         ours, theirs = set(map(str, found.ids.tolist())), set(map(str, first.ids.tolist()))
         alone = sorted(ours ^ theirs)
         came = f", {alone[0]} in only one" if alone else ""

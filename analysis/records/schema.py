@@ -1,4 +1,4 @@
-"""The record's schema: what a cell leaves behind, and the check that holds it to that."""
+"""The record's schema: what a cell leaves behind, and the check of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from analysis.records.predictions import SPLITS
 Record = dict[str, Any]
 
 SCHEMA = 1
-# What became of a cell.
+# How a cell ended.
 STATUSES = ("done", "failed", "stopped")
 COSTS = ("params", "macs", "flops")
-# What every record has, whatever became of its cell.
+# What every record has, however its cell ended.
 IDENTITY: dict[str, type | tuple[type, ...]] = {
     "cell_id": str,
     "variant_id": str,
@@ -29,7 +29,7 @@ IDENTITY: dict[str, type | tuple[type, ...]] = {
     "numerics_version": int,
     "status": str,
 }
-# What a finished cell has besides.
+# What a finished cell has in addition.
 RESULTS: dict[str, type | tuple[type, ...]] = {
     "classes": list,
     "cost": dict,
@@ -52,12 +52,12 @@ FIRST_METRICS = (
 )
 
 
-# Written by the driver, hence absent from a record that has not passed through it.
+# Added by the driver, hence absent from a record that has not passed through it.
 DRIVER = ("study", "study_hash", "contrasts_hash", "variant_label")
 
 
 def validate_record(record: Mapping[str, Any]) -> None:
-    """Raises ValueError, one line, where a record departs from the schema; keys that are not named here are free."""
+    """Raises ValueError, one line, where a record departs from the schema; further keys are free."""
     schema = record.get("schema", SCHEMA)
     if schema != SCHEMA:
         raise ValueError(f"record.schema must be {SCHEMA}, got {schema!r}")
@@ -83,14 +83,14 @@ def validate_record(record: Mapping[str, Any]) -> None:
         rows = record[split].get("per_class")
         if not isinstance(rows, list) or len(rows) != len(record["classes"]):
             count = len(record["classes"])
-            raise ValueError(f"record.{split}.per_class must have {count} rows, one a class, got {shortened(rows)}")
+            raise ValueError(f"record.{split}.per_class must have {count} rows, one per class, got {shortened(rows)}")
 
 
 def _require(record: Mapping[str, Any], fields: Mapping[str, type | tuple[type, ...]]) -> None:
     for name, kinds in fields.items():
         kinds = kinds if isinstance(kinds, tuple) else (kinds,)
         value = record.get(name)
-        # In Python True is an int; in a record it is no number.
+        # In Python True is an int; in a record it is not a number.
         if not isinstance(value, kinds) or isinstance(value, bool):
             came = shortened(value) if name in record else "no such key"
             raise ValueError(f"record.{name} must be {' or '.join(kind.__name__ for kind in kinds)}, got {came}")
@@ -102,6 +102,6 @@ def _require_number(where: str, value: Any) -> None:
 
 
 def shortened(value: Any) -> str:
-    """A value as an error shows it: as Python writes it, cut to 60 characters."""
+    """A value as an error shows it: its repr, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,6 +1,6 @@
 """A ledger's table seen data set by data set: the values of the seeds that variants share, and their means.
 
-The data set is the unit of every claim in general. Functions here only arrange and average; no number carries an
+The data set is the unit of every claim in general. Functions here only arrange and average: no number carries an
 uncertainty yet.
 """
 
@@ -14,12 +14,12 @@ Matrix: TypeAlias = pd.DataFrame | np.ndarray | Sequence[Sequence[float]]
 
 
 def is_ledger(table: pd.DataFrame) -> bool:
-    """Whether a frame has one row a cell, as `load_ledger` gives it."""
+    """Whether a frame has one row per cell, as `load_ledger` gives it."""
     return {"variant_id", "dataset"} <= set(table.columns)
 
 
 def metric_column(table: pd.DataFrame, metric: str) -> str:
-    """The column of a metric: `test.<metric>`, or the column that has the name itself."""
+    """The column of a metric: `test.<metric>`, or the column of that very name."""
     for name in (f"test.{metric}", metric):
         if name in table.columns:
             return name
@@ -30,8 +30,9 @@ def metric_column(table: pd.DataFrame, metric: str) -> str:
 def finished_cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The cells that are done and have the metric, with it as the column `value`; the index is renumbered.
 
-    A table without `status` has only finished cells, one without `seed` only seed 0. `attrs["left_out"]` counts what is
-    not kept: nothing is imputed. Raises ValueError when two cells are one variant, data set and seed (two recipes).
+    A table without `status` has only finished cells, one without `seed` only seed 0. `attrs["left_out"]` counts the
+    cells left out: nothing is imputed. Raises ValueError when two cells are one variant, data set and seed (two
+    recipes).
     """
     if not is_ledger(table):
         raise ValueError(f"table must have the columns variant_id and dataset, got {', '.join(map(str, table))}")
@@ -56,7 +57,7 @@ def finished_cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def paired_seeds(table: pd.DataFrame, metric: str) -> dict[str, pd.DataFrame]:
     """For each data set the values (seeds, variants) of the seeds on which every variant finished.
 
-    Variants without any finished cell are no part of it; a data set on which the others share no seed has no entry.
+    Variants without any finished cell take no part; a data set on which the others share no seed has no entry.
     Raises ValueError when no data set is left.
     """
     cells = finished_cells(table, metric)

@@ -1,4 +1,4 @@
-"""What all figures share: a style that needs no colour, and rendering to bytes that never differ between two runs."""
+"""The common ground of all figures: a style that needs no colour, and rendering to bytes that never vary."""
 
 import io
 import re
@@ -25,21 +25,21 @@ from analysis.rendering.marks import Picture as Picture
 from analysis.rendering.marks import file_name as file_name
 from analysis.rendering.marks import marks as marks
 
-# Inches. 403 CSS pixels: text keeps a readable size on a phone, and two figures stand side by side on a desk.
+# Inches. 403 CSS pixels: text stays readable on a phone, and two figures fit side by side on a desktop.
 WIDTH = 4.2
 PNG_DPI = 160
-# A figure's text is shown in the page's own font, which is never wider than the one that laid it out.
+# A figure's text is shown in the page's own font, which is never wider than the font used for layout.
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 INK = "#222222"
 PALE = "#d9d9d9"
 GREY = "#767676"
 
 STYLE: Any = {
-    # Letters differ in width from one resolution to another: everything is laid out at that of the files.
+    # Letter widths depend on the resolution: everything is laid out at that of the files.
     "figure.dpi": PNG_DPI,
     "svg.fonttype": "none",
     "svg.hashsalt": "analysis",
-    # Labels come from records: a dollar sign is a dollar sign.
+    # Labels come from records: a dollar sign is a dollar sign, not mathematics.
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
@@ -134,14 +134,14 @@ def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, 
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 2) -> None:
-    """The axes' legend under the figure, where it hides nothing."""
+    """Puts the axes' legend under the figure, where it hides nothing."""
     handles, labels = axes.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2, columnspacing=1.2)
 
 
 def lay_out(figure: Figure) -> None:
-    """Gives everything its place, once and for all files: a second layout does nothing."""
+    """Lays a figure out once, for all files: a second call does nothing."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -149,11 +149,11 @@ def lay_out(figure: Figure) -> None:
 
 
 def render(drawing: Drawing) -> Picture:
-    """A drawing as bytes; the same drawing gives the same bytes."""
+    """The picture of a drawing; the same drawing gives the same bytes."""
     with style():
         lay_out(drawing.figure)
         text, png = io.StringIO(), io.BytesIO()
-        # Straight to the files: savefig would draw everything once more for each, to lay out what is laid out.
+        # Straight to the files: savefig would draw everything again for each, repeating the layout.
         FigureCanvasSVG(drawing.figure).print_svg(text, metadata={"Date": None, "Creator": None})
         drawing.figure.dpi = PNG_DPI
         FigureCanvasAgg(drawing.figure).print_png(png, metadata={"Software": None})
@@ -171,14 +171,14 @@ def render(drawing: Drawing) -> Picture:
 
 
 def _trimmed(svg: str, name: str) -> str:
-    """An SVG without prologue, metadata and rounding noise, whose ids are its own among many in one page."""
+    """An SVG without prologue, metadata and rounding noise, its ids unique among many in one page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*sans-serif;? ?|font-family: '[^;\"]*'(?=[;\"]);? ?", "", svg)
     svg = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", svg)
-    # In what places marks, never in what is read: a label of 0.125 stays one.
+    # Only in coordinates, never in text: a label of 0.125 stays as it is.
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d\.\d{2})\d+", r"\1", tag[0]), svg)
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", svg)
@@ -188,6 +188,6 @@ def _trimmed(svg: str, name: str) -> str:
 
 
 def _described(svg: str, drawing: Drawing) -> str:
-    """The SVG with what a screen reader says of it, and with its font and line ends."""
+    """An SVG with text for screen readers, font and line endings."""
     head = f'<svg role="img" aria-label="{escape(drawing.alt)}" font-family="{FONT}" stroke-linejoin="round" '
     return svg.replace("<svg ", head, 1)

@@ -1,4 +1,4 @@
-"""The page's look: one column of text, figures in a grid, tables in their boxes; the same on a phone and on paper."""
+"""The page's style sheet: one column of text, figures in a grid, tables in boxes; for screen, phone and paper."""
 
 CSS = """
 :root { --ink: #1c1c1c; --soft: #595959; --line: #d4d4d4; --pale: #f5f5f3; --link: #0b5394; }

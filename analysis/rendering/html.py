@@ -1,4 +1,4 @@
-"""One self-contained HTML page: everything inline, no script, nothing fetched. All text is escaped here."""
+"""Parts of one self-contained HTML page: everything inline, no script, nothing fetched. All text is escaped here."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from analysis.rendering.marks import Picture
 from analysis.rendering.tables import Strong, Table
 from analysis.words import counted
 
-# A table longer than this is cut in the page; its CSV is whole.
+# A table longer than this is cut on the page; its CSV is complete.
 ROWS_SHOWN = 80
 # Words up to this length stay on one line of their cell.
 LONG_WORDS = 36
@@ -17,19 +17,19 @@ NO_BREAK = "\u00a0"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-# Escaped by the standard library: markupsafe writes quotes as other entities, and a page would change its bytes.
+# Escaped by the standard library: markupsafe writes quotes as other entities, which would change a page's bytes.
 class Html(str):
     """Text that is HTML already; any other text is escaped before it goes into a page."""
 
 
 def element(name: str, attributes: Mapping[str, str], *children: str) -> Html:
-    """An element with its children, escaped unless they are Html."""
+    """An HTML element with its children, escaped unless they are Html."""
     head = "".join(f' {key}="{escape(value)}"' for key, value in attributes.items())
     return Html(f"<{name}{head}>{''.join(_html(child) for child in children)}</{name}>")
 
 
 def joined(parts: Sequence[str]) -> Html:
-    """Parts one after the other."""
+    """Parts of a page, one after the other."""
     return Html("\n".join(_html(part) for part in parts))
 
 
@@ -43,7 +43,7 @@ def note(*children: str) -> Html:
 
 
 def section(name: str, title: str, *blocks: str) -> Html:
-    """A part of the page with its heading, reached by #name."""
+    """A section of the page with its heading, linked as #name."""
     heading = element("h2", {"id": f"{name}-title"}, title)
     return element("section", {"id": name, "aria-labelledby": f"{name}-title"}, heading, *blocks)
 
@@ -55,7 +55,7 @@ def definitions(items: Mapping[str, str], wide: bool = False) -> Html:
 
 
 def folded(summary: str, *blocks: str) -> Html:
-    """Blocks behind a line that opens them; they are shown in print."""
+    """Blocks folded behind a line that opens them; in print they are shown."""
     return element("details", {}, element("summary", {}, summary), *blocks)
 
 
@@ -69,12 +69,12 @@ def figure_block(picture: Picture) -> Html:
 
 
 def figure_grid(pictures: Sequence[Picture]) -> Html:
-    """Figures beside each other where there is room, below each other where there is none."""
+    """Figures side by side where there is room, else one below the other."""
     return element("div", {"class": "figures"}, *[figure_block(picture) for picture in pictures])
 
 
 def table_block(table: Table) -> Html:
-    """A table that scrolls inside its own box, with caption and links to its files."""
+    """A table that scrolls in its own box, with caption and links to its files."""
     shown = table.rows[:ROWS_SHOWN]
     heads = [_cell("th", i, table, h, {"scope": "col"}) for i, h in enumerate(table.headers)]
     body = [
@@ -118,9 +118,9 @@ def whole_page(
     head = [
         Html('<meta charset="utf-8">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        # Nothing runs and nothing is fetched, whatever a record holds.
+        # Nothing runs and nothing is fetched, whatever a record contains.
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
-        # An empty icon: a browser would otherwise ask for one.
+        # An empty icon, or a browser would request one.
         Html('<link rel="icon" href="data:,">'),
         Html(f'<meta name="description" content="{escape(description)}">'),
         element("title", {}, title),
@@ -139,7 +139,7 @@ def _cell(name: str, column: int, table: Table, text: str, attributes: Mapping[s
     if column in table.left:
         extra = {"class": "words long" if len(text) > LONG_WORDS else "words"}
         return element(name, {**attributes, **extra}, strong(text) if isinstance(text, Strong) else text)
-    # A number's cell may break before its interval or its second number, and nowhere else.
+    # A numeric cell may break before its interval or its second number, and nowhere else.
     whole = text if name == "th" else re.sub(r" (?![\[·])", NO_BREAK, text)
     return element(name, attributes, whole)
 
@@ -152,5 +152,5 @@ def _links(files: Sequence[tuple[str, str]]) -> Html:
 def _html(text: str) -> str:
     if isinstance(text, Html):
         return text
-    # A number stays on the line of its sign, and "n =" on that of its number.
+    # A number stays on the line of its sign, and "n =" on the line of its number.
     return escape(re.sub(r"(?<=\d) (?=%)|(?<=\b[npα]) (?==)|(?<=[=<>]) (?=[−-]?\d)", NO_BREAK, text))

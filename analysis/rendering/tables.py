@@ -35,12 +35,12 @@ LATEX_ESCAPES = {
 
 
 class Strong(str):
-    """A cell that stands out, because a verdict says so and for no other reason."""
+    """The text of a cell that stands out, because a verdict says so and for no other reason."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a reader sees (headers and rows of text), and the same at full precision (data, for CSV).
+    """A table as a reader sees it (headers and rows of text) and at full precision (data, for CSV).
 
     caption says what the numbers are, what an interval is and its n. left: columns that hold words, flush left; the
     others are numbers. The first column names the row.
@@ -78,7 +78,7 @@ def to_latex(table: Table) -> str:
         " & ".join(rf"\textbf{{{latex(c)}}}" if isinstance(c, Strong) else latex(c) for c in row) + r" \\"
         for row in table.rows
     ]
-    # The end of the line above would take a bracket or a star for an option of its own.
+    # LaTeX would take a leading bracket or star for an option of the line end above.
     rows = [f"{{}}{row}" if row.startswith(("[", "*")) else row for row in rows]
     return "\n".join(
         [

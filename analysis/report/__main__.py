@@ -1,4 +1,4 @@
-"""A study as a page to read: `python -m analysis.report STUDY [--store DIR] [--out DIR]`."""
+"""Writes a study's report: `python -m analysis.report STUDY [--store DIR] [--out DIR]`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
-    """The exit status: 0 when the page was written, 2 with one line on standard error when it could not be.
+    """Runs the command. Returns its exit status: 0 when the page was written, else 2 with one line on standard error.
 
     apart: whether processes of their own say what the test images say and draw figures, with the same results.
     """

@@ -1,4 +1,4 @@
-"""What a study says about cost beyond a picture: who is on the front, or best within a budget, and how surely.
+"""What a study says about cost in numbers: which variants are on the front or best within a budget, how surely.
 
 The numbers are those of `analysis.across.pareto`, for variants and data sets whose means are shown. None is declared
 before a study runs, so all of it is exploratory.
@@ -15,9 +15,9 @@ from analysis.across.standings import Standings
 from analysis.rendering.tables import Table
 from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, metric_name, percent, quantity, share, signed
 
-# A probability from so many draws is right to a percent or two.
+# A probability from this many draws is accurate to a percent or two.
 DRAWS = 2000
-# Beyond so many budgets only those of the front and the baseline are asked about.
+# Beyond this many budgets only those of the front and the baseline are examined.
 BUDGETS = 12
 
 
@@ -48,14 +48,14 @@ class Outlook:
 def outlook(
     table: pd.DataFrame, place: Standings, baseline: str | None, rng: np.random.Generator, draws: int = DRAWS
 ) -> Outlook:
-    """What is known of a metric against MACs for the variants and data sets of its standings.
+    """The outlook on a metric against MACs, for the variants and data sets of its standings.
 
     Raises ValueError, one line, where variants share no finished seed on any data set.
     """
     kept = table["variant_id"].isin(list(place.means)) & table["dataset"].isin(place.datasets)
     metric = f"{place.split}.{place.metric}"
     here = table.loc[kept, ["variant_id", "variant_label", "dataset", "seed", "status", "cost.macs", metric]]
-    # The split that is shown stands where those functions look for their metric.
+    # The displayed split takes the place where those functions look for their metric.
     here = here.rename(columns={metric: f"test.{place.metric}"})
     cells = Cells(here, place.metric, "macs")
     front = pareto_front(cells, place.metric, rng=rng, draws=draws)
@@ -80,7 +80,7 @@ def sentences(outlook: Outlook, baseline: str | None) -> str:
     names = [f"{point.label} (in {chance})" if drawn else point.label for point, chance in zip(on_front, chances)]
     said = [f"{metric_name(outlook.metric)}: on the front {'is' if len(names) == 1 else 'are'} {listed(names)}"]
     dearest = front.points[-1]
-    # A baseline that is the dearest itself is said once.
+    # A baseline that is itself the dearest is mentioned once.
     for budget, where in {baseline: "Within the MACs of {}", dearest.variant_id: "At any cost"}.items():
         point = next((p for p in front.points if p.variant_id == budget), None)
         if point is None or (point is not dearest and point.cost == dearest.cost):
@@ -110,7 +110,7 @@ def sentences(outlook: Outlook, baseline: str | None) -> str:
 
 
 def front_table(outlooks: Sequence[Outlook]) -> Table:
-    """One row a variant: its MACs and, for each metric, how probably it is on the front, and what its MACs can buy."""
+    """A row per variant: its MACs and, for each metric, the probability of being on the front and what its MACs buy."""
     costs = {(point.variant_id, point.label): point.cost for o in outlooks for point in o.front.points}
     rows, records = [], []
     for variant_id, label in sorted(costs, key=costs.__getitem__):
@@ -160,7 +160,7 @@ def front_table(outlooks: Sequence[Outlook]) -> Table:
 
 
 def gain_table(outlooks: Sequence[Outlook]) -> Table:
-    """One row a metric: gain per doubling of MACs, and the front's hypervolume, with intervals."""
+    """One row per metric: gain per doubling of MACs, and the front's hypervolume, with intervals."""
     rows, records = [], []
     for o in outlooks:
         gain, volume = o.gain, o.front.hypervolume_interval

@@ -1,4 +1,4 @@
-"""What a store holds about one study, read once: what it asked, its cells as a table, and their records."""
+"""Evidence of one study, read from a store once: what it asked, its cells as a table, and their records."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,16 @@ from analysis.records.places import ledger_folder
 from analysis.records.schema import Record
 from analysis.verdicts.revisions import TOLD
 
-# Parts of a record that no section looks at, half of its size: the table has what is shown of them.
+# Parts of a record that no section reads, half of its size: the table has what is shown of them.
 LEFT_OUT = {"validation", "recipe"}
 DEFAULT_METRICS = ("macro_auc_ovr", "macro_f1")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A study's manifest, table (one row a cell) and records (by cell_id), with its variants, data sets and seeds.
+    """A study's manifest, table (one row per cell) and records (by cell_id), with its variants, data sets and seeds.
 
-    Records are without what `LEFT_OUT` names. told: what `TOLD` names of every record of the ledger, of whatever study.
+    Records lack the keys in `LEFT_OUT`. told: the keys in `TOLD` of every record of the ledger, of whatever study.
     variants: variant_id → label, in the study's order. baseline: the variant most contrasts start from, None where
     nothing says so. metrics: those the contrasts (or a search) name, the first of them the primary one.
     """
@@ -45,7 +45,7 @@ class Evidence:
 
     @property
     def is_search(self) -> bool:
-        """Whether variants were chosen by looking at results, so that the best of them look better than they are."""
+        """Whether variants were chosen by looking at results, which makes the best look better than they are."""
         return (self.manifest.get("strategy") or {}).get("name", "grid") != "grid"
 
     @property
@@ -59,8 +59,8 @@ class Evidence:
     def chosen(self, limit: int) -> list[str]:
         """At most `limit` variants to draw, in the study's order.
 
-        First the baseline and what it is compared with, then by the primary metric's mean on validation, never on test,
-        the best first.
+        The baseline and what it is compared with come first, then the best by the primary metric's mean on validation,
+        never on test.
         """
         names = [c[side] for c in self.contrasts for side in ("baseline", "against")]
         if self.baseline is not None:
@@ -72,11 +72,11 @@ class Evidence:
         return [variant_id for variant_id in self.variants if variant_id in first]
 
     def modality(self, dataset: str) -> str:
-        """What kind of image a data set holds, as its records say; empty where none does."""
+        """A data set's kind of image, from its records; empty where none says."""
         return str(self._known(dataset, "modality") or "")
 
     def classes(self, dataset: str) -> list[str]:
-        """Names of a data set's classes, as its records say; none where none does."""
+        """The names of a data set's classes, from its records; none where none says."""
         return [str(name) for name in self._known(dataset, "classes") or []]
 
     def _known(self, dataset: str, key: str) -> Any:
@@ -85,9 +85,9 @@ class Evidence:
 
 
 def load_evidence(store: Path | str, study: str, *, reading: Reading | None = None) -> Evidence:
-    """A study's evidence, by its name or hash. Raises ValueError, one line, which names the known ones.
+    """The evidence of a study, by name or hash. Raises ValueError, one line naming the known studies, for another.
 
-    reading: what `read_records` gave of this store, where it has been read already.
+    reading: the result of `read_records` for this store, if it has already been read.
     """
     folder = ledger_folder(store)
     manifest = load_manifest(folder, study)
@@ -115,7 +115,7 @@ def load_evidence(store: Path | str, study: str, *, reading: Reading | None = No
 
 
 def absent_cells(evidence: Evidence) -> pd.DataFrame:
-    """One row for each cell without a result, as `analysis.records.absent_cells` names them."""
+    """The cells of a study without a result, one row each, as `analysis.records.absent_cells` lists them."""
     return absent_cells_of(evidence.table, evidence.manifest)
 
 

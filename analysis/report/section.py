@@ -1,4 +1,4 @@
-"""A section of a report as a value: what the page shows, and what also goes into files."""
+"""A section of a report as a value: what the page shows and what also goes into files."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -12,7 +12,7 @@ from analysis.report.drawing import Coming
 from analysis.report.evidence import Evidence
 from analysis.words import counted
 
-# Beyond these a page would be too long to read; tables in files are whole.
+# With more, a page would be too long to read; tables in files are complete.
 DRAWN_DATASETS = 12
 
 
@@ -63,7 +63,7 @@ def make_part(
 
 
 def cuts(evidence: Evidence, drawn: Sequence[str]) -> str:
-    """What figures of single data sets leave out to stay readable, as a sentence; empty where there is nothing."""
+    """A sentence on what figures of single data sets leave out to stay readable; empty where that is nothing."""
     said = []
     finished = len(set(evidence.done()["variant_id"]))
     if finished > len(drawn):

@@ -1,4 +1,4 @@
-"""Counts over per-image predictions, made one cell at a time so that thousands of cells fit in little memory."""
+"""Counts over per-image predictions, made one cell at a time so that thousands of cells need little memory."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ HELD = "macro_f1"
 
 @dataclass(frozen=True)
 class Tally:
-    """One variant on one data set, its seeds added up: every test image counts once for each seed.
+    """The counts of one variant on one data set, seeds added up: every test image counts once per seed.
 
-    confusion: (true class, predicted class). counts, hits, confidence: (bins,) images, right ones, and the sum of their
-    confidence, by bins of confidence. n_seeds: cells added up; n_images: test images of one of them.
+    confusion: (true class, predicted class). counts, hits, confidence: (bins,) images, correct ones, and the sum of
+    their confidence, by bins of confidence. n_seeds: cells added up; n_images: test images of one of them.
     """
 
     confusion: np.ndarray
@@ -44,7 +44,7 @@ class Tally:
 def tally_cells(
     folder: Path | str, cells: pd.DataFrame, variants: Iterable[str], datasets: Iterable[str]
 ) -> tuple[dict[tuple[str, str], Tally], dict[str, str]]:
-    """Tallies by (variant_id, dataset) of a table's finished cells, and why, by cell_id, a cell is not in them."""
+    """Tallies of a table's finished cells by (variant_id, dataset), and by cell_id why a cell is left out."""
     variants, datasets = set(variants), set(datasets)
     wanted = cells[(cells["status"] == "done") & cells["variant_id"].isin(variants) & cells["dataset"].isin(datasets)]
     tallies: dict[tuple[str, str], Tally] = {}

@@ -1,4 +1,4 @@
-"""Writes a study as a page to read.
+"""Writer of a study's report.
 
 It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG)
 beside it.
@@ -31,7 +31,7 @@ from analysis.verdicts.decisions import Ask, Deciding
 from analysis.verdicts.images import answers
 from analysis.verdicts.verdict import Verdict
 
-# Resampled intervals are the same each time a report is made of the same records.
+# A fixed seed, so that the same records give the same resampled intervals each time.
 SEED = 20_250_101
 
 Made = TypeVar("Made")
@@ -39,7 +39,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the page, its folder, the verdicts in it, and what the reader of the log should know."""
+    """A written report: the page, its folder, the verdicts in it, and what the reader of the log should know."""
 
     page: Path
     folder: Path
@@ -66,7 +66,7 @@ def write_report(
     """
     evidence = load_evidence(store, study) if evidence is None else evidence
     rng = rng or np.random.default_rng(SEED)
-    # Many small products: more threads would wait for each other, and how many there are would show in the last digit.
+    # For many small products more threads would wait for each other, and their number would show in the last digit.
     with threadpool_limits(1), _set_aside():
         deciding, problem = _attempt(
             lambda: Deciding(
@@ -116,7 +116,7 @@ def write_report(
 
 @contextmanager
 def _set_aside() -> Iterator[None]:
-    """Spares the collector of garbage what is there already, thousands of records, while figures come and go."""
+    """Context that hides existing objects, thousands of records, from the garbage collector while figures are drawn."""
     gc.collect()
     gc.freeze()
     try:
@@ -126,7 +126,7 @@ def _set_aside() -> Iterator[None]:
 
 
 def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
-    """What is made, or why there are no verdicts: a page without them still shows what there is."""
+    """The result of `make`, or why there are no verdicts: a page without them still shows the rest."""
     try:
         return make(), None
     except ValueError as problem:
@@ -150,7 +150,7 @@ def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
 
 
 def default_folder(store: Path | str, evidence: Evidence) -> Path:
-    """Where a study's report goes unless told otherwise: by its name, and its hash where another has the same name."""
+    """The default folder of a study's report: its name, with its hash where another study has the same name."""
     ledger = ledger_folder(store)
     home = ledger.parent if ledger.name == "ledger" else ledger
     name = re.sub(r"[^\w.-]+", "_", evidence.name).strip(".") or "study"

@@ -1,8 +1,8 @@
 """Checks of the statistics on this machine: `python -m analysis.selftest [STUDY] [--store DIR]`.
 
-First the answers of R and of textbooks, anew. Then made-up studies of the given study's size and variance: how often a
-difference is claimed that is not there, and how often a 95 % interval holds the truth. Exit status: 0 all is where it
-should be, 1 something is not, 2 the study or an option is wrong.
+First the answers of R and of textbooks are recomputed. Then come simulated studies of the given study's size and
+variance: how often a difference is claimed that is not there, and how often a 95 % interval holds the truth. Exit
+status: 0 when all is as it should be, 1 when something is not, 2 when the study or an option is wrong.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SHARE_OF_SLOW = 0.2
 
 
 def rates(design: Design, *, rng: np.random.Generator, simulations: int) -> list[Rate]:
-    """All error rates and coverages of a design."""
+    """Error rates and coverages of a design, all of them."""
     fewer = max(1, round(SHARE_OF_SLOW * simulations))
     found = simulate_cells(design, rng=rng, simulations=simulations)
     found += simulate_mixed(design, rng=rng, simulations=fewer)
@@ -42,7 +42,7 @@ def rates(design: Design, *, rng: np.random.Generator, simulations: int) -> list
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status."""
+    """Runs the command and returns its exit status."""
     options = _parser().parse_args(arguments)
     try:
         design, basis = _design(options.study, options.store)
@@ -82,7 +82,7 @@ def _print_checks(checks: Sequence[Check]) -> None:
 
 def _print_design(design: Design, basis: str) -> None:
     print(
-        f"\nmade-up studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
+        f"\nsimulated studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
         f"{design.n_images} test images, α = {design.alpha:g}"
     )
     print(
@@ -91,7 +91,7 @@ def _print_design(design: Design, basis: str) -> None:
     )
     if design.n_datasets > 1:
         reach = smallest_adjusted_p(design.n_datasets, design.family_size, design.correction)
-        # As a plan has it: that of a contrast whose family has no other difference.
+        # As in a plan: that of a contrast whose family has no other difference.
         level = design.alpha / (1 if design.correction == "none" else design.family_size)
         effect = detectable_effect(design.n_datasets, level) * design.difference_sd
         how = f"80 % power (signed-rank test at {level:.3g})"

@@ -1,4 +1,4 @@
-"""Answers of R and of textbooks, computed anew and held against what they print."""
+"""Answers of R and of textbooks, recomputed and compared with what they print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATA = Path(__file__).resolve().parent / "data"
 
 @dataclass(frozen=True)
 class Check:
-    """One number against what others print: `source` says who, `tolerance` how far off it may be."""
+    """A number checked against a published one: `source` says whose, `tolerance` how far off it may be."""
 
     name: str
     source: str
@@ -25,12 +25,12 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the number is the expected one."""
+        """Whether the number agrees with the expected one."""
         return abs(self.value - self.expected) <= self.tolerance
 
 
 def goldens(folder: Path = DATA) -> Iterator[Check]:
-    """Every published or foreign answer that ships with the tests. Raises ValueError where they do not ship."""
+    """Checks of every answer of R and textbooks that ships with the package. Raises ValueError where none ships."""
     for name in ("across_from_r.json", "paired_from_r.json", "demsar_table6.csv"):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name}: must be there (run from a clone of the repository), got no such file")

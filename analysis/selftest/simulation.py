@@ -1,6 +1,6 @@
-"""How often the tests of verdicts err, and how often their intervals hold the truth, on made-up studies of a design.
+"""Simulated studies of a design: how often the tests behind verdicts err, and how often intervals hold the truth.
 
-Two kinds of made-up study, both with a truth that is known exactly:
+There are two kinds of simulated study, both with a truth that is known exactly:
 
 - *Cells*: a difference between two variants on each data set and seed, from variance components. Judged in general,
   by the very functions that judge real studies, and by two wrong procedures for comparison.
@@ -25,21 +25,21 @@ from analysis.records.predictions import Pairing
 from analysis.verdicts.judgement import in_general, on_dataset
 from analysis.words import metric_name
 
-# Of a difference on n test images, one seed: SD of what other images would change, .27 / √n, as macro-F1 and macro-AUC
-# of networks near .9 have it. Of that variance .36 is common to all seeds, the rest each seed's own.
+# SD, over other test images, of a one-seed difference on n of them is .27 / √n, as for macro-F1 and macro-AUC of
+# networks near .9. Of that variance .36 is common to all seeds, the rest each seed's own.
 IMAGE_SD = 0.27
 COMMON_SHARE = 0.36
-# A seed's true AUC near .9, and how it moves with skill: Φ'(1.2816) / √2.
+# A seed's true AUC is near .9 and moves with skill by Φ'(1.2816) / √2.
 SKILL = 1.2816 * math.sqrt(2)
 AUC_BY_SKILL = float(stats.norm.pdf(1.2816)) / math.sqrt(2)
-# Share of the variance of an image's score that all variants and seeds share.
+# The share of the variance of an image's score that all variants and seeds have in common.
 SHARED_DIFFICULTY = 0.6
-# What a seed's skill makes of it, were there endless images.
+# The metric that a seed's skill would reach on endlessly many images.
 TRUTHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "macro_auc_ovr": lambda skill: stats.norm.cdf(skill / math.sqrt(2)),
     "macro_f1": lambda skill: stats.norm.cdf(skill / 2),
 }
-# How data sets differ for all variants alike; nothing that is paired sees it.
+# How data sets differ for all variants alike; no paired test sees it.
 DIFFICULTY_SD = 0.05
 WANTED_COVERAGE = (0.93, 0.97)
 
@@ -68,19 +68,19 @@ class Design:
 
     @property
     def image_sd(self) -> float:
-        """SD of a one-seed difference by its test images."""
+        """SD of a one-seed difference that is due to test images."""
         return IMAGE_SD / math.sqrt(self.n_images)
 
     @property
     def difference_sd(self) -> float:
-        """SD over data sets of a difference averaged over its seeds."""
+        """SD over data sets of a difference averaged over seeds."""
         own = 2 * self.seed_sd**2 + (1 - COMMON_SHARE) * self.image_sd**2
         return math.sqrt(own / self.n_seeds + COMMON_SHARE * self.image_sd**2 + self.interaction_sd**2)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of simulated studies, with what it should be: at most `high`, and at least `low`; None: only told."""
+    """A share of simulated studies, and what it should be: at most `high`, at least `low`; None: reported only."""
 
     name: str
     value: float
@@ -95,7 +95,7 @@ class Rate:
 
     @property
     def holds(self) -> bool:
-        """Whether it is where it should be, as far as so many simulations can tell: within two standard errors."""
+        """Whether the rate is where it should be, as far as the simulations can tell: within two standard errors."""
         below = self.low is not None and self.value < self.low - self._slack(self.low)
         return not below and not (self.high is not None and self.value > self.high + self._slack(self.high))
 
@@ -104,7 +104,7 @@ class Rate:
 
 
 def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int) -> list[Rate]:
-    """Error rates and coverage of claims in general, and of two procedures that are not used, with their rates.
+    """Error rates and coverage of claims in general, and those of two wrong procedures for comparison.
 
     Empty for a design of one data set.
     """
@@ -143,10 +143,10 @@ def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int
 
 
 def simulate_mixed(design: Design, *, rng: np.random.Generator, simulations: int) -> list[Rate]:
-    """Coverage of the mixed model's interval, which stands beside claims in general; empty for one data set.
+    """Coverage of the mixed model's interval, which accompanies claims in general; empty for one data set.
 
-    With few data sets it may be wider than it need be: it keeps data sets − 1 degrees of freedom also where the
-    variance of data set × variant is estimated as zero, so that only too narrow is wrong.
+    With few data sets it may be wider than necessary: it keeps data sets − 1 degrees of freedom even where the variance
+    of data set × variant is estimated as zero. So only too narrow counts as wrong.
     """
     check_generator(rng)
     if design.n_datasets < 2:
@@ -223,7 +223,7 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
         return design, "assumed: no two variants have finished on two data sets yet"
     if not spread.separated:
         return design, "assumed: one seed cannot tell the spread over seeds from that over data sets"
-    # What test images do is simulated apart: their part of both spreads comes off.
+    # Test images are simulated separately: their part is subtracted from both spreads.
     own, common = ((share / 2) * design.image_sd**2 for share in (1 - COMMON_SHARE, COMMON_SHARE))
     design = replace(
         design,
@@ -234,9 +234,9 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
 
 
 def _values(design: Design, rng: np.random.Generator, simulations: int) -> np.ndarray:
-    """Values (simulations, baseline and variants of the family, data sets, seeds), all of one true mean."""
+    """Simulated values (simulations, baseline and variants of the family, data sets, seeds), all of one true mean."""
     shape = (simulations, design.family_size + 1, design.n_datasets, design.n_seeds)
-    # Each side brings half of the variance of a difference.
+    # Each side contributes half of the variance of a difference.
     seeds = design.seed_sd * rng.standard_normal(shape)
     own = math.sqrt((1 - COMMON_SHARE) / 2) * design.image_sd * rng.standard_normal(shape)
     common = math.sqrt(COMMON_SHARE / 2) * design.image_sd * rng.standard_normal(shape[:3])
@@ -245,7 +245,7 @@ def _values(design: Design, rng: np.random.Generator, simulations: int) -> np.nd
 
 
 def _made_up(design: Design, rng: np.random.Generator) -> tuple[Pairing, np.ndarray]:
-    """Predictions of two variants that are alike on one data set of two classes, and their skills (2, seeds)."""
+    """Simulated predictions of two equal variants on one data set of two classes, and their skills (2, seeds)."""
     images, seeds = design.n_images, design.n_seeds
     labels = rng.permutation(np.arange(images) % 2)
     shared = math.sqrt(SHARED_DIFFICULTY) * rng.standard_normal(images)
@@ -262,7 +262,7 @@ def _any_claim(p_values: np.ndarray, design: Design) -> np.ndarray:
     ordered, size = np.sort(p_values, axis=1), p_values.shape[1]
     if design.correction == "bh":
         return np.any(ordered <= design.alpha * np.arange(1, size + 1) / size, axis=1)
-    # Holm rejects anything just where its first step does.
+    # Holm rejects anything exactly where its first step does.
     return np.asarray(ordered[:, 0] <= design.alpha / (size if design.correction == "holm" else 1))
 
 

@@ -1,4 +1,4 @@
-"""What came of each declared contrast: superior, inferior, equivalent or inconclusive."""
+"""Verdicts on declared contrasts: superior, inferior, equivalent or inconclusive."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""A process of its own that answers what is asked of test images, while this one draws what needs no answer.
+"""A second process that answers questions about test images, while this one draws what needs no answer.
 
-It starts small, before this process has imported anything large, and never holds what this one needs for tables and
-figures; nor does this one hold the compiled code. Its answers are those of `analysis.verdicts.images.answers`, to the
+It starts small, before this process has imported anything large, and never loads what this one needs for tables and
+figures; nor does this one load the compiled code. Its answers are those of `analysis.verdicts.images.answers`, to the
 last bit, and come one by one.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Apart:
-    """The process, as a context: it ends with it. `ask` may be called once."""
+    """The second process, as a context manager that ends it. `ask` may be called once."""
 
     def __enter__(self) -> Apart:
         self._here, there = Pipe()
@@ -34,7 +34,7 @@ class Apart:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Whoever waits for a question, or to be heard, ends when nobody is there.
+        # The other process ends when nobody is left to ask or to listen.
         self._here.close()
         self._process.join()
 
@@ -46,8 +46,8 @@ class Apart:
         draws: int,
         designs: Sequence[tuple[np.ndarray, ...]] = (),
     ) -> Iterator[Answer | Fit | None]:
-        """The answers one by one, as they come; after the last one the generator is where the other process left it."""
-        # Where it has died, the first answer will say so.
+        """The answers one by one, as they come; after the last, the generator is where the other process left it."""
+        # If it has died, the first answer will say so.
         with suppress(OSError):
             self._here.send((folder, questions, rng, draws, designs))
         return self._answers(folder, questions, rng, draws, designs)
@@ -65,7 +65,7 @@ class Apart:
             try:
                 answer, problem, state = self._here.recv()
             except (EOFError, OSError):
-                # It was ended, such as for want of memory. What it would have said can be found here.
+                # It was killed, perhaps for lack of memory. This process can find its answers.
                 from analysis.verdicts.images import answers
 
                 yield from islice(answers(folder, questions, rng, draws, designs), came, None)
@@ -92,7 +92,7 @@ def _serve(connection: Connection, other: Connection) -> None:
     try:
         folder, questions, rng, draws, designs = connection.recv()
         problem: str | None = None
-        # One thread, as there: how many there are shows in the last digit.
+        # One thread, as there: the number of threads shows in the last digit.
         with threadpool_limits(1):
             try:
                 for answer in answers(folder, questions, rng, draws, designs):
@@ -102,5 +102,5 @@ def _serve(connection: Connection, other: Connection) -> None:
         state: Any = rng.bit_generator.state
         connection.send((None, problem, state))
     except (EOFError, OSError):
-        # The other process has gone.
+        # The other process is gone.
         return

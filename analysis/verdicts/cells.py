@@ -20,7 +20,7 @@ OVER_PRESENT = ("macro_auc_ovr", "auprc_macro", "balanced_accuracy")
 
 @dataclass(frozen=True)
 class Row:
-    """A cell of a table: its place there, and what pairing looks at. value: None where it has no finite metric."""
+    """A cell of a table: its row number, and what pairing looks at. value: None where it has no finite metric."""
 
     place: int
     variant: str
@@ -42,9 +42,10 @@ class Cells:
         self._rows: dict[str, dict[str, list[Row]]] = {}
 
     def of(self, metric: str, variants: Sequence[str]) -> list[Row]:
-        """The rows of these variants in the table's order.
+        """The rows of some variants, in the table's order.
 
-        Raises ValueError as `finished_cells` does, also where two finished ones are one variant, data set and seed.
+        Raises ValueError as `finished_cells` does, including where two finished cells are one variant, data set and
+        seed.
         """
         if metric not in self._rows:
             self._rows[metric] = self._read(metric)
@@ -57,7 +58,7 @@ class Cells:
     def _read(self, metric: str) -> dict[str, list[Row]]:
         table = self._table
         if not is_ledger(table):
-            # Refused there, in words.
+            # `finished_cells` words the refusal.
             finished_cells(table, metric)
         values = table[metric_column(table, metric)].astype(np.float64).to_numpy()
         rows: dict[str, list[Row]] = {}
@@ -88,10 +89,10 @@ class Cells:
 def paired_cells(
     table: Cells, contrast: Contrast, expected: Sequence[tuple[str, int]]
 ) -> tuple[list[PairedCells], list[str]]:
-    """The data sets on which a seed of both variants has finished, and what a reader must know of them, in words.
+    """The data sets on which both variants finished a seed, and in words what a reader must know about them.
 
-    That is which cells have no partner, on which the metric is undefined, and which classes have no test image.
-    expected: (data set, seed) of every pair that there should be, beside those that the table knows of.
+    Namely: cells without a partner, cells with an undefined metric, and classes without a test image.
+    expected: (data set, seed) of every pair that there should be, beside those in the table.
     """
     rows = table.of(contrast.metric, (contrast.baseline, contrast.against))
     usable = [row for row in rows if row.is_done and row.value is not None]
@@ -125,7 +126,7 @@ def paired_cells(
 
 
 def _pair(dataset: str, rows: Sequence[tuple[Row, Row]]) -> PairedCells:
-    """One data set's pairs of a baseline's row and its partner."""
+    """Pairs of a baseline's row and its partner on one data set."""
     differences = np.array([against.value for _, against in rows]) - np.array([baseline.value for baseline, _ in rows])
     ratios = np.array([against.macs for _, against in rows]) / np.array([baseline.macs for baseline, _ in rows])
     ratios = ratios[~np.isnan(ratios)]
@@ -143,7 +144,7 @@ def _pair(dataset: str, rows: Sequence[tuple[Row, Row]]) -> PairedCells:
 
 
 def _named(keys: Sequence[tuple[str, int]], known: set[str]) -> str:
-    """Seeds by data set; all of them where a data set is none of those known."""
+    """Seeds by data set, in words: "all seeds" of a data set that is not a known one."""
     alone: dict[str, list[int]] = {}
     for dataset, seed in keys:
         alone.setdefault(str(dataset), []).append(int(seed))
@@ -155,7 +156,7 @@ def _named(keys: Sequence[tuple[str, int]], known: set[str]) -> str:
 
 
 def _without_images(cells: Sequence[Row], datasets: Sequence[str]) -> str:
-    """The classes that these data sets' records name as missing on test; empty where there are none."""
+    """The classes that the records of some data sets name as missing on test, in words; empty where there are none."""
     missing: dict[str, str] = {}
     for row in cells:
         if row.missing_classes is not None:

@@ -1,14 +1,15 @@
-"""What came of each contrast: superior, inferior, equivalent or inconclusive, at the level that the design carries.
+"""Decisions on contrasts: superior, inferior, equivalent or inconclusive, at the level that the design supports.
 
-- *In general*, from two data sets on: paired seeds are averaged per data set, the exact signed-rank test takes those
-  means, and two one-sided t tests hold them against the declared margin. The mean's interval is Student's, over data
-  sets; the signed-rank test's own estimate stands beside it.
-- *This data set*: with one, seeds and test images are drawn anew (two-level bootstrap).
-- *These weights*: with one seed on one data set, the test images are (DeLong for macro-AUC, else a paired bootstrap).
+- *In general*, with two data sets or more: paired seeds are averaged per data set, the exact signed-rank test is run on
+  those means, and two one-sided t tests compare them with the declared margin. The mean's interval is Student's, over
+  data sets; the signed-rank test's own estimate stands beside it.
+- *This data set*, with one data set: seeds and test images are drawn anew (two-level bootstrap).
+- *These weights*, with one seed on one data set: test images are drawn anew (DeLong for macro-AUC, else a paired
+  bootstrap).
 
-No test is chosen by looking at results. Equivalence comes first: differences within the margin count as none, also
-where they show. Every contrast of a declared family counts in its correction, whether it could be tested or not, for
-claims of difference and for claims of equivalence alike, each held at α.
+No test is chosen by looking at results. Equivalence comes first: a difference within the margin counts as none, even
+where it is significant. Every contrast of a declared family counts in its correction, whether it could be tested or
+not, for claims of difference and of equivalence alike, each held at α.
 """
 
 import math
@@ -38,10 +39,10 @@ from analysis.verdicts.revisions import Revisions
 from analysis.verdicts.verdict import DatasetDifference, Outcome, Verdict
 from analysis.words import counted, listed
 
-# Of a bootstrap that describes one data set among several; one that decides has more.
+# For a bootstrap that describes one data set among several; one that decides has more.
 DRAWS = 1000
-# A ledger's folder, questions, the generator, how many draws, and designs of models to the answers, for which the
-# generator moves on, and fits.
+# From a ledger's folder, questions, the generator (which moves on), the number of draws and designs of mixed models to
+# answers and fits.
 Ask = Callable[
     [Path | str, Sequence[Question], np.random.Generator, int, Sequence[tuple[np.ndarray, ...]]],
     Iterable[Answer | Fit | None],
@@ -57,18 +58,18 @@ def decide(
     alpha: float | None = None,
     draws: int = DRAWS,
 ) -> Verdict:
-    """One contrast's verdict, on its own: p values are not adjusted, for which `decide_all` knows the family.
+    """The verdict on a single contrast, its p values unadjusted: only `decide_all` knows the whole family.
 
-    So it is exploratory where a corrected family of several is declared. alpha: by default the declared one; by
-    another the verdict is exploratory.
+    It is therefore exploratory where a corrected family of several is declared. alpha: by default the declared one;
+    with any other the verdict is exploratory.
 
-    table: one row a cell, as `load_ledger` gives it. contrast: a `Contrast`, or a mapping as manifests hold it. folder:
-    where per-image predictions lie, by default the table's. Without rng nothing is resampled: there are then no
-    intervals for single data sets and no probability of a false claim, and with several seeds of one data set, which
-    only a bootstrap can judge, no verdict.
+    table: one row per cell, as `load_ledger` gives it. contrast: a `Contrast`, or a mapping as manifests hold it.
+    folder: where per-image predictions lie, by default the table's. Without rng nothing is resampled: single data sets
+    then have no interval, there is no probability of a false claim, and several seeds on one data set, which only a
+    bootstrap can judge, get no verdict.
 
     Raises ValueError, one line, for a metric that the table does not have, two recipes, images that do not match,
-    and predictions that do not give the metric of their record.
+    and predictions that do not reproduce the metric in their record.
     """
     asked = contrast if isinstance(contrast, Contrast) else Contrast.from_dict(contrast)
     if alpha is not None and not 0 < alpha < 0.5:
@@ -105,22 +106,22 @@ def decide_all(
     draws: int = DRAWS,
     records: Sequence[Record] | None = None,
 ) -> list[Verdict]:
-    """The verdict of every contrast that a manifest declares, in its order, adjusted within the declared families.
+    """The verdicts on all contrasts that a manifest declares, in its order, p values adjusted within their families.
 
-    Cells that ran under another declaration are judged by that one, or make the verdict exploratory (see
+    Cells that ran under another declaration are judged by it, or make the verdict exploratory (see
     `analysis.verdicts.declared.as_declared`); so do data sets and seeds that were left out or added since
     (`analysis.verdicts.revisions`). A contrast without a pair of finished cells is inconclusive and says so.
-    records: every one that counts in the folder, with the keys `analysis.verdicts.revisions.TOLD` at least, where they
-    have been read already. Raises ValueError as `decide` does.
+    records: every one that counts in the folder, with at least the keys `analysis.verdicts.revisions.TOLD`, if they
+    have already been read. Raises ValueError as `decide` does.
     """
     return Deciding(table, manifest, folder, rng=rng, draws=draws, records=records).verdicts()
 
 
 class Deciding:
-    """Verdicts on their way: what is asked of images is asked at once, and heard when the verdicts are wanted.
+    """Verdicts in the making: questions about images are asked at once, answers collected when verdicts are wanted.
 
-    ask: what answers for the images in the place of `analysis.verdicts.images.answers`, such as another process.
-    records: as for `decide_all`. Raises ValueError, both at first and later, as `decide_all` does.
+    ask: what answers them in place of `analysis.verdicts.images.answers`, such as another process.
+    records: as for `decide_all`. Raises ValueError as `decide_all` does, now or later.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class Deciding:
         for members in families.values():
             size = found[members[0]].family_size
             method = asked[members[0]].declaration.correction
-            # A family's contrasts that today's file no longer names count as what could not be tested does.
+            # Contrasts of a family that today's file no longer names count like those that could not be tested.
             absent = [math.nan] * (size - len(members))
             differences = adjust([*(found[i].p_value for i in members), *absent], method)
             equivalences = adjust([*(found[i].equivalence_p for i in members), *absent], method)
@@ -200,7 +201,7 @@ def _asked(
     table: pd.DataFrame,
     folder: Path | str,
 ) -> Declared:
-    """The contrast as declared. rows: the table's by variant."""
+    """A contrast as declared, with its cells and questions. rows: the table's, by variant."""
     own = [rows[variant] for variant in (contrast.baseline, contrast.against) if variant in rows]
     declared = as_declared(contrast, today, pd.concat(own) if own else table.iloc[:0], folder)
     return replace(declared, reasons=(*declared.reasons, *history.reasons(contrast)))
@@ -208,7 +209,7 @@ def _asked(
 
 @dataclass(frozen=True)
 class _Paired:
-    """The cells of a contrast, what is asked of their images, and notes on them."""
+    """The cells of a contrast, the questions about their images, and notes on them."""
 
     pairs: tuple[PairedCells, ...]
     question: Question
@@ -223,7 +224,7 @@ def _cells(table: Cells, declared: Declared, expected: Sequence[tuple[str, int]]
 
 
 class _Models:
-    """Mixed models of the variants that contrasts compare, one for each of some metrics, fitted elsewhere."""
+    """Mixed models of the variants that contrasts compare, one per metric, fitted elsewhere."""
 
     def __init__(self, table: pd.DataFrame, contrasts: Sequence[Contrast], metrics: Collection[str]) -> None:
         self._prepared: dict[str, Prepared] = {}
@@ -231,7 +232,7 @@ class _Models:
         for metric in dict.fromkeys(contrast.metric for contrast in contrasts if contrast.metric in metrics):
             of_metric = [c for c in contrasts if c.metric == metric]
             variants = {variant for c in of_metric for variant in (c.baseline, c.against)}
-            # A metric whose cells carry no model has none.
+            # A metric whose cells cannot support a model has none.
             with suppress(ValueError):
                 # At the variants' own cost: a contrast is not one at equal MACs.
                 cells = table[table["variant_id"].isin(variants)]
@@ -239,7 +240,7 @@ class _Models:
 
     @property
     def designs(self) -> list[tuple[np.ndarray, ...]]:
-        """What is to be fitted: arrays alone, which another process takes without a library of tables."""
+        """What is to be fitted: plain arrays, which another process reads without pandas."""
         return [tuple(ready.design) for ready in self._prepared.values()]
 
     def fit(self, fits: Sequence[Fit | None]) -> None:
@@ -249,7 +250,7 @@ class _Models:
                 self._fitted[metric] = fitted(ready, fit)
 
     def difference(self, contrast: Contrast) -> FixedEffect | None:
-        """The difference of a contrast's variants; None where the cells carry no model."""
+        """The difference between a contrast's variants; None where the cells cannot support a model."""
         model = self._fitted.get(contrast.metric)
         return None if model is None else model.difference(contrast.baseline, contrast.against)
 
@@ -303,7 +304,7 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
 
 
 def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -> Verdict:
-    """The verdict with its outcome. Claims that the design cannot carry are exploratory."""
+    """The verdict with its outcome. Claims that the design cannot support are exploratory."""
     contrast = found.contrast
     better = found.estimate * (-1 if contrast.metric in LOWER_IS_BETTER else 1)
     outcome: Outcome = "inconclusive"

@@ -1,4 +1,4 @@
-"""Comparisons as they were declared: read from the manifests that a ledger keeps, never from today's study file."""
+"""Contrasts as they were declared: read from the manifests that a ledger keeps, never from today's study file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DEFAULT_CORRECTION: Correction = "holm"
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Is `against` better than `baseline`, variant ids both, by a test metric? Within the margin they are equivalent.
+    """A declared comparison of two variants (ids): is `against` better than `baseline` by a test metric?
 
-    Differences are against − baseline. The contrasts of one family and kind share a correction. margin 0: none was
-    declared, so nothing is found equivalent. contrasts_hash: the declaration that it stems from, None for a comparison
-    that nobody declared.
+    Differences are against − baseline; within the margin the two are equivalent. The contrasts of one family and
+    kind share a correction. margin 0: none was declared, so nothing is found equivalent. contrasts_hash: that of the
+    declaration it comes from, None for a contrast that nobody declared.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Contrast:
         )
 
     def asks_like(self, other: Contrast) -> bool:
-        """Whether it compares the same variants by the same metric; margins, names and families may differ."""
+        """Whether another contrast has the same variants and metric, whatever its margin, name or family."""
         return (self.baseline, self.against, self.metric) == (other.baseline, other.against, other.metric)
 
 
@@ -100,7 +100,7 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Declared:
-    """A contrast with the declaration that it is judged by, why it is no more than exploratory, and what to know."""
+    """A contrast with the declaration that it is judged by, why it is only exploratory, and notes."""
 
     contrast: Contrast
     declaration: Declaration
@@ -122,7 +122,7 @@ def read_declaration(manifest: Mapping[str, Any]) -> Declaration:
 
 
 def stored_declaration(folder: Path | str, contrasts_hash: str) -> Declaration | None:
-    """The declaration with this hash among the manifests of a ledger; None when no study of it is stored."""
+    """The declaration with this hash among the manifests of a ledger; None when no stored study made it."""
     place, artifacts = records_folder(folder)
     if artifacts:
         return None
@@ -133,10 +133,11 @@ def stored_declaration(folder: Path | str, contrasts_hash: str) -> Declaration |
 def as_declared(contrast: Contrast, declaration: Declaration, table: pd.DataFrame, folder: Path | str) -> Declared:
     """The contrast as it stood when its cells ran, by the hash that their records carry.
 
-    All cells of the variant under test (`against`) ran under another stored declaration that asked the same: that
-    one's margin, family, α and correction hold, whatever the study file says today. They ran under several, or under
-    one that did not ask this: exploratory, the cells named. The baseline may be shared: whoever declares a contrast
-    before its other side has run cannot know how it ends, so its cells of other declarations are only told.
+    Where all cells of the variant under test (`against`) ran under another stored declaration of this contrast, that
+    one's margin, family, α and correction hold, whatever the study file says today. Where they ran under several, or
+    under one without this contrast, it is exploratory, and the cells are named. The baseline may be shared: whoever
+    declares a contrast before its other side has run cannot know the outcome, so baseline cells that ran under other
+    declarations are only mentioned.
     """
     if contrast.contrasts_hash is None:
         return Declared(contrast, declaration, ("it was not declared",))
@@ -152,9 +153,9 @@ def as_declared(contrast: Contrast, declaration: Declaration, table: pd.DataFram
 
 
 def under_its_hash(contrast: Contrast, table: pd.DataFrame, folder: Path | str | None) -> Declared:
-    """The same for a contrast on its own. Where the store holds the declaration of its hash, that one is what counts.
+    """A contrast on its own as it stood when its cells ran; a stored declaration with its hash takes precedence.
 
-    A contrast that this declaration does not ask is exploratory; of one that it asks the declared margin holds.
+    A contrast that this declaration does not make is exploratory; for one that it makes, the declared margin holds.
     """
     alone = Declaration(contrast.contrasts_hash, (contrast,))
     if contrast.contrasts_hash is None:
@@ -205,7 +206,7 @@ def _finished(table: pd.DataFrame, variant_id: str) -> pd.DataFrame:
 
 
 def _changes(today: Contrast, now: Declaration, asked: Contrast, then: Declaration) -> tuple[str, ...]:
-    """What the study file says today that the declaration of the cells did not say."""
+    """What the study file says today that the cells' declaration did not."""
     pairs = [(name, getattr(asked, name), getattr(today, name)) for name in ("margin", "family", "kind")]
     pairs += [("α", then.alpha, now.alpha), ("correction", then.correction, now.correction)]
     pairs.append(("contrasts in its family", then.family_size(asked), now.family_size(today)))

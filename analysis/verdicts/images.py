@@ -1,6 +1,6 @@
-"""What test images say of a contrast, data set by data set, from per-image predictions that are read once.
+"""What test images say about a contrast, data set by data set, from per-image predictions that are read once.
 
-Needs numpy alone, no table: it may run in a process of its own.
+It needs only numpy, no tables: it may run in a process of its own.
 """
 
 import math
@@ -18,7 +18,7 @@ from analysis.records.predictions import PredictionFiles, Predictions, aligned_p
 from analysis.verdicts.judgement import Judgement, on_dataset
 from analysis.verdicts.pairs import PairedCells
 
-# One data set decides with ten times as many draws as one among several is described with.
+# Ten times as many draws where a single data set decides as where one among several is described.
 DECISIVE = 10
 # Bytes of a baseline's predictions that are kept while it is compared; beyond them cells are read again.
 KEPT = 1 << 26
@@ -26,7 +26,7 @@ KEPT = 1 << 26
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the test images: two variants by a metric within a margin, on these pairs of cells."""
+    """A question to test images: two variants, a metric, a margin, and the pairs of cells."""
 
     baseline: str
     against: str
@@ -42,7 +42,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A judgement and the number of test images of each data set, None without predictions, and P(false claim)."""
+    """The answer of test images: a judgement and image count by data set (None without predictions), P(false claim)."""
 
     judgements: tuple[Judgement, ...]
     n_images: tuple[int | None, ...]
@@ -65,10 +65,10 @@ class Images:
         self._bytes = 0
 
     def answer(self, question: Question) -> Answer:
-        """The answer to a question; those of one baseline one after the other read its predictions once.
+        """The answer to a question. Consecutive questions with one baseline read its predictions once.
 
-        Without rng nothing is drawn. Raises ValueError, one line naming the file, where images do not match, or
-        predictions do not give the metric that their record has.
+        Without rng nothing is drawn. Raises ValueError, one line naming the file, where images do not match or
+        predictions do not reproduce the metric in their record.
         """
         found = [self._matching(question, cells) for cells in question.pairs]
         draws = self.draws * (1 if len(found) > 1 else DECISIVE)
@@ -88,7 +88,7 @@ class Images:
                 self._files.forget(cell_id)
 
     def _matching(self, question: Question, cells: PairedCells) -> Matched | None:
-        """The models of these cells, None where some have no predictions."""
+        """The models of some cells; None where any lacks predictions."""
         if self.folder is None:
             return None
         if question.baseline != self._baseline:
@@ -102,7 +102,7 @@ class Images:
             self._matched[key] = self._read(cells) if whole else None
         found = self._matched[key]
         if found is not None:
-            # The baseline first, as its predictions are read first.
+            # The baseline comes first, as its predictions are read first.
             models = [*zip(cells.baseline_cells, found.baseline), *zip(cells.against_cells, found.against)]
             for cell_id, model in models:
                 value = model.value(question.metric)
@@ -133,7 +133,7 @@ class Images:
             self._models[key] = model
             self._bytes += model.probabilities.nbytes
             if is_first:
-                # Its labels, ids and groups are what others are held against; its probabilities the model has.
+                # Its labels, ids and groups serve to check others; its probabilities are in the model.
                 self._first[first_id] = first
         return model
 

@@ -1,4 +1,4 @@
-"""The tests that verdicts rest on, one a level: over data sets, on one data set, of two sets of weights.
+"""The tests behind verdicts, one per level: over data sets, on one data set, of two sets of weights.
 
 Each returns a `Judgement` of against − baseline, with an interval, the p value of no difference, and that of a
 difference beyond the margin (two one-sided tests; 1 where no margin is declared).
@@ -22,13 +22,13 @@ from analysis.records.predictions import Pairing
 
 IN_GENERAL, THIS_DATA_SET, THESE_WEIGHTS = "in general", "this data set", "these weights"
 LEVEL = 0.95
-# Declared for every study: a data set without any difference speaks against one, so it keeps its rank (Pratt 1959).
+# Fixed for every study: a data set without any difference is evidence against one, so it keeps its rank (Pratt 1959).
 ZEROS: Literal["wilcox", "pratt"] = "pratt"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a test says, at the level that it speaks of ("" where nothing could be tested, all numbers NaN then).
+    """The result of a test, with its level ("" where nothing could be tested; all numbers are then NaN).
 
     standard_error, df: of the t tests for equivalence, the normal distribution with infinitely many degrees of freedom.
     rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1; NaN for a single one.
@@ -51,16 +51,16 @@ class Judgement:
 
 
 def untested(over: str, n: int) -> Judgement:
-    """The judgement of a design that gives none; `over` and `n` say what there was."""
+    """The judgement where nothing could be tested; `over` and `n` say what there was."""
     nan = math.nan
     return Judgement("", Interval(nan, nan, LEVEL, over, n), nan, nan, nan, nan, nan, "")
 
 
 def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judgement:
-    """Of paired differences, one a data set, its seeds averaged: the uncertainty over data sets.
+    """The judgement of paired differences, one per data set, seeds averaged: the uncertainty over data sets.
 
     The exact signed-rank test decides on a difference; the interval is Student's for the mean, and two one-sided t
-    tests hold it against the margin. Takes two data sets at least.
+    tests compare the mean with the margin. Needs at least two data sets.
     """
     mean = t_over_means(differences, level=LEVEL)
     ranks = signed_rank(differences, zeros=ZEROS)
@@ -79,7 +79,7 @@ def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judg
 def on_dataset(
     metric: str, margin: float, pairing: Pairing | Matched | None, *, rng: np.random.Generator | None, draws: int
 ) -> Judgement:
-    """Of two variants' predictions on one data set: over seeds and test images, or over test images with one seed.
+    """The judgement of two variants' predictions on one data set: over seeds and test images, or images with one seed.
 
     Several seeds: the two-level bootstrap, equivalence by its standard error with seeds − 1 degrees of freedom. One
     seed: DeLong for macro-AUC, else a paired bootstrap, equivalence by the normal distribution (DeLong's by t where
@@ -117,8 +117,8 @@ def _beyond(difference: float, standard_error: float, margin: float, df: float, 
     """The larger p of two one-sided tests of a difference against −margin and +margin.
 
     Never below (1 − margin)^images (groups, where given): models whose accuracies are a margin apart differ on that
-    share of all images at least, and so probably are they alike on all of these. Without it, two models that some forty
-    images do not tell apart would have a standard error of 0 and be equivalent for certain.
+    share of all images at least, and this is the probability that they agree on all of these. Without it, two models
+    that agree on some forty images would have a standard error of 0 and be equivalent for certain.
     """
     if margin <= 0:
         return 1.0

@@ -1,11 +1,11 @@
-"""Cells of two variants that were paired, as a value; free of tables, so that it goes anywhere."""
+"""Paired cells of two variants, as a value; free of tables, so that any process can take it."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PairedCells:
-    """The cells of one data set on whose seeds both variants finished, and what their records say.
+    """The paired cells of one data set, by the seeds that both variants finished, and what their records say.
 
     values: the contrast's metric, by cell_id.
     """

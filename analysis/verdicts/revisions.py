@@ -1,8 +1,8 @@
-"""Data sets and seeds that a study asks for and has not run yet, and those left out or added once results were there.
+"""Revisions of a study: data sets and seeds not run yet, and those left out or added after results were known.
 
-Contrasts are held by their hash; which data sets and seeds they are judged on stands beside them, in the study's file.
-Whoever takes out the data sets that speak against a variant, or adds some until p is small, changes neither a contrast
-nor a record; whoever looks before the last cell has run may stop at the look that pleases. Manifests tell.
+A hash pins contrasts, but not the data sets and seeds that they are judged on. Removing the data sets that speak
+against a variant, or adding some until p is small, changes neither a contrast nor a record; and looking before the last
+cell has run allows stopping at a look that pleases. Comparing manifests reveals both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ from analysis.verdicts.declared import Contrast, read_declaration
 from analysis.words import counted, listed
 
 Pair = tuple[str, int]
-# What of a record tells where its variant has finished.
+# The keys of a record that say where its variant has finished.
 TOLD = ("status", "recipe_id", "numerics_version", "variant_id", "dataset", "seed")
 
 
 class Revisions:
-    """What a ledger tells of how a study came about, read once for all contrasts of its manifest and table.
+    """What a ledger says about how a study came about, read once for all contrasts of its manifest and table.
 
-    records: every one that counts in the folder, with the keys `TOLD` at least, where it has been read already.
+    records: every one that counts in the folder, with at least the keys `TOLD`, if they have already been read.
     """
 
     def __init__(
@@ -51,12 +51,13 @@ class Revisions:
         self._first = set(table["study_hash"].dropna()) if "study_hash" in table else set()
 
     def reasons(self, contrast: Contrast) -> tuple[str, ...]:
-        """Why a contrast is no more than exploratory by this; empty where nothing was revised.
+        """Why revisions make a contrast exploratory; empty where nothing was revised.
 
         Not run yet: a variant has no record there, not even of a failure; at such an interim look α does not hold.
-        Left out: another stored study asked the same of more data sets or seeds, and both variants finished there, by
-        the recipe of the table. Added: cells of the table ran first in a study that asked the same of fewer
-        (who looks at 6 data sets and at each further one up to 20 finds a difference that is none in 16 % at α = 5 %).
+        Left out: another stored study had the same contrast on more data sets or seeds, and both variants finished
+        there, with the table's recipe. Added: cells of the table ran first in a study that had it on fewer (looking at
+        6 data sets and again at each further one up to 20 finds a difference where there is none in 16 % of studies at
+        α = 5 %).
         """
         today, reasons = self._today, []
         if not today:
@@ -104,7 +105,7 @@ def _pairs_of(manifest: Mapping[str, Any]) -> set[Pair]:
 
 
 def _contrasts(manifest: Manifest) -> tuple[Contrast, ...]:
-    """What a manifest declares; nothing where it breaks the rules."""
+    """The contrasts that a manifest declares; none where it breaks the rules."""
     try:
         return read_declaration(manifest).contrasts
     except ValueError:
@@ -112,7 +113,7 @@ def _contrasts(manifest: Manifest) -> tuple[Contrast, ...]:
 
 
 def _named(pairs: Iterable[Pair], known: Iterable[Pair]) -> str:
-    """Data sets that are new as a whole, then seeds of those that are not."""
+    """Data sets and seeds in words: first data sets that are new as a whole, then seeds of those that are not."""
     pairs, datasets = sorted(pairs), {dataset for dataset, _ in known}
     whole = list(dict.fromkeys(dataset for dataset, _ in pairs if dataset not in datasets))
     seeds = sorted({seed for dataset, seed in pairs if dataset in datasets})

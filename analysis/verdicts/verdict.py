@@ -1,4 +1,4 @@
-"""A verdict as a value, and the words in which it is told."""
+"""A verdict as a value, and its wording."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class DatasetDifference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a contrast. Numbers are NaN where the design, or what is missing, gives none.
+    """The outcome of a contrast and the numbers behind it, NaN where the design or missing data give none.
 
-    estimate: against − baseline, the mean over data sets of means over seeds; below zero is better for metrics where
+    estimate: against − baseline, the mean over data sets of means over seeds; negative is better for metrics where
     less is better. level: in general, this data set, these weights, or "" where nothing is paired. p_value: of no
     difference; equivalence_p: of a difference beyond the margin; adjusted_…: within the family of `family_size`
     contrasts. equivalence_interval: of the estimate, of level 1 − 2α; it lies within the margin where equivalence is
-    found, which the interval of 95 % need not. n_seeds: paired seeds of the data set that has fewest. n_images: test
+    found, which the 95 % interval need not. n_seeds: paired seeds of the data set that has fewest. n_images: test
     images, all data sets together. cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial
     correlation over data sets, −1 … 1. false_claim_probability: see `analysis.paired.false_claim`; over images only.
-    exploratory: for `reasons`. notes: what else a reader must know. mixed: the difference by the mixed model of all
-    cells, for comparison in general; it decides nothing. location: in general, the median of the pairwise averages of
-    data-set means with the interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it holds no 0
-    where that test finds a difference (but for ties, which may leave an end at 0).
+    exploratory: for the `reasons` given. notes: what else a reader must know. mixed: the difference by the mixed model
+    of all cells, for comparison in general; it decides nothing. location: in general, the median of the pairwise
+    averages of data-set means with the interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it
+    excludes 0 where that test finds a difference (except that ties may leave an end at 0).
     """
 
     contrast: Contrast
@@ -80,7 +80,7 @@ class Verdict:
 
     @property
     def line(self) -> str:
-        """The verdict in a line, for a terminal."""
+        """The verdict in one line, for a terminal."""
         return line(self)
 
 
@@ -91,18 +91,18 @@ CORRECTIONS = {"holm": "Holm", "bh": "Benjamini–Hochberg"}
 
 
 def corrected(correction: str | None) -> str:
-    """How p values of a family are kept honest, in words: "corrected by Holm", or "not corrected"."""
+    """How the p values of a family are corrected, in words: "corrected by Holm", or "not corrected"."""
     return f"corrected by {CORRECTIONS[correction]}" if correction in CORRECTIONS else "not corrected"
 
 
 def sentence(verdict: Verdict) -> str:
-    """What came of a contrast and how sure it is, in a few sentences for a reviewer."""
+    """The outcome of a contrast and how certain it is, in a few sentences for a reviewer."""
     claim, numbers, rest = pieces(verdict)
     return f"{claim}: {numbers}. {rest}".strip()
 
 
 def pieces(verdict: Verdict) -> tuple[str, str, str]:
-    """The claim and the numbers behind it, without full stops, and what remains, in whole sentences or empty."""
+    """The claim and its numbers, both without full stops, and any remaining remarks as whole sentences."""
     if not verdict.level and math.isnan(verdict.estimate):
         claim = f"{_sides(verdict)} cannot be compared"
         return claim, "no seed of any data set has a result of both", _joined([_rest(verdict)])
@@ -119,7 +119,7 @@ def pieces(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def line(verdict: Verdict) -> str:
-    """The same in a line: name, outcome, estimate with interval, p values, sizes, cost."""
+    """A verdict in one line: name, outcome, estimate with interval, p values, sizes, cost."""
     contrast = verdict.contrast
     outcome = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
     if math.isnan(verdict.estimate):
@@ -164,7 +164,7 @@ def _where(verdict: Verdict) -> str:
 
 
 def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
-    """The estimate and interval of the test that decided, and what the estimate is where it is no mean.
+    """The estimate and interval of the test that decided, and what the estimate is where it is not a mean.
 
     Where equivalence is claimed, one-sided t tests of the mean have decided; else, in general, the signed-rank test
     has.

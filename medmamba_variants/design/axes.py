@@ -1,4 +1,4 @@
-"""The axes of the design space: those of the network, declared here, and those that components own.
+"""Axes of the design space: those of the network, declared here, and those that components own.
 
 Validation, the YAML schema, the documentation table, search distributions and tests all follow from these declarations.
 This module imports no torch, so that reading a study file stays instant.
@@ -27,9 +27,9 @@ NO_LATE_MIXER = "branches (or split_ratio) hold nothing but {} after the first b
 
 @dataclass(frozen=True)
 class Axis:
-    """One dimension of design: what it may be, what it means, where it comes from, one step away from the default.
+    """An axis, one dimension of design: its kind, meaning and source, and a probe value one step from the default.
 
-    `no_effect` says in words where it has none; `structure.dead_axes` decides it.
+    `no_effect` says in words where it has none, which `structure.dead_axes` decides.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Axis:
 
     @property
     def number(self) -> Number | None:
-        """The kind of a single value where it is a number, so that a search may draw it from a range."""
+        """The kind of a single value if it is a number, so that a search may draw it from a range."""
         kind = self.kind.item if isinstance(self.kind, OrEach) else self.kind
         return kind if isinstance(kind, Number) else None
 
 
 def or_(words: Iterable[str]) -> str:
-    """Words as alternatives: ss2d; ssd or attention; a, b or c."""
+    """Words joined as alternatives: ss2d; ssd or attention; a, b or c."""
     *first, last = words
     return f"{', '.join(first)} or {last}" if first else last
 
@@ -58,7 +58,7 @@ FUSION_AXES = owners(FUSIONS)
 # The mixers whose branches drop path leaves alone.
 NEVER_DROPPED = or_(word for word, mixer in MIXERS.items() if not mixer.drops_path)
 
-# What no component owns.
+# The axes that no component owns.
 NETWORK = (
     Axis(
         "patch_size",
@@ -141,7 +141,7 @@ NETWORK = (
 
 
 def _owned() -> list[Axis]:
-    """The axes that components own; each may be given for every stage."""
+    """The axes that components own, each of which may be given for every stage."""
     found = []
     for owner, family, reasons in (
         (FUSION_AXES, FUSIONS, (SINGLE_BRANCH, "fusion is not {}")),
@@ -183,7 +183,7 @@ def find_axis(name: str) -> Axis:
 
 
 def parse_axis(name: str, value: Any) -> Any:
-    """The canonical value of an axis: floats are floats, lists are tuples, equal designs are equal values.
+    """The canonical value of an axis: floats as floats, lists as tuples, equal designs as equal values.
 
     Raises SettingError for a bad value, its path starting with the axis, and for an unknown axis.
     """

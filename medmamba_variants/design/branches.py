@@ -1,4 +1,4 @@
-"""How a block's channels are shared out: branches as values, from what a person wrote to the widths in channels."""
+"""Branches as values: how a block's channels are divided, from what a person wrote to widths in channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from medmamba_variants.hints import one_of, shown
 Branch = tuple[float, "str | Given"]
 Branches = tuple[Branch, ...]
 
-# Shares are kept to this many digits, so that 1 - 0.9 and 0.1 are one share and one id.
+# Shares are rounded to this many digits, so that 1 - 0.9 and 0.1 are one share and one id.
 SHARE_DIGITS = 6
 MAX_BRANCHES = 16
 SHARE = Number(0.0, 1.0, digits=SHARE_DIGITS)
@@ -23,7 +23,7 @@ RULE = "must be a list of [share, operator] pairs, or one such list for each sta
 
 @dataclass(frozen=True)
 class BranchLists(Kind):
-    """A list of (share of channels, operator) pairs whose shares add up to one, or one such list for each stage.
+    """Kind of the branches axis: (share of channels, operator) pairs with shares adding up to one, or a list per stage.
 
     An operator is a word, or {word: {axis: value}} where a branch has values of its own. A share of zero drops its
     branch.
@@ -106,7 +106,7 @@ class BranchLists(Kind):
 
 
 def word_of(operator: str | Given) -> str:
-    """The word of a branch's operator."""
+    """The word of an operator, which may carry values of its own."""
     return operator.word if isinstance(operator, Given) else operator
 
 
@@ -116,7 +116,7 @@ def is_per_stage(branches: Branches | tuple[Branches, ...]) -> bool:
 
 
 def branches_from_split_ratio(ratio: float | tuple[float, ...]) -> Branches | tuple[Branches, ...]:
-    """The branches that a share of channels through ss2d stands for; a zero share drops its branch."""
+    """The branches for a share of channels through ss2d; a zero share drops its branch."""
     if isinstance(ratio, tuple):
         return tuple(_two_branches(share) for share in ratio)
     return _two_branches(ratio)
@@ -125,7 +125,7 @@ def branches_from_split_ratio(ratio: float | tuple[float, ...]) -> Branches | tu
 def branch_widths(shares: Sequence[float], channels: int) -> tuple[int, ...]:
     """Channels of each branch by largest remainder: they add up to `channels`, ties go to the earlier branch."""
     exact = [share * channels for share in shares]
-    # A share such as 0.333333 of 96 means 32: remainders that only the rounding of shares makes are none.
+    # A share such as 0.333333 of 96 means 32: remainders due only to the rounding of shares do not count.
     floors = [math.floor(value + 1e-6 * channels) for value in exact]
     order = sorted(range(len(exact)), key=lambda index: floors[index] - exact[index])
     for index in order[: channels - sum(floors)]:

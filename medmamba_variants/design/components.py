@@ -1,4 +1,4 @@
-"""Choices that own their axes: a component is a torch-free value with its word, its axes, its rule and its builder.
+"""Components, choices that own their axes: torch-free values with word, axes, rule and builder.
 
     @dataclass(frozen=True)
     class SSD(Mixer):
@@ -8,7 +8,7 @@
         builds = "medmamba_variants.parts.mixers.ssd:SSDBranch"
         heads: int = axis(4, whole(1, 64), "heads of the state-space dual", "Mamba-2, section 7", probe=2)
 
-From ownership follows where an axis is alive: where some component that owns it stands.
+Ownership decides where an axis has an effect: wherever some component that owns it is used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from medmamba_variants.design.kinds import Kind, SettingError
 
 @dataclass(frozen=True)
 class Declared:
-    """What an axis says of itself: what it may be, what it means, where it comes from, one step from the default."""
+    """The declaration of an axis: its kind, meaning and source, and a probe value one step from the default."""
 
     kind: Kind
     meaning: str
@@ -33,7 +33,7 @@ class Declared:
 
 
 def axis(default: Any, kind: Kind, meaning: str, source: str, probe: Any) -> Any:
-    """A component's field that is an axis of the design space."""
+    """A dataclass field of a component that is an axis of the design space."""
     return field(default=default, metadata={"axis": Declared(kind, meaning, source, probe, default)})
 
 
@@ -44,7 +44,7 @@ def shared(declaration: Any) -> Any:
 
 @dataclass(frozen=True)
 class Component:
-    """One choice with the values of the axes that it owns."""
+    """A component: one choice with the values of the axes that it owns."""
 
     word: ClassVar[str]
     # "module:Class", looked up when the network is built, so that a design needs no torch.
@@ -56,18 +56,18 @@ class Component:
         return {each.name: each.metadata["axis"] for each in fields(cls)}
 
     def own(self) -> dict[str, Any]:
-        """The values of its axes, by name."""
+        """The values of the component's axes, by name."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def builder(self) -> Any:
-        """The class that builds it."""
+        """The class that builds the component."""
         module, _, name = self.builds.partition(":")
         return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)
 class Mixer(Component):
-    """What a branch does with its channels, map in and map of the same shape out.
+    """A mixer, the operator of a branch: map in, map of the same shape out.
 
     Built as `builder(channels, component, drop_path)`.
     """
@@ -76,7 +76,7 @@ class Mixer(Component):
     drops_path: ClassVar[bool] = True
 
     def check(self, channels: int, stage: int) -> None:
-        """Raises SettingError where a branch of so many channels can hold no such mixer."""
+        """Raises SettingError where a branch with this many channels cannot hold such a mixer."""
 
     def macs(self, channels: int, height: int, width: int) -> int:
         """Multiply-adds for one image's map, in closed form, by the convention of `medmamba_variants.cost`."""
@@ -85,10 +85,10 @@ class Mixer(Component):
 
 @dataclass(frozen=True)
 class Fusion(Component):
-    """How the outputs of a block's branches meet. Built as `builder(widths, component)`, for two branches or more."""
+    """A fusion: how the outputs of two or more branches of a block meet. Built as `builder(widths, component)`."""
 
     def check(self, widths: Sequence[int], stage: int) -> None:
-        """Raises SettingError where branches of these widths cannot be joined so."""
+        """Raises SettingError where branches of these widths cannot be joined in this way."""
 
     def macs(self, widths: Sequence[int], height: int, width: int) -> int:
         """Multiply-adds for one image's map, in closed form."""
@@ -97,9 +97,9 @@ class Fusion(Component):
 
 @dataclass(frozen=True)
 class Halving(Component):
-    """How a map is halved between stages. Built as `builder(channels_in, channels_out, component)`."""
+    """A halving of a map between stages. Built as `builder(channels_in, channels_out, component)`."""
 
-    # Whether it normalises the channels that it reads one by one: of a single one a layer norm makes a constant.
+    # Whether it normalises over the channels that it reads: a layer norm turns a single one into a constant.
     needs_two_channels: ClassVar[bool] = True
 
     def macs(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
@@ -118,7 +118,7 @@ def check_norm(word: str, channels: int, stage: int) -> None:
 
 
 def by_word(*kinds: type[Component]) -> dict[str, type[Any]]:
-    """A family's registry: word → component. A word stands for one component."""
+    """The registry of a family: word → component. A word stands for one component."""
     found = {kind.word: kind for kind in kinds}
     assert len(found) == len(kinds), "a word must stand for one component"
     return found

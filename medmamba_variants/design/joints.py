@@ -1,4 +1,4 @@
-"""What joins branches and stages: fusions, and the halvings between stages."""
+"""Joints of branches and stages: fusions, and halvings between stages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Shuffle(Fusion):
 
 @dataclass(frozen=True)
 class Concat(Fusion):
-    """Outputs side by side: within a stage the branches stay apart, and meet where the map is halved."""
+    """Concatenation: within a stage the branches stay apart; they meet where the map is halved."""
 
     word = "concat"
     builds = "medmamba_variants.parts.fusions:Concat"
@@ -73,7 +73,7 @@ class Attention(Fusion):
     builds = "medmamba_variants.parts.fusions:BranchAttention"
 
     def size(self, widths: Sequence[int]) -> int:
-        """Numbers in a branch's token."""
+        """The size of a branch's token."""
         return max(sum(widths) // (2 * GATE_REDUCTION), GATE_MINIMUM)
 
     def macs(self, widths: Sequence[int], height: int, width: int) -> int:
@@ -83,7 +83,7 @@ class Attention(Fusion):
 
 @dataclass(frozen=True)
 class Apart(Fusion):
-    """None: the branches stay apart from stem to head, also where the map is halved."""
+    """No fusion: the branches stay apart from stem to head, even where the map is halved."""
 
     word = "none"
     builds = "medmamba_variants.parts.fusions:Concat"

@@ -1,8 +1,8 @@
-"""Bounded settings: what may stand at one place, declared once, for axes, recipes, study files and phantoms alike.
+"""Kinds of settings: what a value may be, declared once, for axes, recipes, study files and phantoms alike.
 
-From a kind follow the canonical value or a one-line error, the JSON schema for editors, the words of a table, and what
-Optuna may draw. An error holds its key path as data (`SettingError.path`), so whoever reads a file can say where the
-value stands. This module imports no torch, so that reading a study file stays instant.
+From a kind follow the canonical value or a one-line error, the JSON schema for editors, the wording in tables, and what
+Optuna may draw. An error has its key path as data (`SettingError.path`), so that the reader of a file can say where
+the value stands. This module imports no torch, so that reading a study file stays instant.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Keys = tuple[Key, ...]
 
 
 class SettingError(ValueError):
-    """A value that must not stand where it does: its key path, and what must hold and what came, in one line."""
+    """Error of a wrong setting, one line: its key path, what must hold and what came."""
 
     def __init__(self, path: Keys, problem: str) -> None:
         super().__init__(f"{dotted_path(path)} {problem}".lstrip())
@@ -29,7 +29,7 @@ class SettingError(ValueError):
         self.problem = problem
 
     def below(self, path: Keys) -> SettingError:
-        """The same error where the whole setting stands below a key path."""
+        """The error with a key path put before its own."""
         return SettingError((*path, *self.path), self.problem)
 
 
@@ -40,32 +40,32 @@ def dotted_path(keys: Keys, follows: bool = False) -> str:
 
 
 class Kind(ABC):
-    """What may stand at one place."""
+    """A kind of setting: which values are allowed."""
 
     @abstractmethod
     def parse(self, value: Any, path: Keys = ()) -> Any:
-        """The canonical value: equal settings are equal values. Raises SettingError at `path` or below it."""
+        """The canonical value, equal for equal settings. Raises SettingError at `path` or below it."""
 
     @abstractmethod
     def schema(self) -> dict[str, Any]:
         """The JSON schema (draft 2020-12) of a value."""
 
     def words(self) -> str:
-        """What may stand there, as a table says it."""
+        """The allowed values, as worded in a table."""
         return ""
 
     def names(self) -> tuple[str | int, ...]:
-        """The literals among the values, for tests and tables that go through them all."""
+        """The literals among the values, for tests and tables that enumerate them."""
         return ()
 
     def takes_list(self, value: list[Any] | tuple[Any, ...]) -> bool:
-        """Whether a list is one value of this kind, and not one for each stage."""
+        """Whether a list is one value of this kind, rather than one value per stage."""
         return False
 
 
 @dataclass(frozen=True)
 class Flag(Kind):
-    """True or false."""
+    """A boolean, true or false."""
 
     def parse(self, value: Any, path: Keys = ()) -> bool:
         if not isinstance(value, bool):
@@ -81,7 +81,7 @@ class Flag(Kind):
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """A text that is not blank."""
+    """Text that is not blank."""
 
     def parse(self, value: Any, path: Keys = ()) -> str:
         if not isinstance(value, str) or not value.strip():
@@ -117,9 +117,9 @@ class Choice(Kind):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A number from low to high, both included, or strictly between them where `open`; or one of some words, or null.
+    """A number from low to high, both included, or strictly between them if `open`; or one of some words, or null.
 
-    `whole`: a whole number, as which 16.0 does not pass. `digits`: where values are rounded to be one value.
+    `whole`: a whole number, which 16.0 is not. `digits`: decimals to which values are rounded.
     """
 
     low: float = -math.inf
@@ -139,7 +139,7 @@ class Number(Kind):
         try:
             # + 0.0 turns -0.0 into 0.0, which would otherwise hash differently.
             number = value if self.whole else float(value) + 0.0
-        except OverflowError:  # a whole number of more than 308 digits
+        except OverflowError:  # A whole number of more than 308 digits.
             number = math.inf
         inside = self.low < number < self.high if self.open else self.low <= number <= self.high
         if not inside or not math.isfinite(number):
@@ -147,7 +147,7 @@ class Number(Kind):
         return number if self.digits is None else round(number, self.digits)
 
     def rule(self) -> str:
-        """What must hold, as a message says it."""
+        """What must hold, as worded in a message."""
         text = "a whole number" if self.whole else "a number"
         bounds = self._bounds(" between {} and {}" if self.open else " from {} to {}")
         if math.isinf(self.high) and not math.isinf(self.low):
@@ -168,7 +168,7 @@ class Number(Kind):
         return self.alternatives
 
     def distribution(self, low: float, high: float, log: bool, step: float | None) -> tuple[str, dict[str, Any]]:
-        """What Optuna draws from a range of such numbers: the name of its class, and its arguments."""
+        """Optuna's distribution over a range of such numbers: the name of its class, and its arguments."""
         if self.whole:
             return "IntDistribution", {"low": int(low), "high": int(high), "log": log, "step": int(step or 1)}
         return "FloatDistribution", {"low": low, "high": high, "log": log, "step": step}
@@ -183,7 +183,7 @@ class Number(Kind):
             number = float(value)
         except (TypeError, ValueError):
             return ""
-        # 2.5 is no advice to who needs a whole number.
+        # 2.5 is no help where a whole number is needed.
         return f" (write {int(number)})" if number.is_integer() else ""
 
 
@@ -196,7 +196,7 @@ def whole(low: float, high: float, **more: Any) -> Number:
 class Listed(Kind):
     """A list of values of one kind, kept as a tuple.
 
-    `rule` says what it must be, in messages. `filled`: not empty; `distinct`: no value twice.
+    `rule` words in messages what must hold. `filled`: not empty; `distinct`: no value twice.
     """
 
     item: Kind
@@ -235,7 +235,7 @@ class OrEach(Kind):
         return tuple(self.item.parse(item, (*path, index)) for index, item in enumerate(value))
 
     def is_each(self, value: Any) -> bool:
-        """Whether a value is a list of one for each stage."""
+        """Whether a value is a list with one entry per stage."""
         return isinstance(value, (list, tuple)) and not self.item.takes_list(value)
 
     def schema(self) -> dict[str, Any]:
@@ -250,7 +250,7 @@ class OrEach(Kind):
 
 @dataclass(frozen=True)
 class Setting:
-    """One named setting: its kind, what it means, whether it must be given, and its default (`UNSET`: none)."""
+    """A named setting: its kind, its meaning, whether it is required, and its default (`UNSET`: none)."""
 
     kind: Kind
     meaning: str
@@ -258,14 +258,14 @@ class Setting:
     default: Any = UNSET
 
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of its value, with its meaning and its default."""
+        """The JSON schema of the setting's value, with meaning and default."""
         default = {} if self.default is UNSET else {"default": self.default}
         return {"description": self.meaning, **default, **self.kind.schema()}
 
 
 @dataclass(frozen=True)
 class Mapped(Kind):
-    """A mapping whose keys are declared, each with its setting; a value keeps the order in which it was written."""
+    """A mapping whose keys are declared, each with its setting; values keep the order in which they were written."""
 
     settings: Mapping[str, Setting] = field(default_factory=dict)
 
@@ -286,7 +286,7 @@ class Mapped(Kind):
 
 
 def checked_names(value: Any, known: Iterable[str] | None, path: Keys) -> None:
-    """Raises SettingError for what is no mapping of texts, and for a key that is not among `known` (None: any)."""
+    """Raises SettingError for what is not a mapping with text keys, and for keys not among `known` (None: any)."""
     if not isinstance(value, Mapping):
         raise SettingError(path, f"must be a mapping, got {shown(value)}{hint(value)}")
     for name in value:
@@ -307,7 +307,7 @@ def refuse_repeats(parsed: Iterable[Any], written: Iterable[Any], path: Keys) ->
 
 @dataclass(frozen=True)
 class Given:
-    """A choice by its word, with values of axes that it does not share with its siblings."""
+    """A choice by its word, with its own values of axes, not shared with its siblings."""
 
     word: str
     values: tuple[tuple[str, Any], ...]
@@ -321,7 +321,7 @@ def to_json(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """A plain JSON value as labels and tables write it."""
+    """A plain JSON value in the short form of labels and tables."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What a branch may do with its channels: the mixers, each with the axes that are its own."""
+"""Mixers, the operators of branches, each with its own axes."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, LISTED
 
 @dataclass(frozen=True)
 class Directions(Kind):
-    """A set of directions by name, or a list of directions; a list that is a named set becomes its name.
+    """Kind of scan directions: a set by name, or a list of directions; a list that equals a named set becomes its name.
 
     But where such lists had ids before the set had a name, the name becomes the list.
     """
@@ -39,7 +39,7 @@ class Directions(Kind):
         return tuple(name for name in DIRECTIONS if name in value)
 
     def takes_list(self, value: list[Any] | tuple[Any, ...]) -> bool:
-        # One for each stage is a list of sets' names or of lists.
+        # One per stage is a list of set names or of lists.
         return not value or not all(
             isinstance(item, (list, tuple)) or (isinstance(item, str) and item in DIRECTION_SETS) for item in value
         )

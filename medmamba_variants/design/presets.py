@@ -1,10 +1,10 @@
-"""Named variants as data: the axes that they set, and where they come from."""
+"""Presets, named variants as data: the axes that they set, and their sources."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Name → (source, axes). What a preset leaves out is as in the published MedMamba-T.
+# Name → (source, axes). Whatever a preset leaves out is as in the published MedMamba-T.
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "medmamba_t": ("MedMamba's code, T", {}),
     "medmamba_s": ("MedMamba's code, S", {"depths": (2, 2, 8, 2)}),

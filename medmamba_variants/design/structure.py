@@ -1,4 +1,4 @@
-"""A variant's structure: which component stands where, which axes live there, and what no network can be made of."""
+"""Structure of a variant: which component stands where, which axes have an effect, and what is not a network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from medmamba_variants.design.mixers import MIXERS
 
 @dataclass(frozen=True)
 class Stage:
-    """The blocks of one stage: how many, how wide, and the components of each. `fusion` joins two branches or more."""
+    """A stage: how many blocks, how wide, and the components of each. `fusion` joins two branches or more."""
 
     depth: int
     channels: int
@@ -37,13 +37,13 @@ class Stage:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each branch; they add up to the stage's."""
+        """Channels of each branch, which add up to the stage's."""
         return branch_widths(self.shares, self.channels)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The stages from stem to head, and the halvings between them."""
+    """The structure of a network: stages from stem to head, and the halvings between them."""
 
     stages: tuple[Stage, ...]
     halvings: tuple[Halving, ...]
@@ -62,7 +62,7 @@ def at(name: str, value: Any, stage: int) -> Any:
 
 
 def check_lengths(values: Mapping[str, Any]) -> None:
-    """Raises SettingError where lists that go by stages differ in length."""
+    """Raises SettingError where lists with one value per stage differ in length."""
     depths, dims, branches = values["depths"], values["dims"], values["branches"]
     if len(depths) != len(dims):
         raise SettingError(
@@ -103,7 +103,7 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
 def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
     """The axes that have no effect under the choices made, each with the reason in words.
 
-    Takes values of all axes, of which only depths, branches and the choices that own axes are looked at.
+    Takes values of all axes, and looks only at depths, branches and the choices that own axes.
     """
     stages = stages_of_branches(values)
     words = {word_of(operator) for stage in stages for _, operator in stage}
@@ -141,10 +141,10 @@ def dead_error(name: str, reason: str, value: Any) -> SettingError:
 
 
 def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that describe the same structure in one way: one network, one id.
+    """Values rewritten in the one way that describes their structure: one network, one id.
 
     A value that all owners of an axis share stands at the axis, one that a stage shares in the axis's list, and only
-    what differs within a stage stands at the branch. Entries of a list where the axis has no effect follow the stage
+    what differs within a stage stands at the branch. Entries of a list where the axis has no effect repeat the stage
     before.
     """
     settled = dict(values)
@@ -179,14 +179,14 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _common(name: str, values: list[Any]) -> Any:
-    """The value of a stage's branches that stands for all of them; None where no branch owns the axis."""
+    """The value that stands for all branches of a stage; None where no branch owns the axis."""
     if not values:
         return None
     return DEFAULTS[name] if DEFAULTS[name] in values else values[0]
 
 
 def _hoisted(values: list[Any]) -> Any:
-    """One value where all stages agree, else one for each; a stage without any takes that of a neighbour."""
+    """One value where all stages agree, else one per stage; a stage without any takes that of a neighbour."""
     known = [value for value in values if value is not None]
     if not known or all(value == known[0] for value in known):
         return known[0] if known else None
@@ -198,7 +198,7 @@ def _hoisted(values: list[Any]) -> Any:
 
 
 def check_structure(values: Mapping[str, Any]) -> None:
-    """Raises SettingError for what makes no network, or the network of another variant."""
+    """Raises SettingError for values that do not make a network, or that make the network of another variant."""
     structure = structure_of(values)
     for index, stage in enumerate(structure.stages):
         for share, width, mixer in zip(stage.shares, stage.widths, stage.mixers, strict=True):

@@ -1,4 +1,4 @@
-"""The block: channels are shared out to branches, each runs its operator, a fusion joins them to the residual."""
+"""Block of a stage: channels are divided among branches, each runs its operator, a fusion adds them to the residual."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Down-sampling: how a map (batch, height, width, channels) is halved between stages.
 
-All of them normalise by layer norm before the one learned product, have no offset, and see the same 2×2 neighbourhoods
-(the strided convolution one pixel more on two sides), so that they differ in the reduction alone.
+All normalise by layer norm before the single learned product, have no offset, and see the same 2×2 neighbourhoods (the
+strided convolution one pixel more on two sides), so that they differ only in the reduction.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class PatchMerging(nn.Module):
 
 
 class _Pool(nn.Module):
-    """One number of each 2×2 patch, layer norm, a 1×1 convolution."""
+    """Pooling of each 2×2 patch to one number, layer norm, a 1×1 convolution."""
 
     pool: Callable[[Tensor, int], Tensor]
 
@@ -74,7 +74,7 @@ class StridedConv(nn.Module):
 
 
 class Streams(nn.Module):
-    """A down-sampling of its own for each branch's channels, so that fusion `none` keeps the streams apart."""
+    """A separate halving for each branch's channels, so that fusion `none` keeps the streams apart."""
 
     def __init__(self, widths_in: Sequence[int], widths_out: Sequence[int], component: Halving) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class Streams(nn.Module):
 
 
 class Downsampling(nn.Module):
-    """The halving between two stages as the axes `downsampling`, `odd_maps` and `fusion` say."""
+    """The halving between two stages, as set by the axes `downsampling`, `odd_maps` and `fusion`."""
 
     def __init__(self, stage: int, config: VariantConfig) -> None:
         super().__init__()
@@ -106,9 +106,9 @@ class Downsampling(nn.Module):
 
 
 def even(x: Tensor, pads: bool) -> Tensor:
-    """The map with even sides: an odd last row or column is repeated once, or dropped (as the published code does).
+    """A map made even: an odd last row or column is repeated once, or dropped (as the published code does).
 
-    Repeating leaves the maximum and mean of the border's patches what they are without the missing pixels.
+    Repeating leaves the maximum and mean of border patches as they are without the missing pixels.
     """
     for dim in (1, 2):
         size = x.shape[dim]

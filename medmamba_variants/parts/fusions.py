@@ -1,8 +1,8 @@
-"""Fusions: how the outputs of a block's branches meet, and the residual they are added to.
+"""Fusions: how the outputs of a block's branches meet, and are added to the residual.
 
 A fusion gets the block's input (batch, height, width, channels) and a list of branch outputs, each (batch, height,
-width, channels of the branch), and returns the block's output. Only ever built for two branches or more. With `none`
-the streams do not even meet where the map is halved: that difference to `concat` lies in downsampling.Streams.
+width, channels of the branch), and returns the block's output. It is only built for two branches or more. With `none`
+the streams do not meet even where the map is halved: this difference from `concat` lies in downsampling.Streams.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from medmamba_variants.design.components import Component
 
 
 class Concat(nn.Module):
-    """Outputs side by side: within a stage the branches stay two streams, which meet where the map is halved."""
+    """Concatenation: within a stage the branches stay separate streams, which meet where the map is halved."""
 
     def __init__(self, widths: Sequence[int], component: Component) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Pointwise(nn.Module):
         super().__init__()
         channels = sum(widths)
         self.mixing = nn.Linear(channels, channels)
-        # As every convolution of the network starts, this one being written as a product over channels.
+        # Initialised like every convolution of the network, though written as a product over channels.
         nn.init.kaiming_normal_(self.mixing.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.mixing.bias)
 
@@ -83,8 +83,8 @@ class SqueezeExcite(nn.Module):
 class BranchAttention(nn.Module):
     """Tiny attention across the branches: each branch is one token, which decides how to gate its channels.
 
-    The mean of a branch's output becomes a token of a few numbers; one head of softmax attention lets the tokens look
-    at each other; what a token has gathered gates the channels of its branch, again by twice a sigmoid.
+    The mean of a branch's output becomes a token of a few numbers; one head of softmax attention lets the tokens attend
+    to each other; the result gates the channels of each token's branch, again by twice a sigmoid.
     """
 
     def __init__(self, widths: Sequence[int], component: joints.Attention) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers and convolutions with the initial weights that MedMamba gives them."""
+"""Linear layers and convolutions with MedMamba's initial weights."""
 
 from __future__ import annotations
 

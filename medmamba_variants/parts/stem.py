@@ -1,4 +1,4 @@
-"""The stem: images to tokens, and the conversion of colour where an axis asks for it."""
+"""Stem of the network: images to tokens, with a conversion of colour where an axis demands it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.parts.init import convolution
 
-# Rec. 601 luma: what a grey picture of an RGB one is.
+# Rec. 601 luma: the weights that turn RGB into grey.
 LUMA = (0.299, 0.587, 0.114)
 
 
 class ColourConversion(nn.Module):
-    """Images with the channels that the variant's stem reads: grey repeated to RGB, RGB weighted to grey, or as is."""
+    """Conversion of images to the channels that the stem reads: grey repeated to RGB, RGB weighted to grey, or none."""
 
     weights: Tensor
 

@@ -1,4 +1,4 @@
-"""The 2-D selective scan: one operator, several backends."""
+"""The 2-D selective scan: one operator with several backends."""
 
 import lazy_loader
 

@@ -1,10 +1,11 @@
-"""What scans on this machine, and whether it is right.
+"""Reports which backends scan on this machine, and checks them.
 
     python -m medmamba_variants.scan
 
-Says which backend each device uses and why, and what the others lack. Then holds every backend that works here to the
-reference: y and all gradients against the loop in float64 on the same numbers. Exits with 1 if an error is larger
-than rounding explains. Takes seconds; more when the CPU's kernels are compiled for the first time.
+It says which backend each device uses and why, and what the others lack. Then it compares every backend that works
+here with the reference: y and all gradients against the loop in float64 on the same numbers. It exits with 1 if an
+error is larger than rounding explains. This takes seconds, or longer when the CPU's kernels are compiled for the first
+time.
 """
 
 import argparse
@@ -40,7 +41,7 @@ CASES = (
 
 
 def find_devices() -> dict[str, str]:
-    """Types of the devices that torch computes on here, and what they are."""
+    """The types of device that torch computes on here, each with a description."""
     devices = {"cpu": f"{torch.get_num_threads()} threads"}
     if torch.accelerator.is_available() and (device := torch.accelerator.current_accelerator()):
         devices[device.type] = torch.cuda.get_device_name() if device.type == "cuda" else "accelerator"
@@ -48,7 +49,7 @@ def find_devices() -> dict[str, str]:
 
 
 def why_not(backend: str, device: str, dtype: torch.dtype) -> str:
-    """Why a backend cannot scan a dtype on a device; empty if it can."""
+    """The reason why a backend cannot scan a dtype on a device; empty if it can."""
     try:
         module = load_backend(backend)
     except ImportError as error:
@@ -59,7 +60,7 @@ def why_not(backend: str, device: str, dtype: torch.dtype) -> str:
 
 
 def describe(device: str, what: str) -> Iterator[str]:
-    """Lines that say which backends serve a device, and why."""
+    """Lines on which backends serve a device, and why."""
     yield f"Backends on {device} ({what})"
     order = list(PREFERRED.get(device, ("portable",)))
     used = {dtype: backend_name(device, dtype) for dtype in (torch.float32, torch.float64)}
@@ -79,7 +80,7 @@ def describe(device: str, what: str) -> Iterator[str]:
 
 
 def make_inputs(channels: int, d_state: int, rank: int, path: ScanPath) -> list[Tensor]:
-    """The gradient of y and the inputs of a scan of two maps, float64 on the CPU; delta_weight is last, with a rank."""
+    """Inputs of a scan of two maps after the gradient of y, float64 on the CPU; with a rank, delta_weight is last."""
     generator = torch.Generator().manual_seed(0)
     K, length = path.directions, path.length
 
@@ -94,11 +95,11 @@ def make_inputs(channels: int, d_state: int, rank: int, path: ScanPath) -> list[
 
 
 def check(backend: str, device: str, dtype: torch.dtype) -> tuple[bool, str]:
-    """Whether a backend's y and gradients are the loop's, from the same rounded numbers in float64; in words."""
+    """Checks a backend's y and gradients against the loop in float64 on the same rounded numbers."""
     errors = dict.fromkeys(RESULTS, 0.0)
     for channels, d_state, rank, path in CASES:
         if backend == "mamba_ssm" and path.resets.any():
-            continue  # its kernels cannot start a state anew
+            continue  # Its kernels cannot start a state anew.
         rounded = [tensor.to(dtype) for tensor in make_inputs(channels, d_state, rank, path)]
         try:
             with use_backend(backend):
@@ -128,7 +129,7 @@ def by_loop(path: ScanPath, *inputs: Tensor) -> Tensor:
 
 
 def scan(function: Callable[..., Tensor], tensors: list[Tensor]) -> list[Tensor]:
-    """y and all gradients, as float64 on the CPU."""
+    """The result y of a scan and all gradients, as float64 on the CPU."""
     dy, *inputs = [tensor.requires_grad_() for tensor in tensors]
     y = function(*inputs)
     return [result.detach().double().cpu() for result in (y, *torch.autograd.grad(y, inputs, dy))]
@@ -145,13 +146,13 @@ def main() -> int:
         print("\n".join(describe(device, what)), end="\n\n")
     print("Errors relative to the loop in float64")
     print("  device  backend    dtype      y         worst gradient        allowed")
-    # More would wait for each other longer than these small scans take.
+    # More threads would wait for each other longer than these small scans take.
     torch.set_num_threads(1)
     red = []
     for device in devices:
         for backend in BACKENDS:
             for dtype in ALLOWED:
-                # A state has float32 at least: what is narrower is converted for a backend that does not take it.
+                # A state has at least float32: narrower tensors are converted for a backend that does not take them.
                 if backend == "reference" or why_not(backend, device, torch.promote_types(dtype, torch.float32)):
                     continue
                 passed, words = check(backend, device, dtype)

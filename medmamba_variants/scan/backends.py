@@ -1,4 +1,4 @@
-"""Which module computes a scan: the backends by name, the automatic choice, and a switch for tests and benchmarks.
+"""Backends of the scan by name, their automatic choice, and a switch for tests and benchmarks.
 
 A backend is a module with functions on contiguous tensors of one dtype and device, without autograd. The path comes as
 `table` int32 and `resets` uint8, both (K, steps). D and delta_bias are always there; batch and channels may be zero.
@@ -34,11 +34,11 @@ BACKENDS = {
     "triton": "medmamba_variants.scan.triton.launch",
     "mamba_ssm": "medmamba_variants.scan.mamba_ssm",
 }
-# What is tried where nobody asks for a backend, best first. mamba_ssm is a peer for comparison, used when asked for.
+# The backends tried where none is requested, best first. mamba_ssm is a peer for comparison, used only on request.
 PREFERRED = {"cpu": ("cpu", "portable"), "cuda": ("triton", "portable")}
 
 _asked_for: str | None = None
-# A list of its name for each `use_backend` that is open, the newest last.
+# A list with the name for each open `use_backend`, the newest last.
 _requests: list[list[str]] = []
 _turn = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
@@ -57,7 +57,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Sends every scan of this process through the named backend; ValueError or ImportError where it cannot."""
+    """Context that sends every scan of this process through the named backend; raises ValueError or ImportError."""
     global _asked_for
     load_backend(name)
     request = [name]
@@ -68,13 +68,13 @@ def use_backend(name: str) -> Iterator[None]:
         yield
     finally:
         with _turn:
-            # Not what was asked for before: threads may leave in another order than they came.
+            # Not simply the previous one: threads may leave in a different order from that in which they came.
             _requests[:] = [other for other in _requests if other is not request]
             _asked_for = _requests[-1][0] if _requests else None
 
 
 def load_backend(name: str) -> ModuleType:
-    """The backend's module. Raises ValueError on an unknown name, ImportError on one that cannot be imported here."""
+    """The module of a backend. Raises ValueError for an unknown name, ImportError where it cannot be imported."""
     if (module := _loaded.get(name)) is not None:
         return module
     if name not in BACKENDS:
@@ -88,18 +88,18 @@ def load_backend(name: str) -> ModuleType:
 
 
 def backend_name(device_type: str, dtype: torch.dtype) -> str:
-    """The backend that scans tensors of a device type and dtype now: the one asked for, or the best that works here."""
+    """The backend that scans tensors of a device type and dtype now: the requested one, or the best that works here."""
     return _choose(_asked_for, device_type, dtype)
 
 
-# What a backend is able to do is read off its module, and an import cannot be traced.
+# A backend's abilities are read off its module, and an import cannot be traced.
 @constant_of_graphs
 def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
     key = asked_for, device_type, dtype
     if (name := _chosen.get(key)) is not None:
         return name
     if device_type == "meta":
-        name = "portable"  # nothing is computed
+        name = "portable"  # Nothing is computed.
     elif asked_for is not None:
         module = load_backend(asked_for)
         if not module.supports(torch.empty(0, dtype=dtype, device=device_type)):
@@ -121,7 +121,7 @@ def takes_projected(name: str) -> bool:
 
 
 def row_stride(tensor: Tensor) -> int:
-    """The distance between the rows of a tensor (batch, length, K, size), all alike; 0 where there is no such thing."""
+    """The distance between the rows of a tensor (batch, length, K, size); 0 where it is not the same for all."""
     if tensor.is_contiguous():
         return tensor.shape[3]
     batch, length, K, size = tensor.shape
@@ -139,7 +139,7 @@ def row_stride(tensor: Tensor) -> int:
 
 @constant_of_graphs
 def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
-    """Whether a backend takes a mixture of dtypes as it is; all others get one dtype, that of the state."""
+    """Whether a backend takes a mixture of dtypes as it is; the others get a single dtype, that of the state."""
     native: frozenset[torch.dtype] = getattr(load_backend(name), "NATIVE_DTYPES", frozenset())
     return native.issuperset(dtypes)
 

@@ -1,9 +1,10 @@
-"""The orders in which a scan visits a map, and the directions made of them. Without imports of arrays, so that reading
-a study file stays instant.
+"""Orders in which a scan visits a map, and the directions made of them.
+
+No array library is imported, so that reading a study file stays instant.
 
 An order is one entry: its name, what it does in words, and a function (row, column, height, width) → the key by which
-positions are sorted, a tuple compared from its first number on. The function gets whole numbers or arrays of them
-alike, so it is arithmetic. Its reverse is derived. Positions are the row-major indices row · width + column.
+positions are sorted, a tuple compared from its first number on. The function gets either whole numbers or arrays of
+them, so it is pure arithmetic. Its reverse is derived. Positions are the row-major indices row · width + column.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ _WORD = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Order:
-    """One way through a map: what it does, what its reverse does, and the key that sorts the positions."""
+    """An order, one way through a map: what it does, what its reverse does, and the key that sorts the positions."""
 
     words: str
     reverse: str
@@ -190,8 +191,8 @@ ORDERS: dict[str, Order] = {
 # An order's own name, or that of its reverse → the order, and whether it runs backwards.
 _NAMED = {name: (order, False) for name, order in ORDERS.items()}
 _NAMED |= {f"{name}_reverse": (order, True) for name, order in ORDERS.items()}
-# The order of the names is the canonical one: a list of directions written in any order is one variant. The four of the
-# published model come first, then each order with its reverse: what is added later moves none of them.
+# The order of these names is canonical: a list of directions written in any order is one variant. The four of the
+# published model come first, then each order with its reverse, so that later additions move none of them.
 _PUBLISHED = ("rows", "columns", "rows_reverse", "columns_reverse")
 _CANONICAL = (*_PUBLISHED, *(each for name in ORDERS for each in (name, f"{name}_reverse") if each not in _PUBLISHED))
 

@@ -41,7 +41,7 @@ def laid_out(
     backend: str, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     delta_weight: Tensor | None, table: Tensor, resets: Tensor,
 ) -> Inputs:  # fmt: skip
-    """The same tensors, copied where the backend cannot read them as they lie."""
+    """Tensors for a backend, copied where it cannot read them as they lie in memory."""
     if takes_projected(backend):
         if row_stride(delta) == 0:
             delta = delta.contiguous()
@@ -51,7 +51,7 @@ def laid_out(
             C = C.contiguous()
     else:
         delta, B, C = delta.contiguous(), B.contiguous(), C.contiguous()
-    # Written out: this runs in every scan, and a loop costs as much as the checks.
+    # Written out: this runs in every scan, and a loop would cost as much as the checks.
     return (
         x.contiguous(),
         delta,
@@ -67,7 +67,7 @@ def laid_out(
 
 
 def run_forward(inputs: Inputs, need_backward: bool, backend: str) -> tuple[Tensor, Tensor]:
-    """y and what the backend keeps for its backward pass."""
+    """Runs the forward pass and returns y and what the backend keeps for its backward pass."""
     *tensors, delta_weight, table, resets = inputs
     factor = {} if delta_weight is None else {"delta_weight": delta_weight}
     result: tuple[Tensor, Tensor] = load_backend(backend).forward(*tensors, table, resets, need_backward, **factor)
@@ -75,7 +75,7 @@ def run_forward(inputs: Inputs, need_backward: bool, backend: str) -> tuple[Tens
 
 
 def run_backward(dy: Tensor, inputs: Inputs, checkpoints: Tensor, backend: str) -> Sequence[Tensor]:
-    """The gradients of the seven inputs that have one, and of delta_weight where it is given."""
+    """Runs the backward pass and returns the gradients of the seven inputs, and of delta_weight where it is given."""
     *tensors, delta_weight, table, resets = inputs
     factor = {} if delta_weight is None else {"delta_weight": delta_weight}
     module = load_backend(backend)
@@ -88,7 +88,7 @@ def _(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, need_backward: bool, backend: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    # Checkpoints are states, and a state has float32 at least.
+    # Checkpoints are states, and a state has at least float32.
     dtype = torch.promote_types(x.dtype, torch.float32)
     return x.new_empty(x.shape), x.new_empty(_checkpoint_shape(x, A, table, need_backward, backend), dtype=dtype)
 
@@ -121,7 +121,7 @@ def _operator_backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> Gradien
     if dy is None:
         return (None,) * 13
     gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *ctx.saved_tensors, *ctx.rest)
-    # Autograd drops what nobody asked for.
+    # Autograd drops gradients that are not needed.
     return *gradients, *[None] * (13 - len(gradients))
 
 
@@ -140,7 +140,7 @@ def scan_flops(
     table: tuple[int, ...], resets: tuple[int, ...], visited: int, need_backward: bool, backend: str,
     out_shape: object = None,
 ) -> int:  # fmt: skip
-    """FLOPs of the operator: two for each multiply-add, as torch's counter takes them for matrix products."""
+    """FLOPs of the operator: two for each multiply-add, as in torch's counts of matrix products."""
     return 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))
 
 
@@ -156,7 +156,7 @@ def scan_backward_flops(
 
 
 def _product_macs(x: tuple[int, ...], delta_weight: tuple[int, ...] | None) -> int:
-    """Multiply-adds of delta's product: K · channels · rank a position."""
+    """Multiply-adds of delta's product: K · channels · rank for each position."""
     return 0 if delta_weight is None else x[0] * x[1] * prod(delta_weight)
 
 

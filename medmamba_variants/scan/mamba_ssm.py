@@ -1,6 +1,6 @@
-"""The scan by mamba-ssm's CUDA kernels, for comparison: torch lays every direction out, and adds the results up.
+"""Backend on mamba-ssm's CUDA kernels, for comparison: torch lays out every direction, and adds up the results.
 
-Used only when asked for by name. The kernels know no marks, so paths on which a state starts anew are refused.
+It is used only when requested by name. The kernels have no marks, so paths on which a state starts anew are refused.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Since 2.3 its setup builds these kernels only when told to.
+# Since 2.3 its setup builds these kernels only on request.
 INSTALL = "MAMBA_KEEP_CUDA_BUILD=TRUE pip install --no-build-isolation 'mamba-ssm>=2.2.4'"
 try:
     from mamba_ssm.ops import selective_scan_interface
@@ -18,7 +18,7 @@ if getattr(selective_scan_interface, "selective_scan_cuda", None) is None:
     raise ImportError(f"mamba_ssm was built without its scan's kernels ({INSTALL})")
 
 UNAVAILABLE: str | None = None if torch.cuda.is_available() else "its kernels need a CUDA device"
-# A step size before softplus that makes a step of nothing: the state stays and takes no input.
+# A step size before softplus that makes an empty step: the state stays and takes no input.
 NO_STEP = -1e4
 
 
@@ -34,7 +34,7 @@ def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
 
 @dataclass
 class _Context:
-    """Stands in for autograd's: what mamba-ssm's function notes in its forward pass for its backward pass."""
+    """Stand-in for autograd's context: keeps what mamba-ssm's forward pass saves for its backward pass."""
 
     saved_tensors: tuple[Tensor | None, ...] = ()
 
@@ -44,10 +44,10 @@ class _Context:
 
 @dataclass(frozen=True)
 class _Orders:
-    """Between tensors in spatial order and mamba-ssm's, which are in the order of each direction."""
+    """Conversion between tensors in spatial order and mamba-ssm's, which are in the order of each direction."""
 
     length: int
-    order: Tensor  # (K, steps), some position for a pause
+    order: Tensor  # (K, steps), an arbitrary position for a pause
     paused: Tensor  # (K, steps)
     target: Tensor  # (K, steps), pauses beyond the last position
 
@@ -109,7 +109,7 @@ def forward(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
     resets: Tensor, need_backward: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The scan as a backend; it keeps nothing for the backward pass. ValueError on a path with marks."""
+    """Forward pass of the backend; keeps nothing for the backward pass. Raises ValueError for a path with marks."""
     if bool(resets[:, 1:].any()):
         raise ValueError("mamba_ssm needs a path without marks, got one on which a state starts anew")
     if x.numel() == 0:
@@ -123,10 +123,10 @@ def backward(
     dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     table: Tensor, resets: Tensor, checkpoints: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Gradients of x, delta, A, B, C, D and delta_bias, after the scan once more.
+    """Gradients of x, delta, A, B, C, D and delta_bias; runs the scan again.
 
-    Not by autograd: inside an operator it is switched off for this thread, and from another thread it would wait
-    for the device's worker, which may be the one that waits here.
+    Not by autograd: inside an operator it is switched off for this thread, and from another thread it would wait for
+    the device's worker, which may be the one waiting here.
     """
     if x.numel() == 0:
         return tuple(torch.zeros_like(tensor) for tensor in (x, delta, A, B, C, D, delta_bias))

@@ -1,4 +1,4 @@
-"""The scan as a function of tensors and a path: checks, dtypes, and the shortest way to a backend."""
+"""The scan as a function of tensors and a path: checks, dtypes, and the shortest route to a backend."""
 
 from operator import index
 from typing import Any, NoReturn
@@ -23,19 +23,19 @@ def ss2d_scan(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
     path: ScanPath, delta_weight: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """y (batch, length, channels): selective scans of x along the K directions of a path, summed over the directions.
+    """Selective scans of x along the K directions of a path, summed over directions: y (batch, length, channels).
 
     x (batch, length, channels) is a map in row-major order; delta (batch, length, K, channels) the step size before
     bias and softplus; A (K, channels, d_state) negative; B and C (batch, length, K, d_state); D and delta_bias
     (K, channels) or None. `reference.scan` writes the recurrence out. Positions that no direction visits get zero.
 
     With delta_weight (K, channels, rank) delta is (batch, length, K, rank), and the step size before bias and softplus
-    is the product of the two over the rank. Then, and where delta, B and C are parts of one projection, the kernels of
-    the CPU and of Triton keep neither the product nor copies of the parts for the backward pass, unless a dtype must be
-    converted; those of the CPU do not even make them.
+    is the product of the two over the rank. In this case, and where delta, B and C are parts of one projection, the
+    CPU's and Triton's kernels keep neither the product nor copies of the parts for the backward pass, unless a dtype
+    must be converted; the CPU's do not even make them.
 
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
-    ValueError when shapes, dtypes, devices and path do not belong together, or something else is given for a tensor.
+    Raises ValueError when shapes, dtypes, devices and path do not fit together, or an argument is not a tensor.
     """
     if not (
         isinstance(path, ScanPath)
@@ -85,8 +85,8 @@ def ss2d_scan(
     inner = _state_dtype(x, delta, A, B, C, D, delta_bias, delta_weight) if mixed else dtype
     name = backend_name(x.device.type, inner)
     if delta_weight is not None and not takes_projected(name):
-        # As the kernels that make it themselves: in the state's precision, whatever autocast asks of matrix products.
-        kind = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"  # meta has none
+        # Like kernels that make it themselves: in the state's precision, whatever autocast wants for matrix products.
+        kind = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"  # The meta device has none.
         with torch.autocast(kind, enabled=False):
             delta, delta_weight, mixed = product(delta.to(inner), delta_weight.to(inner)), None, True
     if mixed and not takes_as_is(name, dtype, delta.dtype, A.dtype, B.dtype, C.dtype, D.dtype, delta_bias.dtype):
@@ -107,7 +107,7 @@ def ss2d_scan(
         or D.requires_grad
         or delta_bias.requires_grad
         or (delta_weight is not None and delta_weight.requires_grad)
-        # What vmap wraps says no, and has its gradient all the same.
+        # A tensor wrapped by vmap says no, and has a gradient all the same.
         or torch._C._are_functorch_transforms_active()
     )
     factor = () if delta_weight is None else (delta_weight,)
@@ -128,15 +128,15 @@ def ss2d_scan(
 
 
 def path_tensors(path: ScanPath, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A path's table (int32) and marks (uint8) on a device; made once a device and kept with the path."""
-    # Under a mode that stands in for tensors, a table kept from before it would be a stranger.
+    """A path's table (int32) and marks (uint8) on a device; made once per device and kept with the path."""
+    # Under a mode that replaces tensors, a table kept from before would not belong.
     is_kept = torch._C._len_torch_dispatch_stack() == 0
     tensors: tuple[Tensor, Tensor] | None = path.tensors.get(device) if is_kept else None
     if tensors is None:
-        # Not an inference tensor even when first asked for in inference mode: training uses it later.
+        # Not an inference tensor even when first needed in inference mode: training uses it later.
         with torch.inference_mode(False):
             tensors = torch.tensor(path.table, device=device), torch.tensor(path.resets, device=device)
-        if is_kept and type(tensors[0]) is Tensor:  # a tracer's stand-in would outlive its trace
+        if is_kept and type(tensors[0]) is Tensor:  # A tracer's stand-in would outlive its trace.
             path.tensors[device] = tensors
     return tensors
 
@@ -171,15 +171,15 @@ class _Scan(torch.autograd.Function):
         else:
             # Hooks on saved tensors may give them back with other strides.
             gradients = run_backward(dy, laid_out(backend, *inputs), checkpoints.contiguous(), backend)
-        # Autograd drops what nobody asked for.
+        # Autograd drops gradients that are not needed.
         return *gradients, *[None] * (12 - len(gradients))
 
 
 def _must_dispatch(*tensors: Tensor) -> bool:
     """Whether torch's dispatcher must see the operator.
 
-    For somebody's sake: a tracer, a dispatch mode such as a FLOP counter, a transform, a tensor subclass. Or for a
-    tensor whose memory is not what it stands for, as the view that negates another one or torch's zeros without memory.
+    It must for a tracer, a dispatch mode such as a FLOP counter, a transform or a tensor subclass, and for a tensor
+    whose memory is not its value, such as a negated view or torch's zeros without memory.
     """
     return (
         torch.compiler.is_compiling()
@@ -187,13 +187,13 @@ def _must_dispatch(*tensors: Tensor) -> bool:
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
-        or tensors[0].is_meta  # all are on one device
+        or tensors[0].is_meta  # All are on one device.
         or any(type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor() for tensor in tensors)
     )
 
 
 def _refuse_transforms(*tensors: Tensor) -> None:
-    """Raises a RuntimeError where a tensor carries a derivative that the operator would lose without a word."""
+    """Raises RuntimeError where a tensor carries a derivative that the operator would silently lose."""
     levels = get_interpreter_stack() or []
     by_transform = any(level.key() != TransformType.Vmap for level in levels)
     for tensor in tensors:
@@ -224,7 +224,7 @@ def _state_dtype(*tensors: Tensor | None) -> torch.dtype:
 
 
 def refuse_other_than_tensors(needed: dict[str, object], optional: dict[str, object]) -> None:
-    """Raises a ValueError on the first argument that is no tensor or, where it is optional, None."""
+    """Raises ValueError for the first argument that is not a tensor or, where optional, None."""
     for name, value in (needed | optional).items():
         if not (isinstance(value, Tensor) or (value is None and name in optional)):
             kind = "a tensor or None" if name in optional else "a tensor"
@@ -235,7 +235,7 @@ def _refuse(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
     path: ScanPath, delta_weight: Tensor | None,
 ) -> NoReturn:  # fmt: skip
-    """Raises a ValueError on the first argument that does not fit x, A and the path."""
+    """Raises ValueError for the first argument that does not fit x, A and the path."""
     if not isinstance(path, ScanPath):
         raise ValueError(f"path must be a ScanPath, as scan.paths makes them, got {type(path).__name__}")
     refuse_other_than_tensors(

@@ -1,4 +1,4 @@
-"""Scan paths: in which order a scan visits the positions of a map. Pure indexing, numpy only."""
+"""Scan paths: the order in which a scan visits the positions of a map. Pure indexing, numpy only."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +15,16 @@ from medmamba_variants.scan.directions import DIRECTION_SETS, DIRECTIONS, order_
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Every living path by its number: a traced graph can hold a number as a constant, but no object.
+# Every living path by its number: a traced graph can hold a number as a constant, but not an object.
 NUMBERED: "WeakValueDictionary[int, ScanPath]" = WeakValueDictionary()
-# Of maps with more positions only the latest paths are kept: at 10 bytes for each of K·length steps, with the tensors,
-# sequences of ever new lengths would fill the memory.
+# For maps with more positions only the latest paths are kept: at 10 bytes for each of K·length steps, tensors
+# included, sequences of ever new lengths would fill the memory.
 LARGE_MAP = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class ScanPath:
-    """The visiting orders of K directions over a map of `length` positions; made by the functions of this module.
+    """The visiting orders of K directions over a map of `length` positions; made by `scan_path` and its siblings.
 
     `table` (K, steps) int32 holds positions in visiting order, −1 where a direction pauses: no state change, no output.
     `resets` (K, steps) uint8 marks steps before which the state starts anew; only visited steps carry marks.
@@ -36,7 +36,7 @@ class ScanPath:
     table: np.ndarray
     resets: np.ndarray
     visited: int
-    # No part of the value: `number` names this object within the process; the operator fills `tensors`, device → the
+    # Not part of the value: `number` names this object within the process; the operator fills `tensors`, device → the
     # table and marks as tensors there.
     number: int = field(default_factory=count().__next__, repr=False)
     tensors: dict[Any, Any] = field(default_factory=dict, repr=False)
@@ -70,7 +70,7 @@ class ScanPath:
 
 
 def resolve_directions(directions: str | Sequence[str]) -> tuple[str, ...]:
-    """The direction names of a set's name, or of a sequence of names; ValueError on an unknown one."""
+    """The direction names in a set, or in a sequence of names. Raises ValueError for an unknown one."""
     if isinstance(directions, str):
         if directions in DIRECTION_SETS:
             return DIRECTION_SETS[directions]
@@ -89,18 +89,18 @@ def resolve_directions(directions: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def scan_path(directions: str | Sequence[str], height: int, width: int, window: int = 0) -> ScanPath:
-    """The path of a direction set, or of a sequence of direction names, over a (height, width) map; cached.
+    """The scan path of a direction set, or of a sequence of direction names, over a (height, width) map; cached.
 
-    A name may occur twice: the two passes visit alike and have their own parameters. `window` is the side of the square
+    A name may occur twice: the two passes visit alike but have their own parameters. `window` is the side of the square
     windows that are scanned one by one, as `window_path` has them; 0, or no less than the map's sides: no windows.
     """
     names = directions if isinstance(directions, str) else tuple(directions)
-    # torch.compile has sizes that stand for any number; as an index it settles on one, and compiles anew for the next.
+    # torch.compile has symbolic sizes; used as an index, a size becomes a constant, and another one compiles again.
     return _constant_path(names, index(height), index(width), window)
 
 
 def constant_of_graphs(function: Function) -> Function:
-    """The function, of whose result torch.compile makes a constant of the graph, guarded by the arguments.
+    """The function, marked so that torch.compile makes its result a constant of the graph, guarded by the arguments.
 
     This is the mark that torch.compiler.assume_constant_result makes, which imports the whole compiler: longer than a
     first scan takes.
@@ -128,7 +128,7 @@ _small_path, _large_path = lru_cache(maxsize=512)(_new_path), lru_cache(maxsize=
 
 
 def window_path(directions: str | Sequence[str], height: int, width: int, window: tuple[int, int]) -> ScanPath:
-    """The path that scans each window of (window height, window width) by itself, window after window in row order.
+    """The scan path that takes each window of (window height, window width) by itself, windows in row order.
 
     The state starts anew in each window. Windows at the lower and right edge are cut off where the map ends.
     """
@@ -150,11 +150,11 @@ def custom_path(
     length: int,
     resets: np.ndarray | Sequence[Sequence[int]] | None = None,
 ) -> ScanPath:
-    """The path of any table of positions (K, steps), or of K sequences of different lengths, which are padded with −1.
+    """The scan path of any table of positions (K, steps), or of K sequences of different lengths, padded with −1.
 
     A direction visits a position at most once and may leave positions out. `resets` has the table's shape; a mark on
     a pause moves on to the direction's next visited step, so that every backend reads marks alike.
-    ValueError on anything else.
+    Raises ValueError for anything else.
     """
     positions = _rectangle("table", table, fill=-1)
     if not isinstance(length, (int, np.integer)) or not 1 <= length < 2**31:
@@ -210,7 +210,7 @@ def _rectangle(what: str, rows: np.ndarray | Sequence[Sequence[int]], fill: int)
 
 def _marks_on_visited(table: np.ndarray, marks: np.ndarray) -> np.ndarray:
     steps = table.shape[1]
-    # For each step itself or the next one visited; `steps` where there is none.
+    # Each step itself or the next one visited; `steps` where there is none.
     visited = np.where(table >= 0, np.arange(steps), steps)
     following = np.minimum.accumulate(visited[:, ::-1], axis=1)[:, ::-1]
     resets = np.zeros((table.shape[0], steps + 1), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The scan in plain torch operations, on any device and in any floating dtype.
+"""Portable backend: the scan in plain torch operations, on any device and in any floating dtype.
 
 Time-major: the states of all batches and directions are one tensor (K, batch, d_state, channels), updated in place step
 by step. The forward pass keeps the states at the start of each chunk of steps; the backward pass recomputes a chunk's
@@ -16,7 +16,7 @@ def forward(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
     resets: Tensor, need_backward: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """y (batch, length, channels) and the chunks' first states, which `backward` needs (empty where not asked for)."""
+    """Forward pass: y (batch, length, channels) and the chunks' first states for `backward` (empty if not needed)."""
     batch, length, channels = x.shape
     K, _, d_state = A.shape
     path = _Path(table, resets)

@@ -1,4 +1,4 @@
-"""The recurrence as a loop: what every backend must compute. Slow, in any floating dtype, with plain autograd."""
+"""Reference backend, the recurrence as a loop: slow, in any floating dtype, with plain autograd."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,7 @@ def scan(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
     table: Tensor, resets: Tensor,
 ) -> Tensor:  # fmt: skip
-    """y (batch, length, channels) of the 2-D selective scan; arguments as in `scan.ss2d_scan`, path as its two tensors.
+    """The 2-D selective scan as a loop: y (batch, length, channels); arguments as in `ss2d_scan`, path as two tensors.
 
     For each direction k, along its visiting order p (Gu and Dao, Mamba, arXiv 2312.00752, equation 2 and algorithm 2):
         Δ = softplus(delta[p, k] + delta_bias[k])
@@ -42,7 +42,7 @@ def forward(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, table: Tensor,
     resets: Tensor, need_backward: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The loop as a backend; it keeps nothing for the backward pass."""
+    """Forward pass of the backend; keeps nothing for the backward pass."""
     return scan(x, delta, A, B, C, D, delta_bias, table, resets), x.new_empty(0)
 
 
@@ -50,7 +50,7 @@ def backward(
     dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     table: Tensor, resets: Tensor, checkpoints: Tensor,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Gradients of x, delta, A, B, C, D and delta_bias: the loop once more, differentiated by autograd."""
+    """Gradients of x, delta, A, B, C, D and delta_bias: the loop again, differentiated by autograd."""
 
     inputs = (x, delta, A, B, C, D, delta_bias)
 
@@ -61,7 +61,7 @@ def backward(
             y = scan(x, delta, A, B, C, D, delta_bias, table, resets)
             return torch.autograd.grad(y, leaves, dy, allow_unused=True, materialize_grads=True)
 
-    # Inside an operator this thread's autograd is switched off, and modes may watch it: another thread is free.
+    # Inside an operator this thread's autograd is switched off, and modes may watch it: another thread is free of both.
     with ThreadPoolExecutor(max_workers=1) as other_thread:
         return tuple(gradient.contiguous() for gradient in other_thread.submit(gradients).result())
 

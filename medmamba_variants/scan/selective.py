@@ -13,13 +13,16 @@ def selective_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
     delta_bias: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """y (batch, K · channels, length): the one-dimensional scan in mamba-ssm's layout, softplus(delta + bias) included.
+    """The one-dimensional selective scan in mamba-ssm's layout, including softplus(delta + bias).
+
+    Returns y (batch, K · channels, length).
 
     u and delta (batch, K · channels, length); A (K · channels, d_state); B and C (batch, K, d_state, length), or
-    without the axis K where all channels share them; D and delta_bias (K · channels,) or None. Else as `ss2d_scan`.
+    without the axis K where all channels share them; D and delta_bias (K · channels,) or None. Otherwise as
+    `ss2d_scan`.
 
-    The groups share neither u nor parameters, so each is a scan of its own with one direction: laid out as directions
-    of one scan they would need room for every pair of group and position, of which only one in K exists.
+    The groups share neither u nor parameters, so each is a separate scan with one direction: laid out as directions of
+    one scan they would need room for every pair of group and position, of which only one in K exists.
     """
     refuse_other_than_tensors({"u": u, "delta": delta, "A": A, "B": B, "C": C}, {"D": D, "delta_bias": delta_bias})
     B, C = B.unsqueeze(1) if B.dim() == 3 else B, C.unsqueeze(1) if C.dim() == 3 else C
@@ -47,12 +50,12 @@ def selective_scan(
     path = scan_path(("rows",), 1, length)
 
     def groups(values: Tensor) -> list[Tensor]:
-        """(batch, K, size, length) as K tensors (batch, length, size)."""
+        """Splits (batch, K, size, length) into K tensors (batch, length, size)."""
         # Unbound, not sliced: the backward of K slices would add up K tensors of the full size.
         return [group.transpose(1, 2).contiguous() for group in values.unbind(1)]
 
     def parameters(values: Tensor | None) -> Sequence[Tensor | None]:
-        """(K · channels, …) as K tensors (1, channels, …)."""
+        """Splits (K · channels, …) into K tensors (1, channels, …)."""
         return [None] * K if values is None else values.unflatten(0, (K, 1, inner // K)).unbind()
 
     us, deltas = groups(u.unflatten(1, (K, inner // K))), groups(delta.unflatten(1, (K, inner // K)))

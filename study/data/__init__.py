@@ -1,4 +1,4 @@
-"""Data sets under one protocol: npz folders, MedMNIST, image folders and procedural phantoms."""
+"""Data sets behind one protocol: npz folders, MedMNIST, image folders and procedural phantoms."""
 
 import lazy_loader
 

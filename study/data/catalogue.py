@@ -1,4 +1,4 @@
-"""datasets.json: what a folder of data sets says about them beside their files."""
+"""Catalogue of a folder of data sets: datasets.json, which describes them beside their files."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FILE_NAME = "datasets.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """What the catalogue says of one data set; None where it is silent."""
+    """What the catalogue says about one data set; None where it is silent."""
 
     modality: str = "unknown"
     classes: tuple[str, ...] | None = None
@@ -34,7 +34,7 @@ def read_entry(root: Path, name: str) -> Entry:
 
 
 def check_md5(path: Path, expected: str) -> None:
-    """Raise a ValueError when the file does not have this MD5."""
+    """Raises ValueError when the file does not have this MD5."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != expected.lower():

@@ -1,4 +1,4 @@
-"""A folder of images by data set, split and class: `root/<name>/<split>/<class>/*.png` or `.jpg`."""
+"""Reader of image folders by data set, split and class: `root/<name>/<split>/<class>/*.png` or `.jpg`."""
 
 import csv
 from collections.abc import Hashable
@@ -12,18 +12,18 @@ from study.data.npz import file_stamp
 from study.data.protocol import SPLITS, Dataset, Split, assemble, checked_split, unknown_name
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-# Images and volumes that Pillow does not read: left out in silence they would be missed.
+# Images and volumes that Pillow does not read: leaving them out silently would lose data.
 OTHER_ENDINGS = (".dcm", ".dicom", ".ima", ".nii", ".gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz")
 GROUPS_FILE = "groups.csv"
-# Modes of eight bits a channel; sixteen-bit images would need a window that nobody has stated.
+# Modes of eight bits per channel; sixteen-bit images would need a window that nobody has stated.
 GREY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 
 
 class ImageFolder:
-    """Reads data sets from one folder of folders; `image_size` resizes every image to that many pixels a side.
+    """Reader of data sets in one folder of folders; `image_size` resizes every image to that many pixels a side.
 
-    Classes are the sub-folders of train in order of name. An optional `groups.csv` in the data set's folder, with the
+    Classes are the sub-folders of train, ordered by name. An optional `groups.csv` in the data set's folder, with the
     columns image and group, names each image's patient.
     """
 
@@ -41,7 +41,7 @@ class ImageFolder:
         return sorted(path.name for path in self.root.iterdir() if any((path / split).is_dir() for split in SPLITS))
 
     def stamp(self, name: str) -> Hashable:
-        """Changes when an image comes, goes or is written anew."""
+        """A value that changes when an image is added, removed or rewritten."""
         files = sorted(path for path in self._path(name).rglob("*") if path.is_file())
         return tuple((str(path), file_stamp(path)) for path in files), file_stamp(self.root / FILE_NAME)
 
@@ -137,7 +137,7 @@ def _mode(path: Path) -> str:
 
 
 def _image(path: Path, colour: bool, image_size: int | None) -> np.ndarray:
-    """Pixels (height, width) or (height, width, 3), turned as the camera says, resized when asked."""
+    """Pixels (height, width) or (height, width, 3), rotated as the camera recorded, resized if required."""
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB" if colour else "L")
@@ -154,12 +154,12 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 
 def _groups(folder: Path, images: list[Path]) -> dict[Path, int] | None:
-    """A number for each image's group, or None where the folder does not name groups."""
+    """The group of each image as a number, or None where the folder does not name groups."""
     path = folder / GROUPS_FILE
     if not path.is_file():
         return None
     try:
-        # Spreadsheets begin their files with a byte-order mark.
+        # Spreadsheet programs begin their files with a byte-order mark.
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns, rows = reader.fieldnames or (), list(reader)

@@ -1,4 +1,4 @@
-"""The sets of the medmnist package by name and size, with the package's own addresses, download and checksums."""
+"""Reader of the medmnist package's sets by name and size, with the package's addresses, download and checksums."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -10,7 +10,7 @@ from study.data.npz import file_stamp, read_npz
 from study.data.protocol import Dataset, unknown_name
 
 SIZES = (28, 64, 128, 224)
-# The package says this in prose only.
+# The package says this only in prose.
 MODALITIES = {
     "bloodmnist": "blood cell microscopy",
     "breastmnist": "breast ultrasound",
@@ -27,12 +27,12 @@ MODALITIES = {
 
 
 def flags() -> list[str]:
-    """Names of MedMNIST's 2-D sets with one label an image."""
+    """Names of MedMNIST's 2-D sets with one label per image."""
     return sorted(flag for flag, facts in _facts().items() if _refusal(flag, facts) is None)
 
 
 class MedMnistSets:
-    """Reads MedMNIST files of one size below `root` (None: the package's own folder); downloads only when asked."""
+    """Reader of MedMNIST files of one size below `root` (None: the package's own folder); downloads only on request."""
 
     def __init__(self, root: str | None, size: int, download: bool) -> None:
         if size not in SIZES:
@@ -45,11 +45,11 @@ class MedMnistSets:
         self._download = download
 
     def names(self) -> list[str]:
-        """Names of the sets that can be asked for, whether their files are here or not."""
+        """Names of the available sets, whether their files are here or not."""
         return flags()
 
     def stamp(self, name: str) -> Hashable:
-        """Changes whenever the file does."""
+        """A value that changes whenever the file does."""
         return file_stamp(self._path(name))
 
     def read(self, name: str) -> Dataset:
@@ -85,7 +85,7 @@ class MedMnistSets:
                 split="train", download=True, root=str(self._root), size=self._size
             )
         except (OSError, RuntimeError) as error:
-            # The package replaces every failure, an interrupt too, by a page of advice; the cause is behind it.
+            # The package replaces every failure, even an interrupt, by a page of advice; the cause is behind it.
             cause = error.__context__ or error
             if isinstance(cause, KeyboardInterrupt):
                 raise cause from None
@@ -103,7 +103,7 @@ def _refusal(name: str, facts: dict[str, Any]) -> str | None:
     return None
 
 
-# The package imports torch, so it comes only when a MedMNIST set is asked for.
+# The package imports torch, so it is imported only when a MedMNIST set is needed.
 def _facts() -> dict[str, dict[str, Any]]:
     from medmnist.info import INFO
 

@@ -1,4 +1,4 @@
-"""A folder of MedMNIST-layout files: `<name>.npz` with {train,val,test}_{images,labels} and, if known, _groups."""
+"""Reader of MedMNIST-layout files: `<name>.npz` with {train,val,test}_{images,labels} and, if known, _groups."""
 
 import zipfile
 import zlib
@@ -15,7 +15,7 @@ ZIP_START = b"PK"
 
 
 class NpzFolder:
-    """Reads data sets from the npz files of one folder; datasets.json beside them may add names and checksums."""
+    """Reader of the npz files in one folder; datasets.json beside them may add names and checksums."""
 
     def __init__(self, root: str) -> None:
         self.root = Path(root)
@@ -23,11 +23,11 @@ class NpzFolder:
             raise ValueError(f"{self.root}: must be a folder of .npz files, got {_kind_of(self.root)}")
 
     def names(self) -> list[str]:
-        """Names of the npz files here, without their ending, in order."""
+        """Names of the npz files in the folder, without their ending, in order."""
         return sorted(path.stem for path in self.root.glob("*.npz"))
 
     def stamp(self, name: str) -> Hashable:
-        """Changes whenever the file or its catalogue does."""
+        """A value that changes whenever the file or its catalogue does."""
         return file_stamp(self._path(name)), file_stamp(self.root / FILE_NAME)
 
     def read(self, name: str) -> Dataset:
@@ -46,7 +46,7 @@ class NpzFolder:
 
 
 def read_npz(path: Path, name: str, modality: str, classes: Sequence[str] | None) -> Dataset:
-    """The data set in one MedMNIST-layout file; `classes` None: as many as train has labels."""
+    """The data set in one MedMNIST-layout file. `classes` None: as many classes as train has labels."""
     arrays = _arrays(path)
     splits = {
         split: checked_split(
@@ -68,7 +68,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             with np.load(file, allow_pickle=False) as archive:
                 _check_keys(path, archive.files)
                 return {key: _array(path, archive, key) for key in KEYS if key in archive.files}
-    # zipfile says RuntimeError for an encrypted file and NotImplementedError, a kind of it, for odd compression.
+    # zipfile raises RuntimeError for an encrypted file and its subclass NotImplementedError for odd compression.
     except (OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: must be a readable zip of arrays (.npz), got {_reason(error)}") from None
 
@@ -103,7 +103,7 @@ def _reason(error: BaseException) -> str:
 
 
 def file_stamp(path: Path) -> Hashable:
-    """Changes whenever the file does; None where it is absent."""
+    """A value that changes whenever the file does; None where the file is absent."""
     try:
         status = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What every data set is, wherever it comes from: three checked splits, and a fingerprint of their content."""
+"""Protocol of all data sets, whatever their source: three checked splits and a fingerprint of their content."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a data set without its pixels.
+    """The description of a data set, without its pixels.
 
     `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
     """
@@ -32,10 +32,10 @@ class DatasetInfo:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images (n, height, width, channels) uint8, labels (n,) int64, ids (n,) str, groups (n,) int64 or None.
+    """A split: images (n, height, width, channels) uint8, labels (n,) int64, ids (n,) str, groups (n,) int64 or None.
 
-    Images of one group (patient, lesion, tissue tile) are not independent. `masks` (n, height, width) uint8 marks with
-    1 where the finding lies, known for phantoms alone. The arrays are shared by all in a process: never write to them.
+    Images of one group (patient, lesion, tissue tile) are not independent. `masks` (n, height, width) uint8 is 1 where
+    the finding lies, which is known only for phantoms. All users in a process share the arrays: never write to them.
     """
 
     images: np.ndarray
@@ -59,7 +59,7 @@ class Dataset:
 def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
     """Sixteen hex digits of the SHA-256 of class names, images, labels and groups of every split.
 
-    Name, modality and ids stay out: a renamed copy of a file is the same data.
+    Name, modality and ids do not count: a renamed copy of a file is the same data.
     """
     digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
     for name in SPLITS:
@@ -75,7 +75,7 @@ def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
 def assemble(
     name: str, modality: str, classes: Sequence[str] | None, splits: Mapping[str, Split], where: str
 ) -> Dataset:
-    """The data set made of these splits, or a ValueError that begins with `where` (a path) and says what is wrong.
+    """The data set made of some splits. Raises a ValueError that begins with `where` (a path) and says what is wrong.
 
     `classes` None: as many classes as train has labels, named by their number.
     """
@@ -134,7 +134,7 @@ def checked_split(
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> ValueError:
-    """The error for a data set that is not there, with the names that come close, or else those there are."""
+    """The error for an unknown data set, with the names that come close, else all known names."""
     names = list(known)
     held = f"it holds {', '.join(names[:12]) or 'none'}{', …' if len(names) > 12 else ''}"
     hint = did_you_mean(name, names, count=3, otherwise=held)

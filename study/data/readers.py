@@ -1,7 +1,7 @@
-"""The kinds of data sources by name: a reader of files is one class and one entry here, with the settings of its own.
+"""Kinds of data sources by name: a reader of files is one class and one entry here, with its own settings.
 
-From an entry follow the keys of a study file's `source`, their checks and schema, and how a source is opened. Readers
-are imported where they are opened: a study of phantoms needs neither Pillow nor medmnist, which pulls in torch.
+The keys of a study file's `source`, their checks and schema, and the way to open a source all follow from an entry.
+Readers are imported when opened: a study of phantoms needs neither Pillow nor medmnist, which pulls in torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PHANTOM_PREFIX = "phantom_"
 
 
 class Reader(Protocol):
-    """What reads one kind of source: knows its names, reads a set from scratch, and stamps what it would read."""
+    """The interface of readers: the names in a source, a set read from scratch, and a stamp of what would be read."""
 
     def names(self) -> list[str]: ...
 
@@ -30,7 +30,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class SourceKind:
-    """A kind of source: `open(root, settings)` makes its reader, `settings` being the keys that are its own.
+    """A kind of source: `open(root, settings)` makes its reader, where `settings` are the kind's own keys.
 
     `holds(root, name)`: whether a set of this name is of this kind where no kind is named; the root is None where none
     is named either. `folder`: whether the sets lie in a folder that must be named, in one that may be, or in none.
@@ -43,11 +43,11 @@ class SourceKind:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of a spec beside `kind`."""
+        """The keys of a spec other than `kind`."""
         return (*(("root",) if self.folder != "none" else ()), *self.settings)
 
     def settled(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The kind's own settings: what is given, else the default, else nothing."""
+        """The kind's own settings: those given, else defaults, where there are any."""
         values = {name: given.get(name, setting.default) for name, setting in self.settings.items()}
         return {name: value for name, value in values.items() if value is not UNSET}
 
@@ -87,7 +87,7 @@ READERS: dict[str, SourceKind] = {
     "phantom": SourceKind(
         _phantom,
         lambda root, name: name.startswith(PHANTOM_PREFIX),
-        # Without defaults: a dial that nobody turns is the phantom's own matter.
+        # Without defaults: the phantom decides on a dial that nobody sets.
         {name: Setting(dial.kind, dial.meaning) for name, dial in COMMON_DIALS.items()},
         "none",
     ),
@@ -108,7 +108,7 @@ READERS: dict[str, SourceKind] = {
     ),
 }
 
-# A study names phantoms, and their dials, in `datasets`; what its `source` says is of files alone.
+# A study names phantoms, and their dials, in `datasets`; its `source` is about files only.
 FILE_KINDS = tuple(name for name, kind in READERS.items() if kind.folder != "none")
 
 

@@ -1,4 +1,4 @@
-"""Where data sets come from: a spec opens a source, a source lists, describes and loads sets by name."""
+"""Sources of data sets: a spec opens a source, which lists, describes and loads sets by name."""
 
 import json
 from collections import OrderedDict
@@ -11,14 +11,14 @@ from medmamba_variants.hints import did_you_mean
 from study.data.protocol import Dataset, DatasetInfo, unknown_name
 from study.data.readers import FILE_KINDS, PHANTOM_PREFIX, READERS, Reader, file_settings
 
-# Data sets a process keeps in memory: more than a study names, fewer than fill a machine.
+# Data sets that a process keeps in memory: more than a study names, fewer than would fill a machine.
 KEPT = 16
 
 _kept: OrderedDict[Hashable, Dataset] = OrderedDict()
 
 
 class Source:
-    """A reader with the process's memory of what was read: a set is read once until its files change."""
+    """A source of data sets: a reader that keeps them in memory, so that each is read once until its files change."""
 
     def __init__(self, key: str, reader: Reader) -> None:
         self._key = key
@@ -26,18 +26,18 @@ class Source:
         self._infos: dict[Hashable, DatasetInfo] = {}
 
     def names(self) -> list[str]:
-        """Names this source knows, in order."""
+        """Names of the data sets in this source, in order."""
         return self._reader.names()
 
     def describe(self, name: str) -> DatasetInfo:
-        """Name, modality, classes, sizes and fingerprint; reads the set the first time, to hash its content."""
+        """A data set's name, modality, classes, sizes and fingerprint; the first call reads the set to hash it."""
         key = (name, self._reader.stamp(name))
         if key not in self._infos:
             self._infos[key] = self.load(name).info
         return self._infos[key]
 
     def load(self, name: str) -> Dataset:
-        """The whole data set; a ValueError of one line says what is wrong with its files."""
+        """The whole data set. Raises ValueError, one line, for what is wrong with its files."""
         key = (self._key, name, self._reader.stamp(name))
         if key not in _kept:
             _kept[key] = self._reader.read(name)
@@ -48,10 +48,10 @@ class Source:
 
 
 def open_source(spec: Mapping[str, Any]) -> Source:
-    """The source a spec names, the same object for the same spec; nothing is read but its folder's name.
+    """The source that a spec names, the same object for the same spec; nothing is read yet.
 
-    A spec holds a kind of `study.data.readers.READERS`, the root where sets of that kind lie in a folder, and what
-    settings of the kind it likes: {"kind": "phantom", …common dials}, {"kind": "npz", "root": DIR}, {"kind":
+    A spec holds a kind of `study.data.readers.READERS`, the root where sets of that kind lie in a folder, and any of
+    the kind's settings: {"kind": "phantom", …common dials}, {"kind": "npz", "root": DIR}, {"kind":
     "medmnist", "root": DIR or None, "size": 28, "download": False}, {"kind": "folder", "root": DIR, "image_size": 64}.
     """
     _check_spec(spec)
@@ -62,19 +62,19 @@ def open_source(spec: Mapping[str, Any]) -> Source:
 
 
 def load_dataset(spec: Mapping[str, Any], name: str) -> Dataset:
-    """The data set of this name from the source of this spec, remembered by the process."""
+    """The data set of a name, from the source that a spec names; kept in memory."""
     return open_source(spec).load(name)
 
 
 def source_for(
     datasets: Sequence[str], data_root: str | None = None, kind: str | None = None, **settings: Any
 ) -> dict[str, dict[str, Any]]:
-    """The spec of each data set's source, by name; phantoms and files may stand in one list.
+    """The specs of data sets' sources, by name; phantoms and files may be mixed.
 
     Names that begin with "phantom_" are phantoms. `kind` decides for all others; without it the data root does
     (`<name>.npz`, or a folder `<name>`), and without a data root the name must be one of MedMNIST's. Roots come back
-    absolute, for workers may run elsewhere. `settings` are those that kinds declare in `study.data.readers`: each spec
-    takes its own, None standing for the default. Raises ValueError for one that no kind has.
+    absolute, since workers may run elsewhere. `settings` are those that kinds declare in `study.data.readers`: each
+    spec takes its own, and None stands for the default. Raises ValueError for one that no kind has.
     """
     if kind is not None and kind not in READERS:
         raise ValueError(f"source.kind must be {', '.join(READERS)}, got '{kind}'")

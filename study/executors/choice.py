@@ -1,4 +1,4 @@
-"""Where cells run: in this process or on Ray, as asked for or as pays."""
+"""Choice of an executor: this process or Ray, whichever was requested or is faster."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CELLS_WORTH_RAY = 5
 
 @dataclass(frozen=True)
 class Options:
-    """Where and how cells run; nothing here changes a result. Paths are absolute.
+    """Options of a launch: where and how cells run, which never changes a result. Paths are absolute.
 
-    `executor` None: chosen by what there is to run; `workers` None: one a core; `gpus_per_cell` None: a quarter where
-    there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after so many cells, without verdicts;
-    `report`: whether verdicts come with a page.
+    `executor` None: chosen by what there is to run; `workers` None: one per core; `gpus_per_cell` None: a quarter where
+    there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after that many cells, without verdicts;
+    `report`: whether a report accompanies the verdicts.
     """
 
     store: Path
@@ -52,17 +52,17 @@ class First:
         return cell
 
     def tell(self, record: Record) -> None:
-        """Passes the record on."""
+        """Passes the record on to the strategy."""
         self._running -= 1
         self._strategy.tell(record)
 
     def done(self) -> bool:
-        """Whether enough cells have been told, or all there are."""
+        """Whether enough records have come back, or all that there will be."""
         return not self._running and (not self._left or self._strategy.done())
 
 
 def choose_executor(options: Options, to_run: int) -> str:
-    """ "inline" or "ray": the one asked for, else Ray where there are cells enough and cores to share them."""
+    """The executor, "inline" or "ray": as requested, else Ray where there are enough cells and cores to share them."""
     if options.executor == "ray" and not ray_is_installed():
         raise ValueError("--executor ray must have ray installed, got no such package (pip install 'ray[tune]')")
     if options.executor is not None:
@@ -74,7 +74,7 @@ def choose_executor(options: Options, to_run: int) -> str:
 
 
 def run_here(cell: Cell, device: str, threads: int) -> tuple[Record, Probabilities]:
-    """`run_cell`, imported where it runs: a driver that only hands out cells needs no training code."""
+    """Calls `run_cell`, imported where it runs: a driver that only hands out cells needs no training code."""
     from study.training.cell import run_cell
 
     return run_cell(cell, device=device, threads=threads)

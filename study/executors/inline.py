@@ -1,4 +1,4 @@
-"""Cells run one after the other in this process; what both executors share."""
+"""The inline executor, which runs cells one after the other in this process, and what both executors share."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Run = Callable[[Cell], Outcome]
 
 
 class Asked(Protocol):
-    """What an executor needs of a strategy."""
+    """The part of a strategy that an executor needs."""
 
     def ask(self) -> Cell | None:
-        """The next cell, or None when there is nothing to hand out now."""
+        """The next cell, or None when there is nothing to hand out at present."""
 
     def tell(self, record: Record) -> None:
         """Takes the record of a cell that was handed out."""
@@ -30,13 +30,13 @@ class Asked(Protocol):
 
 
 class Watcher(Protocol):
-    """Who is told what happens, always in the driver's main thread."""
+    """An observer of cells, called always in the driver's main thread."""
 
     def started(self, cell: Cell) -> None:
         """A worker has begun this cell."""
 
     def ended(self, cell: Cell, record: Record, probabilities: Probabilities) -> Record:
-        """The cell's outcome; returns the record as kept."""
+        """Takes a cell's outcome and returns the record as kept."""
 
 
 def attempt(run: Run, cell: Cell) -> Outcome:
@@ -52,7 +52,7 @@ def run_inline(strategy: Asked, run: Run, watcher: Watcher) -> None:
     while not strategy.done():
         cell = strategy.ask()
         if cell is None:
-            # Nothing runs, so nothing can change what the strategy knows: waiting would be for ever.
+            # Nothing runs, so nothing can change what the strategy knows: it would wait for ever.
             assert strategy.done(), "a strategy that is not done must hand out a cell when none is running"
             return
         watcher.started(cell)
@@ -61,7 +61,7 @@ def run_inline(strategy: Asked, run: Run, watcher: Watcher) -> None:
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -1,7 +1,7 @@
-"""Where cells run: in this process, or on Ray Tune's workers. The only file that imports ray.
+"""The Ray executor, which runs cells on Ray Tune's workers. The only file that imports ray.
 
-Both executors drive one strategy object by ask and tell, hand every outcome to the caller in this process, and go on
-when a cell fails or its worker dies. Nothing here writes to the store.
+Like the inline executor it drives a strategy by ask and tell, hands every outcome to the caller in this process, and
+goes on when a cell fails or its worker dies. Nothing here writes to the store.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from analysis.records.schema import Record
 from study.executors.inline import Asked, Probabilities, Run, Watcher, attempt, cores, failure_of
 from study.store.lock import file_lock
 
-# Probabilities of one cell are a few hundred kilobytes; Ray's default would reserve a third of the memory.
+# One cell's probabilities are a few hundred kilobytes; Ray's default would reserve a third of the memory.
 OBJECT_STORE_BYTES = 256 * 2**20
 TEMPORARY_PREFIX = "medmamba-ray-"
 LOCK_NAME = "lock"
 SECONDS_TO_REACH = 10.0
 
-# Read by Ray when it is imported or started; what the user has set stays.
+# Read by Ray when it is imported or started; values set by the user stay.
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -37,7 +37,7 @@ SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
-    # Ray prints the death of a worker on standard output; the record says it, and the output belongs to progress.py.
+    # Ray prints the death of a worker on standard output; the record has it, and the output belongs to progress.py.
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     # The new reporter prints a banner at any verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -49,7 +49,7 @@ class WorkerDiedError(RuntimeError):
 
 
 def ray_is_installed() -> bool:
-    """Whether the ray executor can be asked for; does not import ray."""
+    """Whether the ray executor is available; does not import ray."""
     from importlib.util import find_spec
 
     return find_spec("ray") is not None
@@ -67,7 +67,7 @@ def run_ray(
 ) -> None:
     """Runs the strategy's cells on Ray Tune, at most `workers` at a time (None: what fits), each on `threads` cores.
 
-    `run` must pickle; it is sent to the workers once, records and probabilities come back through Ray's object store,
+    `run` must pickle; it is sent to the workers once. Records and probabilities come back through Ray's object store,
     so a cluster needs no shared folder. Without `address` a local cluster is started, and stopped at the end. Must be
     called in the main thread. Raises ValueError when the cluster cannot be reached or has no room for a single cell.
     """
@@ -85,7 +85,7 @@ def _tune(
     from ray.tune.search import Searcher
 
     class CellTrial(tune.Trainable):
-        """One cell a trial; the process and what it has imported and loaded stay for the next cell."""
+        """A Tune trial that runs one cell; its process stays for the next cell, with imports and loaded data."""
 
         def setup(self, config: dict[str, Any]) -> None:
             self.cell = config["cell"]
@@ -98,13 +98,13 @@ def _tune(
             return {"done": True, "outcome": attempt(run, self.cell)}
 
     class KeptHere:
-        """What Tune must not write into its snapshot: it holds the driver's files, locks and threads."""
+        """Base of objects that Tune must not write into its snapshot: they hold the driver's files and threads."""
 
         def __reduce__(self) -> tuple[type, tuple[()]]:
             return object, ()
 
     class StrategySearch(KeptHere, Searcher):
-        """Hands the strategy's cells to Tune; outcomes go to `Collector`, which also sees why a worker died."""
+        """A Tune searcher that hands out the strategy's cells; `Collector` gets the outcomes and why a worker died."""
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
             if strategy.done():
@@ -115,7 +115,7 @@ def _tune(
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             pass
 
-        # The ledger is what survives a kill; Tune's own snapshots hold nothing of ours.
+        # The ledger survives a kill; Tune's own snapshots hold nothing of ours.
         def save(self, checkpoint_path: str) -> None:
             pass
 
@@ -123,9 +123,9 @@ def _tune(
             pass
 
     class Collector(KeptHere, tune.Callback):
-        """Passes outcomes to the watcher and the strategy, in the driver."""
+        """A Tune callback that passes outcomes to the watcher and the strategy, in the driver."""
 
-        # Tune calls these with exactly these names; its own signatures take any further ones as well.
+        # Tune calls these with exactly these names; its own signatures also take any others.
 
         def __init__(self) -> None:
             self.fault: Exception | None = None
@@ -135,11 +135,11 @@ def _tune(
             watcher.started(trial.config["cell"])
 
         def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:  # type: ignore[override]
-            # Taken out of the result, or Tune would keep all probabilities and write them into its snapshots.
+            # Removed from the result, or Tune would keep all probabilities and write them into its snapshots.
             self.end(trial, *result.pop("outcome"))
 
         def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
-            # A worker that falls over after its cell's end takes nothing away.
+            # A worker that crashes after its cell has ended loses nothing.
             if trial.trial_id not in self.ended:
                 self.end(trial, failure_of(trial.config["cell"], _worker_fault(trial)), {})
 
@@ -148,7 +148,7 @@ def _tune(
             try:
                 strategy.tell(watcher.ended(trial.config["cell"], record, probabilities))
             except Exception as error:
-                # Tune would hand on a text in place of the exception.
+                # Tune would pass on text in place of the exception.
                 self.fault = error
                 raise
 
@@ -178,12 +178,12 @@ def _tune(
 
 
 def _worker_fault(trial: Any) -> BaseException:
-    """Why a trial failed outside its cell, Ray's whole report as the cause."""
+    """The error that made a trial fail outside its cell, with Ray's whole report as its cause."""
     cause = _reported(trial)
     original = getattr(cause, "cause", None)
     if isinstance(original, Exception):
         return original
-    # The sentences in the middle say what happened; before them stand ids, after them general advice.
+    # The sentences in the middle say what happened; ids come before them, general advice after.
     reason = str(cause)
     for mark in ("Worker exit detail:", "because "):
         if mark in reason:
@@ -212,7 +212,7 @@ def _one_line(text: str) -> str:
 
 @contextmanager
 def _ray(address: str | None, cpus: int) -> Iterator[Path]:
-    """Ray initialised, and a temporary folder for what Tune insists on writing; both are gone afterwards."""
+    """Context with Ray initialised and a temporary folder for what Tune insists on writing; both go at the end."""
     if address is not None and address != "auto":
         _check_reachable(address)
     for name, value in SETTINGS.items():
@@ -226,7 +226,7 @@ def _ray(address: str | None, cpus: int) -> Iterator[Path]:
     with _temporary_folder() as temporary:
         try:
             _initialise(address, cpus, temporary)
-            # Ray has put its own in their place, which end the process with a dump of addresses.
+            # Ray has replaced them with handlers that end the process with a dump of addresses.
             for number, handler in heard.items():
                 if handler is not None:
                     signal.signal(number, handler)
@@ -246,7 +246,7 @@ def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
             reason = _one_line(str(error))
             raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {reason}") from error
         return
-    # From the main thread only: the processes that Ray starts die with the thread that started them.
+    # From the main thread only: processes started by Ray die with the thread that started them.
     ray.init(
         address="local",
         num_cpus=cpus,
@@ -259,7 +259,7 @@ def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ValueError where nobody listens; Ray itself would wait for minutes."""
+    """Raises ValueError where nothing listens at the address; Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise ValueError(f"--address must be auto or HOST:PORT of a Ray cluster, got {address!r}")
@@ -270,7 +270,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _room(threads: int, gpus_per_cell: float) -> int:
-    """How many cells fit on the cluster at a time. Raises ValueError when not even one does."""
+    """The number of cells that fit on the cluster at a time. Raises ValueError when not even one does."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -291,9 +291,9 @@ def _room(threads: int, gpus_per_cell: float) -> int:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder that is removed at the end, or by the next driver if this one is killed."""
+    """A temporary folder, removed at the end, or by the next driver if this one is killed."""
     _remove_left_over()
-    # In /tmp and short: Ray puts sockets below it, and their paths end at 107 characters.
+    # In /tmp and short: Ray puts sockets below it, whose paths may have 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir="/tmp"))
     try:
         with file_lock(folder / LOCK_NAME):
@@ -303,7 +303,7 @@ def _temporary_folder() -> Iterator[Path]:
 
 
 def _remove_left_over() -> None:
-    """Removes the temporary folders of drivers that were killed: a living one holds the lock in its folder."""
+    """Removes the temporary folders of killed drivers: a running one holds the lock in its folder."""
     for folder in Path("/tmp").glob(f"{TEMPORARY_PREFIX}*"):
         lock = folder / LOCK_NAME
         if not lock.exists():

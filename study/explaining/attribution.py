@@ -1,4 +1,4 @@
-"""What a trained network looks at: Grad-CAM, features, effective receptive fields, deletion and insertion curves.
+"""Attribution of a trained network: Grad-CAM, features, effective receptive fields, deletion and insertion curves.
 
 Functions of a network and its inputs, (images, channels, height, width) as the network takes them. They leave the
 network as they found it: weights, gradients, mode and hooks. Everything runs in float32 without autocast.
@@ -19,16 +19,16 @@ from analysis.explanations.pointing import PLACES, places
 from medmamba_variants.model import MedMambaVariant
 
 BATCH = 64
-# Width of the blur that insertion starts from, as a share of the longer side: no finding survives it.
+# Width of the blur from which insertion starts, as a share of the longer side: no finding survives it.
 BLUR = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a network makes of images.
+    """Results of a network on images: probabilities, features and maps.
 
     probabilities (images, classes); features (images, channels), the input of the head; targets (images,), the class
-    that each map is for; maps, one tensor (images, rows, columns) a stage, on the stage's own grid.
+    that each map is for; maps, one tensor (images, rows, columns) per stage, on the stage's own grid.
     """
 
     probabilities: Tensor
@@ -58,12 +58,12 @@ def look(model: MedMambaVariant, images: Tensor, targets: Tensor | None = None) 
 
 
 def receptive_fields(model: MedMambaVariant, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Energy (stages, places, height, width) of what outputs at PLACES depend on, a mean over the images.
+    """Receptive fields of outputs at PLACES: energy (stages, places, height, width), a mean over the images.
 
     The entry of a pixel is Σ over channels c of the output and input channels k of (∂output_c / ∂pixel_k)². It is
-    drawn, not summed: the gradient of Σ_c ±output_c with random signs has this expected square (Hutchinson), so that
-    one pass stands for all channels. Effective receptive fields are due to Luo et al. (2016), who sum over channels
-    instead: gradients of opposite sign then cancel.
+    estimated, not summed: the gradient of Σ_c ±output_c with random signs has this expected square (Hutchinson), so
+    that one pass does for all channels. Effective receptive fields are due to Luo et al. (2016), who sum over channels
+    instead, so that gradients of opposite sign cancel.
     """
     if len(images) == 0:
         raise ValueError("images must be at least one, got none")
@@ -89,7 +89,7 @@ def receptive_fields(model: MedMambaVariant, images: Tensor, generator: torch.Ge
 def deletion_and_insertion(
     model: MedMambaVariant, images: Tensor, importance: Tensor, targets: Tensor, steps: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Two curves (images, steps + 1) of the target's probability as pixels go, or come, the most important first.
+    """The target's probability as pixels are removed, and put back, most important first: two (images, steps + 1).
 
     importance (images, height, width) orders each image's pixels; equal ones come in random order. Deletion starts from
     the image and sets pixels to zero, the mean of the training images. Insertion starts from the blurred image and puts
@@ -98,7 +98,7 @@ def deletion_and_insertion(
     height, width = images.shape[2:]
     rank = _ranks(importance.flatten(1), generator).view(-1, 1, height, width).to(images.device)
     sigma = BLUR * max(height, width)
-    # Reflection at the border needs a kernel that ends inside the image.
+    # Reflection at the border needs a kernel that fits in the image.
     reach = min(math.ceil(3 * sigma), min(height, width) - 1)
     deletion, insertion = [], []
     with _examined(model), torch.no_grad():
@@ -119,13 +119,13 @@ def deletion_and_insertion(
 
 
 def _look(model: MedMambaVariant, images: Tensor, targets: Tensor | None) -> Seen:
-    # The average of weights has parameters that ask for no gradient: the images must.
+    # Averaged weights require no gradient, so the images must.
     inputs = images.detach().clone().requires_grad_()
     with _recorded(model) as outputs:
         logits = model(inputs)
     *stages, features = outputs
     chosen = logits.argmax(1) if targets is None else targets
-    # In evaluation no image sees another, so one sum serves them all.
+    # In evaluation mode no image sees another, so one sum serves them all.
     gradients = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), stages)
     maps = []
     for output, gradient in zip(stages, gradients):
@@ -135,7 +135,7 @@ def _look(model: MedMambaVariant, images: Tensor, targets: Tensor | None) -> See
 
 
 def _ranks(values: Tensor, generator: torch.Generator) -> Tensor:
-    """The rank of each value (images, pixels) in its row, the largest first, equal ones in random order."""
+    """The rank of each value (images, pixels) in its row, the largest first, ties in random order."""
     shuffled = torch.rand(values.shape, generator=generator).argsort(1)
     order = shuffled.gather(1, values.cpu().gather(1, shuffled).argsort(stable=True, dim=1, descending=True))
     ranks = torch.empty_like(order)
@@ -144,7 +144,7 @@ def _ranks(values: Tensor, generator: torch.Generator) -> Tensor:
 
 @contextmanager
 def _examined(model: MedMambaVariant) -> Iterator[None]:
-    """The network in evaluation, gradients on."""
+    """Context with the network in evaluation mode and gradients on."""
     training = model.training
     model.eval()
     try:
@@ -156,7 +156,7 @@ def _examined(model: MedMambaVariant) -> Iterator[None]:
 
 @contextmanager
 def _recorded(model: MedMambaVariant) -> Iterator[list[Tensor]]:
-    """The output of every stage, then the input of the head, of the pass that runs inside."""
+    """Context that records the output of every stage, then the input of the head, of the pass inside it."""
     outputs: list[Tensor] = []
     handles = [
         stage.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)) for stage in model.stages

@@ -1,4 +1,4 @@
-"""A cell trained again and explained: arrays that say what its network looks at, and the one file that keeps them."""
+"""Explanation of a cell, trained again: arrays that show what its network looks at, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ IMAGES_FOR_FIELDS = 64
 
 @dataclass(frozen=True)
 class Options:
-    """What is explained of a cell: a split, at most so many of its images, and in how many steps pixels change.
+    """Options of an explanation: a split, the most images of it, and the number of steps in which pixels change.
 
-    `predicted`: maps are for the predicted classes, not for the labelled ones. `threads` changes the last bits of the
-    training, `device` more than those.
+    `predicted`: maps are for the predicted classes, not for the labelled ones. `threads` changes the last bits of
+    training, `device` more than that.
     """
 
     split: str = "test"
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Arrays as `explain` makes them, what they are of, and the probabilities that the cell's record would hold."""
+    """An explanation: the arrays of `explain`, what they are about, and the probabilities for the cell's record."""
 
     arrays: dict[str, np.ndarray]
     about: dict[str, Any]
@@ -53,7 +53,7 @@ class Explanation:
 
 
 def explain_cell(cell: Cell, options: Options) -> Explanation:
-    """The explanation of a cell, which is trained anew.
+    """The explanation of a cell, which is trained again.
 
     Raises ValueError where the training fails.
     """
@@ -153,7 +153,7 @@ def resized(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def compared(ledger: Ledger, cell: Cell, explanation: Explanation) -> str:
-    """A line on how the test probabilities of the network trained anew agree with the record's."""
+    """One line on how well the test probabilities of the retrained network agree with the record's."""
     record = ledger.finished().get(cell.cell_id)
     if record is None or not record.get("probabilities"):
         return f"record: none of cell {cell.cell_id} in {ledger.folder}, so there is nothing to compare with"
@@ -178,6 +178,6 @@ def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
-    """Writes arrays, and `about` as JSON text in an array of that name, whole or not at all."""
+    """Writes arrays, and `about` as JSON text in an array of that name, completely or not at all."""
     with whole_file(path) as file:
         np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps(about, ensure_ascii=False)), **arrays)

@@ -1,4 +1,4 @@
-"""Contrasts: comparisons declared in the study file, before anything runs."""
+"""Contrasts of a study file, declared before anything runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def parse_contrasts(
     named: Mapping[str, VariantConfig],
     read_point: Callable[[Mapping[str, Any], Keys], VariantConfig],
 ) -> tuple[Contrast, ...]:
-    """The contrasts of a study whose variants are `grid` (label, variant); `named` are those that have a name.
+    """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
     Raises SettingError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
     """

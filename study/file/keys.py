@@ -1,4 +1,4 @@
-"""The keys of a study file, declared once: from here follow its checks, and the schema that editors complete by."""
+"""Keys of a study file, declared once: the checks and the schema for completion in editors follow from them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ RANGE = ("low", "high", "log", "step")
 
 @dataclass(frozen=True)
 class Point(Kind):
-    """Axes and their values, what is left out being as in the base; or, where `named`, the name of a variant.
+    """Axes and their values, others being as in the base; or, where `named`, the name of a variant.
 
-    The values are read where the base is known.
+    The values are read once the base is known.
     """
 
     named: bool = False
@@ -51,7 +51,7 @@ class Point(Kind):
 
 @dataclass(frozen=True)
 class Axes(Kind):
-    """Axes, each with the values to try or the range to search, which are read where the strategy is known."""
+    """Axes, each with the values to try or the range to search, which are read once the strategy is known."""
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
         checked_names(value, (*AXES, *SUGAR), path)
@@ -67,7 +67,7 @@ class Axes(Kind):
 
 @dataclass(frozen=True)
 class Variants(Kind):
-    """Points by the names that a person gives them."""
+    """Points by the names that the study file gives them."""
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
         checked_names(value, None, path)

@@ -1,4 +1,4 @@
-"""A study: one YAML file read, checked before anything runs, and frozen."""
+"""Reader of study files: one YAML file, checked before anything runs, and frozen."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def load_study(
     seeds: str | Sequence[int] | None = None,
     settings: Mapping[str, str] | None = None,
 ) -> Study:
-    """The study of a YAML file, checked as a whole.
+    """The study in a YAML file, checked as a whole.
 
-    The other arguments are command-line options and replace what the file says: names and seeds as `a,b` or as a list,
+    The other arguments are command-line options, which override the file: names and seeds as `a,b` or as a list,
     `settings` as dotted keys with YAML values. Raises ValueError, one line: file and key path (or the option), what
     must hold there, what came.
     """
@@ -60,7 +60,7 @@ def _split(text: str) -> list[str]:
 
 
 class _Reader:
-    """Turns a study file whose keys and types are checked into a Study; the checks left need axes and variants."""
+    """Turns a study file with checked keys and types into a Study; the remaining checks need axes and variants."""
 
     def __init__(self, text: StudyText) -> None:
         self.text = text
@@ -233,11 +233,11 @@ class _Reader:
         return tuple(grid)
 
     def value(self, name: str, value: Any, path: Keys) -> Any:
-        """The canonical value of an axis; the error names the place in the file."""
+        """The canonical value of an axis; errors name the place in the file."""
         return (AXES | SUGAR)[name].kind.parse(value, path)
 
     def point(self, values: Mapping[str, Any], path: Keys, suffix: str = "") -> VariantConfig:
-        """The variant that values of axes make of the base; the error names the place in the file."""
+        """The variant made of the base and values of axes; errors name the place in the file."""
         for name, value in values.items():
             self.value(name, value, (*path, name))
         try:
@@ -248,7 +248,7 @@ class _Reader:
             raise SettingError(path, f": {error}{suffix}") from None
 
     def source(self) -> dict[str, Any]:
-        """Where data sets lie, folders absolute because workers change directory."""
+        """The source settings, with absolute folders because workers change directory."""
         source = dict(self.values.get("source", {}))
         path: Keys = ("source",)
         kind = source.get("kind")

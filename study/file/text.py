@@ -1,4 +1,4 @@
-"""A YAML file read strictly, and the places in it that error messages name."""
+"""Strict reader of a YAML file, with the places in it for error messages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import yaml
 from medmamba_variants.design.kinds import Keys, SettingError, dotted_path
 from medmamba_variants.hints import did_you_mean
 
-# Longer ones have no counterpart among floats.
+# Longer numbers have no counterpart among floats.
 LONGEST_NUMBER = 300
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, minus what YAML does silently: the last of two equal keys, and 010 read as 8."""
+    """The safe loader without YAML's silent surprises: the last of two equal keys wins, and 010 is read as 8."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The node as a dict; raises where a key stands twice."""
+        """The mapping of a node as a dict; raises where a key occurs twice."""
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
@@ -33,7 +33,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """The number; raises where YAML 1.1 would read octal, binary or base 60."""
+        """The integer of a node; raises where YAML 1.1 would read octal, binary or base 60."""
         text = str(node.value)
         digits = text.lstrip("+-").replace("_", "")
         if len(digits) > LONGEST_NUMBER:
@@ -50,9 +50,9 @@ _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_y
 
 
 class StudyText:
-    """A study file's content with command-line overrides laid over it.
+    """The content of a study file, with command-line overrides applied.
 
-    `values` is the mapping to check; `place(keys)` says where a value came from, as messages name it.
+    `values` is the mapping to check; `place(keys)` says in a message where a value came from.
     """
 
     def __init__(self, path: Path, overrides: Sequence[tuple[str, str, Any]]) -> None:
@@ -68,7 +68,7 @@ class StudyText:
             self._origins[keys] = option
 
     def place(self, keys: Keys) -> str:
-        """`file: key.path`, or the option that set the value."""
+        """The place of a value: `file: key.path`, or the option that set it."""
         for length in range(len(keys), 0, -1):
             option = self._origins.get(keys[:length])
             if option is not None:
@@ -76,12 +76,12 @@ class StudyText:
         return f"{self.path}: {dotted_path(keys)}" if keys else f"{self.path}:"
 
     def located(self, error: SettingError) -> ValueError:
-        """The error of a value of this file, with the place where the value stands."""
+        """The error about a value, with the place of the value added."""
         return ValueError(f"{self.place(error.path)}{'' if error.problem.startswith(':') else ' '}{error.problem}")
 
 
 def parse_scalar(text: str, option: str) -> Any:
-    """The value of a command-line option, read as the same text in a study file would be."""
+    """The value of a command-line option, read like the same text in a study file."""
     try:
         return yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError) as error:
@@ -105,8 +105,8 @@ def _read(path: Path) -> str:
 def _parse_mapping(text: str, file: str) -> dict[str, Any]:
     try:
         values = yaml.load(text, _StrictLoader)
-        # Finds an alias that stands inside its own anchor: every later walk through the values would never end; and
-        # text that no file can hold, half of a surrogate pair.
+        # Finds an alias inside its own anchor, since a later walk through the values would never end, and text that no
+        # file can hold: half of a surrogate pair.
         json.dumps(values, default=str, skipkeys=True, ensure_ascii=False).encode()
     except yaml.YAMLError as error:
         raise ValueError(f"{file}: must be YAML, got {_one_line(error)}") from None
@@ -122,7 +122,7 @@ def _parse_mapping(text: str, file: str) -> dict[str, Any]:
 
 
 def _refuse_twice(overrides: Sequence[tuple[str, str, Any]]) -> None:
-    """Raises ValueError where an option would silently replace what another has set."""
+    """Raises ValueError where one option would silently replace the value of another."""
     for index, (later, option, _) in enumerate(overrides):
         for earlier, other, value in overrides[:index]:
             within = later.startswith(f"{earlier}.") and _holds(value, later.removeprefix(f"{earlier}.").split("."))
@@ -143,9 +143,9 @@ def _holds(value: Any, names: list[str]) -> bool:
 
 
 def _put(values: dict[str, Any], dotted: str, option: str, value: Any) -> list[Keys]:
-    """Sets the value at a dotted key, where a number is a place in a list; returns the paths that are new.
+    """Sets the value at a dotted key, in which a number is a place in a list; returns the paths that are new.
 
-    Mappings on the way are made where they are missing.
+    Missing mappings on the way are made.
     """
     *parents, last = dotted.split(".")
     if not all((*parents, last)):
@@ -177,7 +177,7 @@ def _key_in(node: Any, name: str, option: str) -> Any:
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        # Where a second document begins, the problem is half of a sentence.
+        # For a second document the problem is only half a sentence.
         problem = f"{error.context}, {error.problem}" if str(error.problem).startswith("but ") else error.problem
         return f"{problem} on line {mark.line + 1}, column {mark.column + 1}"
     return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What the variants of a study cost on its data sets, for one image."""
+"""Costs of a study's variants on its data sets, for one image."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from study.definition import Study
 
 
 class Costs:
-    """Costs of variants on a study's data sets, as `infos` describes these by name."""
+    """Costs of variants on a study's data sets, which `infos` describes by name."""
 
     def __init__(self, study: Study, infos: Mapping[str, DatasetInfo]) -> None:
         self._study = study
         self._infos = infos
 
     def of(self, variant: VariantConfig, dataset: str) -> Cost:
-        """The cost of a variant on a data set. Raises ValueError where the variant cannot read its images."""
+        """The cost of a variant on a data set. Raises ValueError where the variant cannot take its images."""
         info = self._infos[dataset]
         size = self._study.recipe.size_for(info.image_size)
         return count_cost(variant, image_size=size, num_classes=len(info.classes), in_channels=info.channels)
 
     def macs(self, variant: VariantConfig, dataset: str) -> float:
-        """Multiply-adds of one forward pass."""
+        """Multiply-accumulates of one forward pass of a variant on an image of a data set."""
         return float(self.of(variant, dataset).macs)
 
     def check(self) -> None:
-        """Raises ValueError, naming file, variant and data set, where a variant of the grid cannot read the images."""
+        """Raises ValueError, naming file, variant and data set, where a variant of the grid cannot take the images."""
         for label, variant in self._study.variants():
             for name in self._study.datasets:
                 try:

@@ -1,4 +1,4 @@
-"""How long a study will take: by the cells done before, else by a timed training step."""
+"""Estimate of how long a study will take, from finished cells, else from a timed training step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST_TIMED_BATCH = 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of computing that a study still needs, all cells one after the other, and where the number comes from."""
+    """Seconds of computing that a study still needs, all cells in sequence, and where the number comes from."""
 
     seconds: float
     basis: str
@@ -41,7 +41,7 @@ def estimate(
     device: str,
     threads: int,
 ) -> Estimate:
-    """The time of these cells: measured ones of the same recipe, data and machine, else a timed step.
+    """The estimated time of some cells: from finished ones of the same recipe, data and machine, else a timed step.
 
     From measured cells: the median of the same variant, or that of all variants in proportion to their MACs. For data
     without any, one training step of the study's base is timed and taken in proportion to MACs × images. infos: the
@@ -69,7 +69,7 @@ def estimate(
 
 
 class _Measured:
-    """Seconds of finished cells of this recipe on this kind of machine."""
+    """Estimates from the seconds of finished cells of this recipe on this kind of machine."""
 
     def __init__(self, study: Study, records: Iterable[Record]) -> None:
         here = machine().get("cpu")
@@ -93,7 +93,7 @@ class _Measured:
 
 
 class _Guess:
-    """Seconds in proportion to MACs × images, from one timed training step of the study's base variant."""
+    """Estimates in proportion to MACs × images, from one timed training step of the study's base variant."""
 
     def __init__(self, study: Study, infos: Mapping[str, DatasetInfo], costs: Costs, device: str, threads: int) -> None:
         self._infos = infos

@@ -1,4 +1,4 @@
-"""The plan of a study: its cells by their ids, and which of them its store holds already. Made once a command."""
+"""Plan of a study: its cells by id, and which of them its store already holds. Made once per command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from study.store.ledger import Ledger
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study amounts to before it runs.
+    """The plan of a study: its cells, and those already finished or failed.
 
     cells: every cell of a grid by its id, in the study's order; empty for a search, whose cells are not known yet.
     finished: the finished cells of the whole ledger by id, since a search may yet ask for any of them. failed: the ids
@@ -28,7 +28,7 @@ class Plan:
 
     @property
     def total(self) -> int:
-        """Cells of the whole study, done ones included; of a search, of as many variants as it may accept."""
+        """The number of cells of the whole study, done ones included; a search counts all variants it may accept."""
         study = self.study
         return len(self.cells) if study.is_grid else study.strategy.trials * len(study.seeds) * len(study.datasets)
 
@@ -37,7 +37,7 @@ class Plan:
         return [self.finished[cell_id] for cell_id in self.cells if cell_id in self.finished]
 
     def left(self) -> list[Cell]:
-        """The plan's cells still to run, those that failed before among them."""
+        """The plan's cells still to run, including those that failed before."""
         return [cell for cell_id, cell in self.cells.items() if cell_id not in self.finished]
 
 

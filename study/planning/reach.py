@@ -1,4 +1,4 @@
-"""What the declared contrasts can reach: the smallest p, and the difference that would be found."""
+"""Reach of the declared contrasts: the smallest possible p, and the difference that would be found."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from study.store.ledger import Ledger
 
 
 def unreachable(study: Study) -> str | None:
-    """Why the declared confirmatory contrasts cannot reach their own α with the study's data sets; None where they can.
+    """Why the declared confirmatory contrasts cannot reach their α with the study's data sets; None where they can.
 
-    Data sets are the units of a claim in general, so that their number sets the smallest p there is.
+    Data sets are the units of a claim in general, so that their number sets the smallest possible p.
     """
     n = len(study.datasets)
     short = [c for c in study.contrasts if c.kind == "confirmatory" and not reaches(study, c)]
@@ -34,7 +34,7 @@ def unreachable(study: Study) -> str | None:
 
 
 def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:
-    """The cells done already of a study with contrasts, from which a spread can be told; None without any."""
+    """The finished cells of a study with contrasts, as a pilot from which to estimate the spread; None without any."""
     if not plan.study.contrasts:
         return None
     try:
@@ -44,7 +44,7 @@ def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:
 
 
 def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> str:
-    """From which size on a difference is found: in the metric's unit by a pilot's spread, else in spreads."""
+    """The smallest difference that would be found: in the metric's unit by a pilot's spread, else in spreads."""
     n, size = len(study.datasets), family_size(study, contrast)
     family = f" (family of {size})" if size > 1 else ""
     if pilot is not None:
@@ -68,12 +68,12 @@ def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> 
 
 
 def reaches(study: Study, contrast: Contrast) -> bool:
-    """Whether a contrast could be told at the study's α, were its data sets all to agree."""
+    """Whether a contrast could be significant at the study's α if all its data sets agreed."""
     return smallest_p(study, contrast) <= study.alpha
 
 
 def family_size(study: Study, contrast: Contrast) -> int:
-    """How many contrasts share a correction with this one: those of its family and kind."""
+    """The number of contrasts that share a correction with a given one: those of its family and kind."""
     return sum((c.family, c.kind) == (contrast.family, contrast.kind) for c in study.contrasts)
 
 
@@ -83,7 +83,7 @@ def smallest_p(study: Study, contrast: Contrast) -> float:
 
 
 def fewest(study: Study, family_size: int) -> int:
-    """Data sets from which on the smallest adjusted p is at most α."""
+    """The fewest data sets with which the smallest adjusted p is at most α."""
     n = 1
     while smallest_adjusted_p(n, family_size, study.correction) > study.alpha:
         n += 1

@@ -1,4 +1,4 @@
-"""Where a store's MLflow database lies, one maker at a time, and its artifacts' places when the store has moved."""
+"""MLflow database of a store: its place, one maker at a time, and paths of artifacts after the store has moved."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PREFIX = "sqlite:///"
 
 
 def default_uri(store: Path) -> str:
-    """The database of a store, as MLflow names it."""
+    """The URI of a store's MLflow database."""
     return f"{PREFIX}{store.absolute() / DATABASE}"
 
 
 def absolute_uri(uri: str) -> str:
-    """The URI with a relative path of an SQLite database made absolute; other URIs as they are."""
+    """A URI in which the relative path of an SQLite database is made absolute; other URIs stay as they are."""
     path = uri.removeprefix(PREFIX)
     if not uri.startswith(PREFIX) or path.startswith("/") or path == ":memory:":
         return uri
@@ -28,15 +28,15 @@ def absolute_uri(uri: str) -> str:
 
 
 def artifacts_uri(store: Path) -> str:
-    """The folder of a store's artifacts, as MLflow names it."""
+    """The URI of a store's artifacts for MLflow."""
     return (store.absolute() / ARTIFACTS).as_uri()
 
 
 @contextmanager
 def alone(uri: str) -> Iterator[Path | None]:
-    """Keeps other drivers out while an SQLite database, whose path it gives, is made.
+    """Context that keeps other drivers out while an SQLite database is made; yields its path.
 
-    Its migrations do not bear two at a time.
+    Its migrations cannot run twice at a time.
     """
     if not uri.startswith(PREFIX) or ":memory:" in uri or "?" in uri:
         yield None
@@ -48,9 +48,9 @@ def alone(uri: str) -> Iterator[Path | None]:
 
 
 def follow_store(store: Path) -> None:
-    """Leads a store's database to the artifacts where they now lie.
+    """Points a store's database to where its artifacts now lie.
 
-    MLflow keeps whole paths: in a store that was moved or copied it would find no file, and write to the old place.
+    MLflow keeps absolute paths: in a moved or copied store it would find no file, and write to the old place.
     """
     here = artifacts_uri(store)
     with closing(sqlite3.connect(store.absolute() / DATABASE)) as database, database:

@@ -1,10 +1,10 @@
-"""The ledger: every record of a store, append-only, safe against a kill at any byte and against two drivers at once.
+"""Ledger: every record of a store, append-only, safe against a kill at any byte and against concurrent drivers.
 
-    <folder>/records.jsonl                  one record a line; which of a cell's counts, `analysis.records.lines` says
+    <folder>/records.jsonl                  one record per line; which of a cell's counts, `analysis.records.lines` says
     <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
     <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
 
-JSON knows no NaN and no infinity: such a number is written as null, and whoever reads it finds None.
+JSON has no NaN and no infinity: such a number is written as null and read as None.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from analysis.records.schema import STATUSES, Record
 
 
 class Ledger:
-    """All records under one folder, which is created on the first write.
+    """The ledger in one folder, which is created on the first write: all records of a store.
 
-    `warnings` collects, once each, what a person should know about the folder (a torn line, missing probabilities).
+    `warnings` collects, once each, what a user should know about the folder (a torn line, missing probabilities).
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -41,9 +41,9 @@ class Ledger:
         self._lines = Lines(self.records_path)
 
     def append(self, record: Mapping[str, Any], probabilities: Mapping[str, np.ndarray] | None = None) -> Record:
-        """The record as written, `probabilities` set to its file's name (or null); on disk when this returns.
+        """Appends a record, on disk on return; returns it as written, `probabilities` set to the file's name or null.
 
-        Raises ValueError when the record has no cell_id or no known status, or holds what JSON cannot say.
+        Raises ValueError when the record has no cell_id or no known status, or holds what JSON cannot express.
         """
         cell_id, status = record.get("cell_id"), record.get("status")
         if not (isinstance(cell_id, str) and cell_id.isalnum()):
@@ -67,7 +67,7 @@ class Ledger:
         return written
 
     def records(self) -> dict[str, Record]:
-        """The record that counts for each cell, by cell_id, in the order the cells first appeared.
+        """The record that counts for each cell, by cell_id, in the order in which the cells first appeared.
 
         The last one wins, except that a finished cell is never replaced by a later failure (of a second driver).
         Raises ValueError naming file and line when a line other than a torn last one is not a record.
@@ -77,7 +77,7 @@ class Ledger:
         return {cell_id: record for cell_id, (_, record) in latest.items()}
 
     def reading(self) -> Reading:
-        """The same records, each held to the schema, as whoever judges or draws them takes them; none where none is.
+        """The records that count, each checked against the schema, as analysis reads them; empty where there is none.
 
         Raises ValueError, one line naming file and line, also for a record that breaks the schema.
         """
@@ -110,7 +110,7 @@ class Ledger:
             return {name: arrays[name] for name in arrays.files}
 
     def write_manifest(self, study_hash: str, manifest: Mapping[str, Any]) -> Path:
-        """The file that keeps what a study asked, written whole or not at all; the same hash is overwritten."""
+        """Writes a study's manifest completely or not at all and returns its path; the same hash is overwritten."""
         text = json.dumps(plain_json(dict(manifest), "manifest"), ensure_ascii=False, allow_nan=False, indent=1)
         path = self.studies_folder / f"{study_hash}.json"
         with whole_file(path) as file:
@@ -136,10 +136,10 @@ class Ledger:
 
 
 def open_ledger(store: Path) -> Ledger:
-    """The ledger of a store, every record in it whole.
+    """The ledger of a store, with every record in it checked.
 
-    Raises ValueError, one line naming file and line, for a record that breaks the schema: whoever reads it later, after
-    hours of training, would stumble over it.
+    Raises ValueError, one line naming file and line, for a record that breaks the schema, which would otherwise be
+    found only after hours of training.
     """
     ledger = Ledger(store / "ledger")
     ledger.reading()
@@ -147,9 +147,9 @@ def open_ledger(store: Path) -> Ledger:
 
 
 def plain_json(value: Any, where: str) -> Any:
-    """The value in plain JSON types: tuples as lists, numpy scalars as numbers, NaN and infinity as None.
+    """A value in plain JSON types: tuples as lists, numpy scalars as numbers, NaN and infinity as None.
 
-    Raises ValueError naming the key path of what JSON cannot say.
+    Raises ValueError naming the key path of what JSON cannot express.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -189,7 +189,7 @@ def _mend_tail(file: int) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """An open file descriptor for appending, this process the only writer until the block ends."""
+    """Context with a file descriptor for appending, of which this process is the only writer until the block ends."""
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         lock_descriptor(file, poll_interval=0.001)
@@ -203,9 +203,9 @@ def _locked(path: Path) -> Iterator[int]:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` when the block ends, on disk, and is gone when it fails.
+    """Context with a file that becomes `path`, on disk, when the block ends, and disappears when the block fails.
 
-    Raises OSError that names the path, where the disk is full say.
+    Raises OSError that names the path, for example when the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -1,7 +1,7 @@
-"""A study's view in MLflow: one parent run a study, a child run a cell, a summary run a variant.
+"""View of a study in MLflow: one parent run per study, a child run per cell, a summary run per variant.
 
-The only file that imports mlflow. All writing happens in one thread of the driver, so that neither the making of the
-database nor a slow server holds the workers up. The ledger is the truth: whatever goes wrong here costs a line of
+The only file that imports mlflow. All writing happens in one thread of the driver, so that neither creating the
+database nor a slow server holds up the workers. The ledger is the truth: whatever goes wrong here costs one line of
 warning, and the next launch of the study logs what is missing.
 """
 
@@ -37,32 +37,32 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-# More faults in a row than this, and the server is taken to be down.
+# After more faults in a row than this, the server is taken to be down.
 FAULTS_BEFORE_GIVING_UP = 3
-# As many runs as MLflow gives at a time.
+# As many runs as MLflow returns at a time.
 PAGE = 1000
 COST_AND_SPEED = ("best_epoch", "seconds", "images_per_second", "peak_bytes")
 
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
-    # Seven tries of two minutes each are the default: a dead server would hold the end of the study up.
+    # The default is seven tries of two minutes each, for which a dead server would hold up the end of the study.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 
 def serve(store: Path, host: str, port: int) -> None:
-    """MLflow's pages of a store's database, until interrupted.
+    """Serves MLflow's pages of a store's database until interrupted.
 
-    In this process: `mlflow server` imports everything twice, and by default starts a worker a core and a second server
-    for jobs (14 s and 2.5 GB in place of 3 s and 0.3 GB).
+    In this process: `mlflow server` imports everything twice, and by default starts a worker per core and a second
+    server for jobs (14 s and 2.5 GB instead of 3 s and 0.3 GB).
     """
     os.environ.update({**SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
-    # MLflow's imports tell its users of things that only its makers can change.
+    # MLflow's imports warn its users about things that only its authors can change.
     warnings.simplefilter("ignore")
     uri, artifacts = default_uri(store), artifacts_uri(store)
-    # A store that is for reading alone is shown as it is.
+    # A read-only store is shown as it is.
     with suppress(sqlite3.OperationalError):
         follow_store(store)
     try:
@@ -72,7 +72,7 @@ def serve(store: Path, host: str, port: int) -> None:
         initialize_backend_stores(uri, uri, artifacts)
         from mlflow.server.fastapi_app import app
     except (ImportError, AttributeError, TypeError):
-        # Not part of MLflow's interface, so another version may differ; its command line is slower and stays.
+        # Not part of MLflow's public interface, so another version may differ; its command line is slower but stable.
         options = ["--backend-store-uri", uri, "--default-artifact-root", artifacts, "--host", host]
         command = [sys.executable, "-m", "mlflow", "server", *options, "--port", str(port), "--workers", "1"]
         os.execv(sys.executable, command)
@@ -81,7 +81,7 @@ def serve(store: Path, host: str, port: int) -> None:
 
 @dataclass(frozen=True)
 class StudyTags:
-    """What names a study's parent run: the same hash is the same run, resumed."""
+    """The tags that identify a study's parent run: the same hash is the same run, resumed."""
 
     name: str
     study_hash: str
@@ -90,7 +90,7 @@ class StudyTags:
 
 @dataclass(frozen=True)
 class VariantSummary:
-    """One variant's means over its cells: `numbers` by metric name (None: undefined), and the interval's meaning."""
+    """The summary of one variant over its cells: `numbers` by metric name (None: undefined), the interval's meaning."""
 
     variant_id: str
     label: str
@@ -117,7 +117,7 @@ class Tracker:
         self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
 
     def start(self) -> None:
-        """Begins to make or open the database, and to write what comes."""
+        """Starts to create or open the database, and to write what arrives."""
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         self._thread.start()
@@ -175,7 +175,7 @@ class _View:
         self.experiment_id = experiment_id
         self.parent = self._parent()
         self._close_zombies()
-        # A cell that ran again, after a failure say, has another time of end and gets another run.
+        # A cell that ran again, such as after a failure, has another end time and gets another run.
         self.logged = {_key(run.data.tags) for run in self._runs(kind="cell")}
 
     def log(self, record: Record, label: str, files: tuple[Path, ...]) -> None:
@@ -197,7 +197,7 @@ class _View:
         self.logged.add(_key(tags))
 
     def summarise(self, summary: VariantSummary) -> None:
-        """Writes a variant's summary run; an earlier one with other numbers goes."""
+        """Writes a variant's summary run; an earlier one with other numbers is deleted."""
         numbers = {name: float(value) for name, value in summary.numbers.items() if value is not None}
         numbers = {name: value for name, value in numbers.items() if math.isfinite(value)}
         for run in self._runs(kind="summary", variant_id=summary.variant_id):
@@ -234,14 +234,14 @@ class _View:
         return str(run.info.run_id)
 
     def _close_zombies(self) -> None:
-        """Ends runs that a killed driver left half-written; their cells are logged anew."""
+        """Ends runs that a killed driver left half-written; their cells are logged again."""
         for run in self._runs():
             if run.info.status == "RUNNING" and run.info.run_id != self.parent:
                 self.client.set_terminated(run.info.run_id, "KILLED")
                 self.client.delete_run(run.info.run_id)
 
     def _runs(self, kind: str | None = None, variant_id: str | None = None) -> list[Run]:
-        """This study's runs, or those of one kind or variant."""
+        """The study's runs, or only those of one kind or variant."""
         tags = {"study_hash": self.study.study_hash, "kind": kind, "variant_id": variant_id}
         chosen = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items() if value is not None)
         runs: list[Run] = []
@@ -293,7 +293,7 @@ def _experiment(client: MlflowClient, uri: str, store: Path, name: str) -> str:
         if found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-    # A server keeps artifacts where it wants to; without one they would land in the current folder.
+    # A server chooses where to keep artifacts; without one they would land in the current folder.
     local = uri.partition("://")[0] not in ("http", "https", "databricks")
     location = (store / ARTIFACTS / name).as_uri() if local else None
     # Without the tag the page asks what kind of experiment this is.
@@ -301,7 +301,7 @@ def _experiment(client: MlflowClient, uri: str, store: Path, name: str) -> str:
 
 
 def _make_database(path: Path, store: Path) -> None:
-    """Makes an empty database whole or not at all: MLflow can neither use nor mend one that a kill left half-made."""
+    """Makes an empty database completely or not at all: MLflow can neither use nor repair a half-made one."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     prefix = f".{path.name}.making-"
@@ -318,10 +318,10 @@ def _key(tags: Mapping[str, str]) -> tuple[str | None, ...]:
 
 
 def _metrics(record: Record, begun: int, ended: int) -> Iterator[Metric]:
-    """Curves by epoch, then test, validation, cost and speed as single values."""
+    """A record's metrics for MLflow: curves by epoch, then test, validation, cost and speed as single values."""
     curves = record.get("curves") or []
     for index, point in enumerate(curves):
-        # Epochs carry no clock: spread between the cell's start and end they draw the right shape over time.
+        # Epochs have no time stamps: spread between the cell's start and end they give the right shape over time.
         moment = begun + (ended - begun) * (index + 1) // len(curves)
         for name, value in point.items():
             if name != "epoch" and _loggable(value):
@@ -336,7 +336,7 @@ def _metrics(record: Record, begun: int, ended: int) -> Iterator[Metric]:
 
 
 def _loggable(value: Any) -> bool:
-    """Numbers only, and no infinity: MLflow would store it as 1.8e308."""
+    """Whether MLflow can log a value: numbers only, and no infinity, which it would store as 1.8e308."""
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isinf(value)
 
 
@@ -353,7 +353,7 @@ def _cell_params(record: Record, label: str) -> dict[str, Any]:
 
 
 def _variant_params(variant: Mapping[str, Any]) -> dict[str, Any]:
-    """Every axis, not only the differences from the defaults: a plot of runs needs the same columns in all of them."""
+    """A variant as parameters: every axis, not only its differences, so that all runs have the same columns."""
     full = VariantConfig.from_dict(variant).to_dict()
     return {f"axis.{name}": json.dumps(value) if isinstance(value, list) else value for name, value in full.items()}
 

@@ -1,7 +1,7 @@
-"""How MLflow's pages show a study's runs, by the name in a page's address.
+"""Views of a study's runs on MLflow's pages, by the name in a page's address.
 
-Flat, best first, and with columns that say something: the default is one closed row a study. Each view is a tag of the
-experiment, in the form in which MLflow keeps a view that one person shares with another.
+Flat, best first, and with informative columns: the default is one folded row per study. Each view is a tag of the
+experiment, in the form in which MLflow keeps a view shared between users.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VIEWS: dict[str, dict[str, Any]] = {
 
 
 def view_tags(study_hash: str) -> dict[str, str]:
-    """The experiment's tags that hold the views, of the runs of one study: another question may bear the same name."""
+    """The experiment's tags with the views of one study's runs: another study may have the same name."""
     return {
         VIEW_TAG + name: json.dumps(
             view | {"searchFilter": f"{view['searchFilter']} and tags.study_hash = '{study_hash}'"}

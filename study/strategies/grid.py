@@ -1,4 +1,4 @@
-"""The grid: every cell of a study whose variants are all known before it runs."""
+"""Grid strategy: every cell of a study whose variants are all known before it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from study.strategies.waiting import Waiting
 
 
 class Grid:
-    """Every cell of a grid's plan that is not finished, in the study's order."""
+    """The strategy of a grid: every unfinished cell of its plan, in the study's order."""
 
     def __init__(self, plan: Plan) -> None:
         self.study = plan.study
@@ -18,29 +18,29 @@ class Grid:
         self._waiting = Waiting(plan.left())
 
     def ask(self) -> Cell | None:
-        """The next cell, None when all are handed out."""
+        """The next cell; None when all are handed out."""
         return self._waiting.next()
 
     def tell(self, record: Record) -> None:
-        """Takes the record of a cell that was handed out; a failed one is not tried again in this run."""
+        """Takes the record of a cell that was handed out; a failed cell is not tried again in this run."""
         self._waiting.back(record["cell_id"])
 
     def done(self) -> bool:
-        """Whether every cell has been handed out and told."""
+        """Whether every cell has been handed out and its record has come back."""
         return self._waiting.is_over()
 
     def total(self) -> int | None:
-        """Cells of the grid, finished ones included."""
+        """The number of cells of the grid, finished ones included."""
         return len(self._ids)
 
     def label(self, cell: Cell) -> str:
-        """The variant's label in the grid."""
+        """The label of a cell's variant in the grid."""
         return self.study.label(cell.variant)
 
     def cell_ids(self) -> list[str]:
-        """All cells of the grid."""
+        """The ids of all cells of the grid."""
         return list(self._ids)
 
     def notes(self) -> list[str]:
-        """Nothing: a grid runs as written."""
+        """Always empty: a grid runs as written."""
         return []

@@ -1,4 +1,4 @@
-"""What Optuna's journal file lacks to survive a kill: the mending of a torn line, and an error that names a bad one."""
+"""Repair of Optuna's journal file after a kill: a torn line is removed, and an error names a bad one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cut_torn_line(journal: Path) -> None:
-    """Removes a last line that a kill left half-written: Optuna could neither read past it nor append after it."""
+    """Removes a last line that a kill left half-written: Optuna can neither read past it nor append after it."""
     if not journal.exists():
         return
     content = journal.read_bytes()
@@ -18,7 +18,7 @@ def cut_torn_line(journal: Path) -> None:
 
 
 def check_lines(journal: Path) -> None:
-    """Raises ValueError, naming file and line, where a line but a torn last one is no entry: Optuna names neither."""
+    """Raises ValueError naming file and line, as Optuna does not, where a line other than a torn last is no entry."""
     *lines, _ = journal.read_bytes().split(b"\n") if journal.exists() else [b""]
     for number, line in enumerate(lines, start=1):
         try:

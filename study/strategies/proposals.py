@@ -1,4 +1,4 @@
-"""A search's proposals: from a trial's parameters to a variant, from its cells' records to objectives."""
+"""Proposals of a search: from a trial's parameters to a variant, from its cells' records to objectives."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from study.definition import Range, Study
 
 # Whether other axes have an effect hangs on these, each on those before it.
 DECIDING = ("depths", "branches", "split_ratio", "fusion")
-# Values in steps are kept to this many digits after the point.
+# Values in steps are rounded to this many decimals.
 STEP_DIGITS = 12
 
 
 @dataclass
 class Proposal:
-    """A variant that a search has accepted: its cells, what has come of them, and the trials that wait for that."""
+    """A variant that a search has accepted: its cells, their records, and the trials that wait for them."""
 
     variant: VariantConfig
     macs: float
     cells: dict[str, Cell]
     records: dict[str, Record] = field(default_factory=dict)
     waiting: list[int] = field(default_factory=list)
-    # The last trial of this variant that was closed without values: to be made good when its cells succeed after all.
+    # The last trial of this variant that was closed without values, to be redone if its cells succeed after all.
     closed: int | None = None
     complete: bool = False
 
@@ -42,7 +42,7 @@ class Proposal:
         return len(self.records) == len(self.cells)
 
     def outcome(self, study: Study) -> tuple[list[float] | None, str, str]:
-        """(objectives, status, reason): the mean over data sets of the mean over seeds of each validation metric.
+        """The outcome, (objectives, status, reason): each validation metric's mean over data sets of means over seeds.
 
         No objectives, but a reason, where a cell failed or was stopped, or a metric is not a number.
         """
@@ -84,9 +84,9 @@ def next_axis(study: Study, params: Mapping[str, Any]) -> str | None:
 
 
 def variant_of(study: Study, params: Mapping[str, Any]) -> VariantConfig:
-    """The variant of a trial's parameters. An axis that is dead at this point is left out: one network, one variant.
+    """The variant of a trial's parameters. An axis without effect at this point is left out: one network, one variant.
 
-    Raises ValueError when the choices make no network.
+    Raises ValueError when the choices do not make a network.
     """
     choices = _choices(study, params)
     dead = dead_axes(_values(study, choices))
@@ -100,7 +100,7 @@ def _choices(study: Study, params: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(values, Range):
             choices[name] = json.loads(param)
         else:
-            # .1 + 2 · .1 misses .3 by its last bit, and would be another variant than a file's .3.
+            # .1 + 2 · .1 misses .3 by its last bit, and would be a different variant from a file's .3.
             choices[name] = round(param, STEP_DIGITS) if values.step else param
     return choices
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers by name: a sampler is one entry, with the settings that are its own and what makes it.
+"""Samplers of Optuna by name: a sampler is one entry, with its own settings and the function that makes it.
 
 Optuna is imported where a sampler is made, so that reading a study file stays instant.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way of proposing variants: `make(seed, settings)` is Optuna's object for one trial, `settings` its own keys."""
+    """A sampler of variants: `make(seed, settings)` is Optuna's object for one trial, `settings` its own keys."""
 
     make: Callable[[int, Mapping[str, Any]], BaseSampler]
     settings: Mapping[str, Setting] = field(default_factory=dict)
@@ -49,7 +49,7 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def sampler_settings() -> dict[str, Setting]:
-    """Every sampler's own settings, as a study file may give them; the meaning says whose they are."""
+    """The settings of all samplers, as a study file may give them; each meaning says whose it is."""
     owners: dict[str, list[str]] = {}
     for name, sampler in SAMPLERS.items():
         for key in sampler.settings:

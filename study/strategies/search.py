@@ -1,8 +1,8 @@
-"""What to run next: all of a grid, or what Optuna proposes. Optuna is imported late, here and in `samplers`.
+"""Search strategies, whose variants Optuna proposes. Optuna is imported late, here and in `samplers`.
 
 A strategy hands out cells (`ask`) and takes their records (`tell`); it neither runs nor writes them. Seeds and data
 sets are expanded, never sampled: one Optuna trial is one variant on all of them. Finished cells of the ledger are
-never handed out again; failed ones are, once for each time the command is run.
+never handed out again; failed ones are, once each time the command is run.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
 # Multiply-accumulates of one forward pass of a variant on an image of a data set (by name).
 CountMacs = Callable[[VariantConfig, str], float]
 
-# A search ends early when this many proposals in a row bring no new variant: its space is used up, or all is too large.
+# A search ends early after this many proposals in a row without a new variant: none is left, or all are too large.
 BARREN_LIMIT = 200
 
 
 def make_strategy(plan: Plan, store: Path | str, count_macs: CountMacs | None = None) -> Strategy:
-    """The strategy that a planned study asks for; a search keeps its proposals in `<store>/optuna/<study>.journal`.
+    """The strategy of a planned study; a search keeps its proposals in `<store>/optuna/<study>.journal`.
 
     Searches need `count_macs`.
     """
@@ -54,13 +54,13 @@ def make_strategy(plan: Plan, store: Path | str, count_macs: CountMacs | None = 
 
 
 class Search:
-    """Variants proposed by Optuna, each on all seeds and data sets.
+    """The strategy of a search: variants proposed by Optuna, each on all seeds and data sets.
 
-    `strategy.trials` counts distinct variants. A proposal above `max_macs`, or one that makes no network, is told to
-    Optuna as pruned and costs nothing; one that was made before takes over that variant's result. The sampler is seeded
-    from the study's seed and the trial's number, so a resumed search proposes what an uninterrupted one would have (one
-    worker; with several, the order in which cells end matters). A trial chooses only axes that live under the choices
-    made before.
+    `strategy.trials` counts distinct variants. A proposal above `max_macs`, or one that does not make a network, is
+    reported to Optuna as pruned and costs nothing; one that was made before takes over that variant's result. The
+    sampler is seeded from the study's seed and the trial's number, so a resumed search proposes what an uninterrupted
+    one would have (with one worker; with several, the order in which cells end matters). A trial chooses only axes that
+    live under the choices made before.
     """
 
     def __init__(self, plan: Plan, store: Path | str, count_macs: CountMacs) -> None:
@@ -84,13 +84,13 @@ class Search:
         self._adopt()
 
     def ask(self) -> Cell | None:
-        """The next cell of an accepted variant, proposing further variants while there is room for them."""
+        """The next cell of an accepted variant; proposes further variants while there is room for them."""
         while not self._waiting and self._has_room():
             self._propose()
         return self._waiting.next()
 
     def tell(self, record: Record) -> None:
-        """Takes a record; Optuna is told when it was the last of its variant."""
+        """Takes a record; after the last one of a variant, Optuna gets the objectives."""
         cell_id = record["cell_id"]
         self._waiting.back(cell_id)
         proposal = self._owners[cell_id]
@@ -98,24 +98,24 @@ class Search:
         self._settle(proposal)
 
     def done(self) -> bool:
-        """Whether no variant may follow and every cell has been told."""
+        """Whether no variant may follow and every record has come back."""
         return self._waiting.is_over() and not self._has_room()
 
     def total(self) -> int | None:
-        """Cells of as many variants as may be accepted."""
+        """The number of cells of all variants that may be accepted."""
         variants = self.study.strategy.trials if self._has_room() else len(self._proposals)
         return variants * len(self.study.seeds) * len(self.study.datasets)
 
     def label(self, cell: Cell) -> str:
-        """The variant's difference from the study's base."""
+        """The label of a cell's variant: its difference from the study's base."""
         return self.study.label(cell.variant)
 
     def cell_ids(self) -> list[str]:
-        """The cells of all variants accepted so far."""
+        """The ids of the cells of all variants accepted so far."""
         return list(self._owners)
 
     def notes(self) -> list[str]:
-        """What became of proposals that were not trained."""
+        """Sentences on proposals that were not trained."""
         notes = [f"{count} proposals were rejected before training: {why}" for why, count in self._rejections.items()]
         if self._duplicates:
             notes.append(f"{self._duplicates} proposals repeated an earlier variant and took over its result")
@@ -127,7 +127,7 @@ class Search:
         return notes
 
     def front(self) -> list[tuple[str, dict[str, float]]]:
-        """(label, objectives) of the variants that no other one beats; of the best one where there is one objective."""
+        """The best variants as (label, objectives): those that no other beats, or the best by a single objective."""
         best = {}
         for trial in self._trials.best_trials:
             variant = variant_of(self.study, trial.params)
@@ -141,7 +141,7 @@ class Search:
         return len(self._proposals) < self.study.strategy.trials and self._barren < BARREN_LIMIT
 
     def _adopt(self) -> None:
-        """Takes up what earlier runs left in the journal; trials that a kill left running are finished by this run."""
+        """Adopts what earlier runs left in the journal; trials that a kill left running are finished by this run."""
         from optuna.trial import TrialState
 
         made_good = set()
@@ -150,7 +150,7 @@ class Search:
                 made_good.add(trial.user_attrs["retry_of"])
                 continue
             if next_axis(self.study, trial.params) is not None:
-                # Killed while it was asked for. It does not count, not even for the seed of the next one.
+                # Killed during the proposal. It does not count, not even for the seed of the next one.
                 if trial.state == TrialState.RUNNING:
                     self._close(trial.number, TrialState.FAIL, "the driver was killed while asking")
                 continue
@@ -221,11 +221,11 @@ class Search:
         self._barren += 1
         self._rejections[why] += 1
         self._attribute(number, "rejected", why)
-        # Pruned, not failed: samplers that learn from pruned trials then keep away from variants that are too large.
+        # Pruned, not failed: samplers that learn from pruned trials then avoid variants that are too large.
         self._trials.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
 
     def _settle(self, proposal: Proposal) -> None:
-        """Tells Optuna what came of a variant, once all its cells are in."""
+        """Reports a variant's outcome to Optuna, once all its cells are in."""
         from optuna.trial import TrialState, create_trial
 
         if not proposal.all_in():
@@ -266,7 +266,7 @@ class Search:
 
 
 def count_finished(plan: Plan, store: Path | str) -> int:
-    """Finished cells of the variants that a search has proposed so far. Reads only: nothing is made or mended."""
+    """The number of finished cells of variants that a search has proposed so far. Read-only: repairs nothing."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -292,7 +292,7 @@ def _distribution(name: str, values: tuple[Any, ...] | Range) -> optuna.distribu
     from optuna import distributions
 
     if not isinstance(values, Range):
-        # As JSON texts: Optuna stores no lists.
+        # As JSON text: Optuna stores no lists.
         return distributions.CategoricalDistribution([json.dumps(to_json(value)) for value in values])
     number = find_axis(name).number
     assert number is not None, "only numbers have a range"
@@ -314,7 +314,7 @@ def _suggest(trial: optuna.Trial, name: str, distribution: optuna.distributions.
 
 
 def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial. Optuna's own state is lost with the process; a seed of the trial's number is not."""
+    """The sampler for one trial, seeded by its number, since Optuna's own state is lost with the process."""
     seed = int(np.random.SeedSequence([study.strategy.seed, number]).generate_state(1)[0])
     return SAMPLERS[study.strategy.name].make(seed, study.strategy.settings)
 

@@ -1,4 +1,4 @@
-"""What is still to be handed out of a study, and what is out."""
+"""Queue of a study's cells: those still to be handed out, and those that are out."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from study.cells import Cell
 
 
 class Waiting:
-    """The cells that wait to be handed out, in their order, and those that are out."""
+    """A queue of cells to be handed out, in order, which also tracks those that are out."""
 
     def __init__(self, cells: Iterable[Cell] = ()) -> None:
         self._cells = deque(cells)
         self._out: set[str] = set()
 
     def __bool__(self) -> bool:
-        """Whether a cell waits."""
+        """Whether any cell waits."""
         return bool(self._cells)
 
     def add(self, cell: Cell) -> None:
-        """Lets a cell wait behind the others."""
+        """Adds a cell to the end of the queue."""
         self._cells.append(cell)
 
     def next(self) -> Cell | None:
-        """The first of them, which is out from now on; None when none waits."""
+        """The first waiting cell, which is out from now on; None when none waits."""
         if not self._cells:
             return None
         cell = self._cells.popleft()
@@ -32,7 +32,7 @@ class Waiting:
         return cell
 
     def back(self, cell_id: str) -> None:
-        """Takes a cell as told; it must be out."""
+        """Marks a cell as back; it must be out."""
         self._out.remove(cell_id)
 
     def is_over(self) -> bool:

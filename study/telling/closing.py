@@ -1,4 +1,4 @@
-"""What a person reads when a study ends: means with intervals, what failed, verdicts, and where everything lies."""
+"""Closing lines of a study: means with intervals, failures, verdicts, and where everything lies."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ INTERVAL_MEANINGS = {
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The verdicts on the declared contrasts as lines, and the page of the report where there is one."""
+    """The conclusion of a study: verdicts on the declared contrasts as lines, and the report's page, if any."""
 
     lines: list[str] = field(default_factory=list)
     page: Path | None = None
 
 
 def conclude(study: Study, evidence: Evidence, store: Path, report: bool) -> Conclusion:
-    """Tells the verdicts of a study, and writes its report where asked.
+    """Decides on the contrasts of a study, and writes its report if requested.
 
-    Whatever goes wrong with it is told in a line: the cells are done and recorded, and their exit status stands.
+    Whatever goes wrong is reported in one line: the cells are done and recorded, and their exit status stands.
     """
     if not report:
         return Conclusion(_verdicts_alone(evidence))
     try:
-        # Late: it draws, and a launch that never gets here need not load what it takes.
+        # Late: it draws, and a launch that never gets here need not load what that takes.
         from analysis.report.write import write_report
 
         written = write_report(store, study.study_hash, evidence=evidence)
@@ -75,7 +75,7 @@ def _reason(error: Exception) -> str:
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """A line for each contrast, then what makes claims exploratory or else must be known, once each."""
+    """One line per contrast, then reasons for exploratory claims and other notes, once each."""
     if not verdicts:
         return []
     lines = ["", "contrasts (against minus baseline, test split; 95 % intervals):"]
@@ -90,7 +90,7 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def gather(study: Study, ledger: Ledger) -> Evidence:
-    """What the ledger holds of the study, for all that is told of it. The study's manifest must be written.
+    """The evidence of a study in its ledger, for all closing lines. The study's manifest must already be written.
 
     Raises ValueError when there is no record of the study.
     """
@@ -98,19 +98,19 @@ def gather(study: Study, ledger: Ledger) -> Evidence:
 
 
 def summarise(study: Study, evidence: Evidence) -> pd.DataFrame:
-    """One row a variant of the study."""
+    """The summary of a study, one row per variant."""
     table = summary(evidence.table)
-    # Cells end in any order; a grid's variants are read in the file's.
+    # Cells end in any order; a grid's variants are shown in the file's.
     order = [variant.variant_id for _, variant in study.variants()]
     return table.sort_values("variant_id", key=lambda ids: ids.map(order.index), kind="stable") if order else table
 
 
 def for_tracking(table: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) -> list[VariantSummary]:
-    """The rows of `summarise` as MLflow gets them."""
+    """The rows of `summarise` for MLflow."""
     variants = {record["variant_id"]: record["variant"] for record in records.values()}
     numbers = {name: name for name in ("n_datasets", "n_seeds", "n_cells", "n_excluded", "params", "macs")}
     for name in METRICS_SUMMARISED:
-        # The part first, "avg" before "high": MLflow's columns are narrow, and in alphabetical order.
+        # Prefixes, since MLflow's columns are narrow, and "avg" since they are in alphabetical order.
         numbers |= {f"avg.{name}": name, f"low.{name}": f"{name}_low", f"high.{name}": f"{name}_high"}
     return [
         VariantSummary(
@@ -125,7 +125,7 @@ def for_tracking(table: pd.DataFrame, records: Mapping[str, Mapping[str, Any]]) 
 
 
 def table_lines(table: pd.DataFrame) -> list[str]:
-    """The summary as an aligned table, with the meaning of its intervals."""
+    """The summary as lines of an aligned table, with the meaning of its intervals."""
     head = ["variant"]
     for name in METRICS_SUMMARISED:
         head += [METRIC_NAMES[name], "95 % interval"]
@@ -142,7 +142,7 @@ def table_lines(table: pd.DataFrame) -> list[str]:
 
 
 def failure_lines(study: Study, records: Mapping[str, Mapping[str, Any]], cell_ids: list[str]) -> list[str]:
-    """A line for each of these cells that failed."""
+    """One line for each of some cells that failed."""
     failed = [records[cell_id] for cell_id in cell_ids if records.get(cell_id, {}).get("status") == "failed"]
     if not failed:
         return []
@@ -156,7 +156,7 @@ def failure_lines(study: Study, records: Mapping[str, Mapping[str, Any]], cell_i
 
 
 def front_lines(front: list[tuple[str, dict[str, float]]]) -> list[str]:
-    """The variants of a search that no other one beats, by what was searched for."""
+    """Lines on the variants of a search that no other beats, with their objectives."""
     if not front:
         return []
     names = list(front[0][1])
@@ -175,7 +175,7 @@ def front_lines(front: list[tuple[str, dict[str, float]]]) -> list[str]:
 def place_lines(
     store: Path, ledger: Ledger, page: Path | None, tracking_uri: str | None, default_store: Path
 ) -> list[str]:
-    """Where the results lie and how to look at them."""
+    """Lines on where the results lie and how to look at them."""
     lines = [f"ledger  {ledger.records_path}", f"store   {store}"]
     if page is not None:
         lines.append(f"report  {page}")
@@ -188,7 +188,7 @@ def place_lines(
 
 
 def _meanings(table: pd.DataFrame) -> list[str]:
-    """What the intervals say, once for each kind that occurs."""
+    """The meaning of the intervals, once for each kind that occurs."""
     lines = []
     for kind, rows in table.groupby("interval_over", sort=False):
         most = {name: int(rows[name].max()) for name in ("n_datasets", "n_seeds")}

@@ -1,4 +1,4 @@
-"""What a launch would do, told before it is done: cells and their costs, what contrasts can show, and the time."""
+"""Dry run of a launch: what it would do, cells and their costs, what contrasts can show, and the time."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
-    """The cells still to run (of a search: as many of its base), and how many there are, are done and have failed."""
+    """The cells still to run (for a search: as many of its base), and how many there are, are done and have failed."""
     study = plan.study
     times = f"{counted(len(study.seeds), 'seed')} × {counted(len(study.datasets), 'data set')}"
     if study.is_grid:
@@ -98,7 +98,7 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
 
 
 def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
-    """What the declared contrasts can reach at best, and how large a difference must be for them to find it."""
+    """Lines on what the declared contrasts can reach at best, and how large a difference they can find."""
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
     n = len(study.datasets)

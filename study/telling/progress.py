@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a live table on a terminal, a plain line now and then elsewhere."""
+"""Progress of a running study: a live table on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from study.telling.terminal import duration
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Best so far is told by validation: the test split is not to be looked at while one may still change one's mind.
+# Best so far is by validation: nobody should look at the test split while decisions are still open.
 METRIC = "macro_f1"
 SECONDS_BETWEEN_LINES = 5.0
 REFRESHES_A_SECOND = 2
@@ -38,7 +38,7 @@ class Running:
 
 @dataclass
 class Status:
-    """The counts of a study and what follows from them; knows no terminal."""
+    """The state of a running study: counts and what follows from them, independent of any terminal."""
 
     total: int | None
     done: int = 0
@@ -61,7 +61,7 @@ class Status:
         self._most_running = max(self._most_running, len(self.running))
 
     def end(self, label: str, record: Record, now: float) -> None:
-        """A cell has ended in whatever way."""
+        """A cell has ended, in whatever way."""
         cell = self.running.pop(record["cell_id"], None)
         if cell is not None:
             self._seconds.append(now - cell.begun)
@@ -74,17 +74,17 @@ class Status:
             self.stopped += 1
 
     def waiting(self) -> int | None:
-        """Cells that have not begun; None when nobody knows how many there will be."""
+        """The number of cells that have not begun; None when the total is unknown."""
         if self.total is None:
             return None
         return max(0, self.total - self.done - self.failed - self.stopped - len(self.running))
 
     def starting(self) -> bool:
-        """Whether there are cells to run and none has begun yet: whoever runs them loads what it needs first."""
+        """Whether there are cells to run but none has begun, because workers are still loading what they need."""
         return not self._most_running and self.waiting() != 0
 
     def eta(self, now: float) -> float | None:
-        """Seconds still to go, from the median cell of this launch; None before the first one has ended."""
+        """Seconds still to go, from the median cell of this launch; None before the first has ended."""
         waiting = self.waiting()
         if waiting is None or not self._seconds:
             return None
@@ -93,10 +93,10 @@ class Status:
         return left / max(1, self._most_running)
 
     def best(self) -> tuple[str, float, int] | None:
-        """Label of the variant ahead so far, its mean validation macro-F1, and over how many cells.
+        """The label of the best variant so far, its mean validation macro-F1, and over how many cells.
 
-        Variants are ranked by their mean distance from the others on the same data set and seed, so that one which has
-        only met the easy data sets yet is not ahead for that.
+        Variants are ranked by their mean distance from the others on the same data set and seed, so that one that has
+        run only on easy data sets is not ahead because of that.
         """
         ahead: dict[str, list[float]] = defaultdict(list)
         values: dict[str, list[float]] = defaultdict(list)
@@ -117,17 +117,17 @@ class Status:
 
 
 class Display(Protocol):
-    """Where progress goes."""
+    """The interface of displays of progress."""
 
     def changed(self, status: Status, *, at_once: bool) -> None:
-        """The status is another; `at_once` where a person would want to know now."""
+        """The status has changed; `at_once` when a person would want to know immediately."""
 
     def note(self, text: str) -> None:
-        """A line to keep, from any thread."""
+        """Shows a line to keep, from any thread."""
 
 
 class Progress:
-    """Counts what happens and shows it; use as made by `shown`."""
+    """Counter of events that shows them; made by `shown`."""
 
     def __init__(self, status: Status, display: Display, clock: Callable[[], float] = time.monotonic) -> None:
         self.status = status
@@ -140,7 +140,7 @@ class Progress:
         self._display.changed(self.status, at_once=False)
 
     def ended(self, label: str, record: Record) -> None:
-        """A cell has ended; a failure is told at once, with its message."""
+        """A cell has ended; a failure is shown at once, with its message."""
         self.status.end(label, record, self._clock())
         failed = record["status"] == "failed"
         if failed:
@@ -148,19 +148,19 @@ class Progress:
         self._display.changed(self.status, at_once=failed)
 
     def note(self, text: str) -> None:
-        """A line to keep among the progress, from any thread."""
+        """Shows a line to keep among the progress, from any thread."""
         self._display.note(text)
 
 
 def describe_failure(label: str, record: Record) -> str:
-    """One line: which cell, and what went wrong."""
+    """A failure in one line: which cell, and what went wrong."""
     error = record.get("error") or {}
     message = " ".join(str(error.get("message", "no message")).split())
     return f"{label} · {record['dataset']} · seed {record['seed']}: {error.get('type', 'error')}: {message[:300]}"
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Prints at once; a reader that has gone away (`| head`) ends the output, not the study."""
+    """Prints at once; when the reader is gone (`| head`) the output ends, not the study."""
     out = sys.stdout if stream is None else stream
     try:
         print(text, file=out, flush=True)
@@ -170,7 +170,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
 
 @contextmanager
 def shown(status: Status, title: str, stream: TextIO | None = None) -> Iterator[Progress]:
-    """Progress shown on the stream (standard output) until the block ends: live on a terminal, else as plain lines."""
+    """Context in which progress is shown on the stream (standard output): live on a terminal, else as plain lines."""
     out = sys.stdout if stream is None else stream
     if not out.isatty():
         lines = Lines(out)
@@ -194,7 +194,7 @@ def shown(status: Status, title: str, stream: TextIO | None = None) -> Iterator[
 
 
 class Lines:
-    """Plain lines, at most one in a few seconds unless something failed; nothing is written twice."""
+    """Display in plain lines, at most one every few seconds unless something failed; nothing is written twice."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -204,7 +204,7 @@ class Lines:
         self._lock = threading.Lock()
 
     def changed(self, status: Status, *, at_once: bool) -> None:
-        """Writes the counts, if they are others than last time and the last line is old enough."""
+        """Writes the counts, if they have changed and the last line is old enough."""
         now = self._clock()
         counts = (status.done, status.failed, status.stopped)
         if counts == self._counts or not (at_once or now - self._written >= SECONDS_BETWEEN_LINES):
@@ -219,13 +219,13 @@ class Lines:
 
 
 class _OnConsole:
-    """The live table repaints itself; only lines to keep need writing."""
+    """Display on a terminal: the live table repaints itself, so only lines to keep need writing."""
 
     def __init__(self, write: Callable[..., None]) -> None:
         self._write = write
 
     def changed(self, status: Status, *, at_once: bool) -> None:
-        """Nothing: the next refresh shows it."""
+        """Does nothing: the next refresh shows the change."""
 
     def note(self, text: str) -> None:
         """Writes a line above the table."""
@@ -233,7 +233,7 @@ class _OnConsole:
 
 
 def line(status: Status, now: float) -> str:
-    """The status in one line."""
+    """The status as one line."""
     parts = [f"{status.done} of {'?' if status.total is None else status.total} cells done"]
     parts += [f"{number} {name}" for number, name in ((status.failed, "failed"), (status.stopped, "stopped")) if number]
     if status.running:

@@ -1,4 +1,4 @@
-"""How durations and tables read on a terminal and in a log; numbers and names read as on a page (`analysis.words`)."""
+"""Durations and tables as shown on a terminal and in a log; `analysis.words` has numbers and names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds as a clock shows them: 3725 is "1:02:05", 65 is "1:05"."""
+    """A duration as a clock shows it: 3725 is "1:02:05", 65 is "1:05"."""
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     minutes, last = divmod(rest, 60)
@@ -23,7 +23,7 @@ def about(seconds: float) -> str:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
-    """Lines of an aligned table under a rule; the columns of `right` are flush right."""
+    """The lines of an aligned table with a rule under its head; the columns in `right` are flush right."""
     widths = [max(len(row[index]) for row in [head, *rows]) for index in range(len(head))]
 
     def line(row: Sequence[str]) -> str:

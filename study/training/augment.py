@@ -14,8 +14,8 @@ from study.recipe import Recipe
 def augment(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """Randomly flipped, shifted, rotated and re-scaled images, (batch, channels, height, width) in and out.
 
-    `images` are floats about zero (normalised); what is moved in from outside repeats the border. `generator` lives on
-    the CPU, so that a seed draws the same changes on every device.
+    `images` are normalised floats; what moves in from outside repeats the border. `generator` lives on the CPU, so that
+    a seed draws the same changes on every device.
     """
     batch = len(images)
     draw = torch.rand(7, batch, generator=generator)

@@ -1,4 +1,4 @@
-"""run_cell: a cell in, a record and per-image probabilities out. One loop, no callbacks."""
+"""Run of a cell: from a cell to its record and per-image probabilities, in one loop without callbacks."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def run_cell(
     should_stop: Callable[[int, float], bool] | None = None,
     keep_model: Callable[[nn.Module, Normalise], None] | None = None,
 ) -> tuple[Record, Probabilities]:
-    """Train one cell and return its record and the probabilities of its validation and test images.
+    """Trains one cell and returns its record and the probabilities of its validation and test images.
 
-    A fault of any kind becomes a record with status "failed", the message and the traceback; only a keyboard interrupt
-    passes. `should_stop(epoch, value)` is asked after each epoch with the selection metric; True ends the cell with
-    status "stopped" and without touching the test split. `threads` sets torch's CPU threads: the last bits of a result
-    depend on it, so every executor passes the same number. `keep_model` gets the network that the test metrics are of,
-    and what turns its uint8 images into inputs: a record keeps no weights.
+    An error of any kind becomes a record with status "failed", message and traceback; only a keyboard interrupt
+    propagates. `should_stop(epoch, value)` is called after each epoch with the selection metric; True ends the cell
+    with status "stopped", the test split untouched. `threads` sets torch's CPU threads: the last bits of a result
+    depend on it, so every executor passes the same number. `keep_model` receives the network behind the test metrics
+    and the function that turns its uint8 images into inputs, since a record keeps no weights.
     """
     torch.set_num_threads(threads)
     record = _identity(cell)
@@ -47,8 +47,8 @@ def run_cell(
         record["machine"] = {**machine(), "threads": threads, "device": device_name(where)}
         data = load_dataset(dict(cell.data.source), cell.data.name)
         record |= _describe(data, cell)
-        # Weights, dropped paths and whatever a layer draws come from torch's global generator: fork it, so that neither
-        # does the caller's state reach the cell nor the cell change the caller's.
+        # Weights, dropped paths and other draws of layers come from torch's global generator: fork it, so that neither
+        # the caller's state affects the cell nor the cell the caller's.
         with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), PeakMemory(where) as memory:
             torch.manual_seed(stream_seed(cell.seed, 0))
             outcome = train_network(cell, data, where, should_stop, keep_model)
@@ -65,7 +65,7 @@ def run_cell(
 
 
 def failed_record(cell: Cell, error: BaseException) -> Record:
-    """The record of a cell whose worker was lost before it could write its own."""
+    """The record of a cell whose worker was lost before it could make its own."""
     text = "".join(traceback.format_exception(error))
     fault = {"type": type(error).__name__, "message": str(error), "traceback": text}
     return _identity(cell) | {"status": "failed", "error": fault, "finished": _now()}
@@ -112,7 +112,7 @@ def _describe(data: Dataset, cell: Cell) -> Record:
 
 
 def _side(recipe: Recipe, stored: int | tuple[int, int]) -> int | list[int]:
-    """Pixels a side that the cell trains at, or [height, width]."""
+    """The side in pixels at which a cell trains, or [height, width]."""
     height, width = recipe.size_for(stored)
     return height if height == width else [height, width]
 

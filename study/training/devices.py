@@ -1,10 +1,10 @@
-"""Where a cell trains."""
+"""Devices that cells train on."""
 
 import torch
 
 
 def resolved_device(name: str) -> torch.device:
-    """The device that a name means here: auto, cpu, cuda or cuda:N; ValueError where there is none."""
+    """The device for a name: auto, cpu, cuda or cuda:N. Raises ValueError where there is none."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")
@@ -17,5 +17,5 @@ def resolved_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The name that a record keeps: of the card, or cpu."""
+    """The name of a device in a record: that of the card, or cpu."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,4 +1,4 @@
-"""A network's outputs on a split, and the metrics by which an epoch is chosen."""
+"""Evaluation of a network on a split: its outputs, and the metrics by which an epoch is chosen."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _logits(
 def validate(
     model: nn.Module, images: Images, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
 ) -> tuple[float, dict[str, float]]:
-    """Mean cross-entropy and the running metrics of the validation split."""
+    """The mean cross-entropy and the running metrics on the validation split."""
     metrics = _validation_metrics(num_classes, images.labels.device)
     metrics.reset()
     total = 0.0

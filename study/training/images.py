@@ -1,4 +1,4 @@
-"""A split's images on the device where they are trained, normalised."""
+"""Images of a split on the training device, and their normalisation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Normalise = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Images:
-    """One split on the training device: uint8 (n, height, width, channels) and labels (n,)."""
+    """The images of one split on the training device: uint8 (n, height, width, channels) and labels (n,)."""
 
     pixels: Tensor
     labels: Tensor
@@ -30,7 +30,10 @@ class Images:
 
 
 class Normaliser:
-    """uint8 (batch, height, width, channels) → float (batch, channels, height, width), channels-last in memory."""
+    """Turns uint8 (batch, height, width, channels) into normalised floats (batch, channels, height, width).
+
+    They are channels-last in memory.
+    """
 
     def __init__(self, pixels: Tensor) -> None:
         values = pixels.double().flatten(0, 2)

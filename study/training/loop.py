@@ -1,4 +1,4 @@
-"""The training loop of a cell: optimiser, schedule, loss, and the choice of an epoch."""
+"""Training loop of a cell: optimiser, schedule, loss, and the choice of an epoch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Probabilities = dict[str, np.ndarray]
 
 
 class NotFiniteError(ArithmeticError):
-    """The training loss left the finite numbers."""
+    """Raised when the training loss is no longer finite."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ def train_network(
     model = build_model(cell.variant, num_classes=num_classes, in_channels=info.channels).to(device)
     epochs = recipe.epochs_for(len(train))
     steps = math.ceil(len(train) / recipe.batch_size)
-    # A span in steps would average over all of a short run and nothing of a long one.
+    # A span in steps would average over all of a short run and next to nothing of a long one.
     span = recipe.ema_span * epochs * steps
     ema = ModelEmaV3(model, decay=math.exp(-1 / span)) if span else None
     evaluated = ema.module if ema else model
@@ -170,7 +170,7 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int, st
 
 
 def _class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights (classes,) inverse to class frequency, their mean over the images one."""
+    """Weights (classes,) inverse to class frequency, with mean one over the images."""
     counts = torch.bincount(labels, minlength=num_classes).clamp_min(1).float()
     return len(labels) / (num_classes * counts)
 

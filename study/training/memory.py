@@ -14,10 +14,10 @@ CLEAR = Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Context whose `peak_bytes` is the most memory in use inside it.
+    """Context whose `peak_bytes` is the peak memory in use inside it.
 
     On CUDA: bytes allocated by torch on that device. On CPU: the resident set of the whole process (Linux); where the
-    system does not let the high-water mark be reset, the peak since the process began.
+    system does not allow a reset of the high-water mark, the peak since the process began.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Where a number came from: versions, commit and machine, as every record carries them."""
+"""Provenance of a number: versions, commit and machine, as every record carries them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "torchvision", "timm", "torchmetrics", "numpy", "numba", "t
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Version of Python and of each package that may change a number; packages that are absent are left out."""
+    """The versions of Python and of each package that may change a number; absent packages are left out."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the checkout this code runs from, `-dirty` appended when tracked files differ; None outside git."""
+    """The commit of the checkout that the code runs from, with `-dirty` when tracked files differ; None outside git."""
     folder = Path(__file__).resolve().parent
     try:
         text = subprocess.run(
@@ -45,7 +45,7 @@ def commit() -> str | None:
 
 @functools.cache
 def machine() -> dict[str, Any]:
-    """Processor and system by name; no host name, no user, no path."""
+    """The names of processor and system; no host name, no user, no path."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),

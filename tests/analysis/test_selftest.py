@@ -166,7 +166,7 @@ def test_what_a_person_sees(tmp_path, capsys):
     assert main(["split_ratio", "--store", str(store), "--simulations", "60"]) == 0
     out = capsys.readouterr().out
     assert "  ok     DeLong paired_z: 0.5038553805 (R, pROC: 0.5038553805, off by" in out
-    assert "made-up studies without a true difference: 6 data sets × 3 seeds × 40 test images, α = 0.05" in out
+    assert "simulated studies without a true difference: 6 data sets × 3 seeds × 40 test images, α = 0.05" in out
     assert "smallest p after correction in a family of 2: 0.0625; above α, so that no difference can be shown" in out
     assert "all is where it should be" in out
     assert main(["nothing", "--store", str(store)]) == 2

@@ -331,7 +331,7 @@ def without(key):
         (lambda r: r["cost"].update(macs=None), "record.cost.macs must be a finite number, got None"),
         (lambda r: r["test"].pop("ece"), "record.test.ece must be there, got macro_f1, "),
         (lambda r: r["test"].update(mcc=float("nan")), "record.test.mcc must be a finite number, got nan"),
-        (lambda r: r["validation"]["per_class"].pop(), "record.validation.per_class must have 3 rows, one a class"),
+        (lambda r: r["validation"]["per_class"].pop(), "record.validation.per_class must have 3 rows, one per class"),
     ],
 )
 def test_a_departure_from_the_schema_is_one_line(change, message):

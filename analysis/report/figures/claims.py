@@ -17,15 +17,15 @@ from analysis.rendering.canvas import GREY, INK, WIDTH, Drawing, lay_out, new_fi
 from analysis.verdicts.verdict import Verdict
 from analysis.words import bounds, counted, listed, metric_name, p_value, quantity, share, shortened, signed
 
-# Square points: the bubble of the largest variant; areas shrink in proportion from there.
+# Square points: the largest variant's bubble; other areas are in proportion.
 LARGEST_BUBBLE = 620.0
 SMALLEST_BUBBLE = 14.0
 LABELLED = 10
-# Inches, of an average letter at the size of tick labels.
+# Inches: the width of an average letter at the size of tick labels.
 CHARACTER = 0.066
 # Variants further apart in cost than this are drawn on a logarithmic axis.
 LOG_FROM = 4.0
-# What a network that has learned nothing reaches, whatever the classes: where it hangs on them, it is not told.
+# What a network that has learned nothing reaches; only for metrics where this does not depend on the classes.
 CHANCE = {"macro_auc_ovr": 0.5, "mcc": 0.0}
 
 
@@ -39,12 +39,12 @@ def metric_against_cost(
 ) -> Drawing:
     """Each variant's mean metric over its MACs, a bubble with the area of its parameters, and the Pareto front.
 
-    costs: (MACs, parameters) by variant id. front: ids of the variants that none other beats in both; drawn filled.
+    costs: (MACs, parameters) by variant id. front: ids of the variants that no other beats in both; drawn filled.
     """
     ids = [v for v in place.means if v in costs]
     macs, means = np.array([costs[v][0] for v in ids]), np.array([place.means[v] for v in ids])
     most = max(costs[v][1] for v in ids)
-    # Many bubbles are smaller, all alike.
+    # Where there are many, all bubbles are smaller.
     largest = LARGEST_BUBBLE * min(1.0, LABELLED / len(ids))
     areas = {v: max(SMALLEST_BUBBLE, largest * costs[v][1] / most) for v in ids}
     with style():
@@ -69,7 +69,7 @@ def metric_against_cost(
         axes.set_ylabel(f"{metric_name(place.metric)}, {split}")
         axes.margins(0.18, 0.12)
         if axes.get_xscale() == "log":
-            # Decades alone may all lie outside.
+            # Decades may all lie outside.
             axes.xaxis.set_major_locator(FixedLocator(_round_numbers(*axes.get_xlim())))
             axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
@@ -170,8 +170,8 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     with style():
         figure, (axes,) = new_figure(0.6 + 0.32 * bottom)
         axes.set_axis_off()
-        # All names stand at the left, each on the line that leads to its rank and no longer than that: long ones leave
-        # the ranks their room. Inches a rank: as many as every name allows, and those up to the last rank.
+        # All names stand at the left, each on the line that leads to its rank and no longer than it, so that long names
+        # leave room for the ranks. Inches per rank: as many as every name allows, and those up to the last rank.
         room = WIDTH - 0.3
         needs = {v: CHARACTER * len(texts[v]) for v in ordered}
         scale = min((room - needs[v]) / max(count - mean_ranks[v], 0.5) for v in ordered)
@@ -213,7 +213,7 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """The roundest numbers within a range, on a logarithmic axis, of which there are at least four."""
+    """The roundest numbers within a range on a logarithmic axis, at least four of them."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     within: list[float] = []
     for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
@@ -224,12 +224,12 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _signed_tick(value: float, _: int) -> str:
-    """A difference at an axis: its sign and no digit that says nothing."""
+    """The label of a difference on an axis: its sign and no superfluous digit."""
     return "0" if abs(value) < 1e-12 else f"{value:+.3g}".replace("-", "−")
 
 
 def _over_text(place: Standings) -> str:
-    """What the whiskers are, as a sentence."""
+    """What the whiskers mean, as a sentence."""
     defined = [interval for interval in place.intervals.values() if interval.is_defined]
     if not defined:
         return "none, since one seed on one data set carries no interval."
@@ -251,7 +251,7 @@ def _named(ids: Sequence[str], front: Sequence[str], baseline: str | None) -> li
 
 
 def _size_legend(figure: Figure, axes: Axes, most: float, largest: float) -> None:
-    """Two bubbles of round numbers of parameters, so that areas can be read."""
+    """A legend of two bubbles with round numbers of parameters, so that areas can be read."""
     step = 10 ** math.floor(math.log10(max(most, 1.0)))
     rounded = step * max(k for k in (1, 2, 5) if k * step <= max(most, 1.0))
     for size in (rounded, rounded / 5):
@@ -274,9 +274,9 @@ def _place_labels(
     areas: Mapping[str, float],
     names: Mapping[str, str],
 ) -> None:
-    """Names beside their bubbles, each at the nearest of many places that covers no name, bubble, whisker or edge."""
+    """Puts names beside bubbles, each at the nearest of many places that covers no name, bubble, whisker or edge."""
     lay_out(figure)
-    # In points: whatever resolution the figure is saved at. Boxes are left, low, right, high.
+    # In points, so that the resolution does not matter. Boxes are left, low, right, high.
     scale = figure.dpi / 72
     taken = []
     for v in macs:
@@ -305,7 +305,7 @@ def _place_labels(
         boxes = np.hstack([corners, corners + size])
         outside = np.maximum(0, np.hstack([frame[:2] - boxes[:, :2], boxes[:, 2:] - frame[2:]])).sum(axis=1)
         best = int(np.argmin(50 * outside + distances + _overlaps(boxes, np.array(taken))))
-        # Anchored at the bubble's side: another font or resolution makes a name longer at its far end.
+        # Anchored on the bubble's side: in another font or resolution a name grows at its far end.
         side = sides[best, 0]
         text.set_horizontalalignment("left" if side > 0 else "right" if side < 0 else "center")
         text.set_position(corners[best] + (size[0] * (1 - side) / 2, 0) - centre)

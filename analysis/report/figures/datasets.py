@@ -36,7 +36,7 @@ def learning_curves(
     labels: Mapping[str, str],
     styles: Mapping[str, Mark],
 ) -> Drawing | None:
-    """Validation metric by epoch, mean and range over seeds, a line a variant; None where no record has curves.
+    """Validation metric by epoch, mean and range over seeds, a line per variant; None where no record has curves.
 
     cells: finished records by variant id.
     """
@@ -93,7 +93,7 @@ def reliability(
     styles: Mapping[str, Mark],
     baseline: str | None,
 ) -> Drawing | None:
-    """Accuracy by confidence of the predicted class, a line a variant; None where there are no predictions.
+    """Accuracy by confidence of the predicted class, a line per variant; None where there are no predictions.
 
     The grey band is where 95 % of a perfectly calibrated model's bins would lie with as many test images as the
     reference variant (the baseline, else the first) has in each bin (Bröcker and Smith 2007).
@@ -145,7 +145,7 @@ def confusion_matrices(
         return None
     count = len(next(iter(tallies.values())).confusion)
     names = [shortened(str(name), 20) for name in classes] if len(classes) == count else [str(k) for k in range(count)]
-    # Columns have the numbers that rows have beside their names: names would need more room than the matrix.
+    # Columns have only numbers, which rows show beside their names: names would need more room than the matrix.
     numbers = [str(k + 1) for k in range(count)]
     columns = 2 if count <= SMALL_MATRIX and len(tallies) > 1 else 1
     rows = math.ceil(len(tallies) / columns)
@@ -172,7 +172,7 @@ def confusion_matrices(
                     number = ax.text(
                         j, i, text, ha="center", va="center", fontsize=7.5, color="white" if value > 0.6 else INK
                     )
-                    # Inside its matrix, hence no concern of the layout, which would measure hundreds of them.
+                    # Inside its matrix, hence left out of the layout, which would measure hundreds of them.
                     number.set_in_layout(False)
         for ax in axes[len(tallies) :]:
             ax.set_axis_off()
@@ -192,7 +192,7 @@ def confusion_matrices(
 
 def _calibrated_band(axes: Axes, tally: Tally) -> None:
     """Binomial 95 % ranges around the diagonal for bins that hold images."""
-    # A test image that several seeds saw is one image: counts are those of an average seed.
+    # A test image seen by several seeds is one image: counts are those of an average seed.
     images = np.rint(tally.counts / tally.n_seeds).astype(np.int64)
     full = tally.counts >= FEWEST_IN_BIN * tally.n_seeds
     if not full.any():
@@ -203,13 +203,13 @@ def _calibrated_band(axes: Axes, tally: Tally) -> None:
 
 
 def _seeds(tallies: Mapping[str, Tally]) -> str:
-    """How many seeds are added up in each variant's counts."""
+    """The number of seeds added up in each variant's counts, in words."""
     counts = sorted({tally.n_seeds for tally in tallies.values()})
     return counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
 def _gap(tally: Tally) -> float:
-    """Calibration error of the drawn bins, seeds together."""
+    """The calibration error of the drawn bins, seeds pooled."""
     return float(np.abs(tally.hits - tally.confidence).sum() / tally.counts.sum())
 
 

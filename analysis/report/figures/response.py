@@ -1,4 +1,4 @@
-"""How a metric follows one number of a variant (a share, a count, a cost), paired by data set: a Drawing, no test."""
+"""Figure of a metric over one number of a variant (a share, a count, a cost), paired by data set; not a test."""
 
 import math
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ DRAWN_DATASETS = 12
 
 
 def response(evidence: Evidence, metric: str, positions: Mapping[str, float], axis: str) -> Drawing:
-    """Each variant's difference from the baseline on each data set (test, means over seeds), over its position.
+    """A drawing of each variant's difference from the baseline by data set (test, means over seeds), over its position.
 
     positions: by variant id; axis: what they are. The heavy line is the mean over data sets with Student's interval
-    over data sets. Only data sets that every drawn variant finished count. A description: whether a difference is one,
-    the verdicts say.
+    over data sets. Only data sets that every drawn variant finished count. This is a description: verdicts decide
+    whether there is a difference.
 
     Raises ValueError where the baseline has no position or no finished cell beside the others.
     """
@@ -78,7 +78,7 @@ def response(evidence: Evidence, metric: str, positions: Mapping[str, float], ax
 
 
 def _spaced(x: np.ndarray, names: list[str]) -> list[tuple[float, str]]:
-    """Names at their places; those of one place, or of places too close to print, are joined."""
+    """Axis names at their places; names at one place, or at places too close to print, are joined."""
     span = (x.max() - x.min()) or 1.0
     joined: list[tuple[float, str]] = []
     for place, name in zip(x, names):

@@ -1,4 +1,4 @@
-"""The sections of a report that say what was asked and what came of it."""
+"""Sections of a report on what was asked and the outcome."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -37,11 +37,11 @@ SEARCHED = (
 
 
 def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
-    """The page's head: the question, what came of it, and how complete the evidence is."""
+    """The page's head: the question, the outcome, and how complete the evidence is."""
     manifest = evidence.manifest
     done, total = int(evidence.table.attrs["done"]), asked_cells(evidence)
     counts = {outcome: sum(v.outcome == outcome and not v.exploratory for v in verdicts) for outcome in SIGNS}
-    # Whatever came of them, they are no claims.
+    # Whatever their outcome, they are not claims.
     counts["exploratory"] = sum(v.exploratory for v in verdicts)
     items = {
         "verdicts": ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count) or "none",
@@ -68,13 +68,13 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
 
 
 def asked_cells(evidence: Evidence) -> int:
-    """How many cells the study asked for."""
+    """The number of cells that the study asked for."""
     listed_cells = evidence.manifest.get("cell_ids")
     return len(listed_cells) if listed_cells else len(evidence.variants) * len(evidence.datasets) * len(evidence.seeds)
 
 
 def question(evidence: Evidence) -> Part:
-    """What was asked: strategy, axes, seeds, data sets and contrasts."""
+    """The section on what was asked: strategy, axes, seeds, data sets and contrasts."""
     manifest = evidence.manifest
     axes = {name: json.dumps(values, ensure_ascii=False) for name, values in (manifest.get("axes") or {}).items()}
     items = {
@@ -95,7 +95,7 @@ def question(evidence: Evidence) -> Part:
 
 
 def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: str | None) -> Part:
-    """Each contrast's verdict as a sentence, then the numbers. problem: why there are none."""
+    """The section of verdicts: each contrast's in sentences, then the numbers. problem: why there are none."""
     blocks: list[str] = []
     if problem:
         blocks.append(note(f"No verdicts: {problem}."))
@@ -116,7 +116,7 @@ def cost(
     rng: np.random.Generator | None = None,
     draw: Draw = draw_here,
 ) -> Part:
-    """Metric against MACs, what is certain about the front, and every variant's means. places: by metric, of `split`.
+    """The section on cost: metric against MACs, certainty of the front, variants' means. places: by metric, of `split`.
 
     rng: for the probabilities; by default one of a fixed seed, so that the same records give the same numbers.
     draw: what draws the figures.
@@ -192,7 +192,7 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict], drawings: Seque
 def ranks(evidence: Evidence, *, draw: Draw = draw_here) -> Part:
     """Critical-difference diagrams of the study's metrics. draw: what draws them."""
     ids = evidence.chosen(RANKED_VARIANTS)
-    # Unfinished cells, too: the data sets that they leave without a result are counted.
+    # Including unfinished cells: the data sets that they leave without a result are counted.
     cells = evidence.table[evidence.table["variant_id"].isin(ids)]
     n_datasets = cells.loc[cells["status"] == "done", "dataset"].nunique()
     blocks: list[str] = []
@@ -222,7 +222,7 @@ def ranks(evidence: Evidence, *, draw: Draw = draw_here) -> Part:
 
 def _verdict_item(verdict: Verdict) -> Html:
     outcome = strong(verdict.outcome) if stands_out(verdict) else verdict.outcome
-    # The claim leads, its numbers follow in smaller print, and what remains is a click away.
+    # The claim leads, its numbers follow in smaller print, and the rest is a click away.
     claim, numbers, rest = pieces(verdict)
     more = [folded("Cost, probability of a false claim, and what to know", paragraph(rest))] if rest else []
     tag = [element("span", {"class": "tag"}, "exploratory")] if verdict.exploratory else []

@@ -1,4 +1,4 @@
-"""The sections of a report that show what its claims rest on: curves, classes, predictions, data, cells, versions."""
+"""Sections of a report on what its claims rest on: curves, classes, predictions, data, cells, versions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
 from analysis.words import counted, listed, metric_name
 
-# Matrices of many classes take the whole width each, so fewer are drawn.
+# Matrices of many classes take the whole width, so fewer are drawn.
 MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
 
 
@@ -50,7 +50,7 @@ def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark],
 
 
 def classes(evidence: Evidence, drawn: Sequence[str]) -> Part:
-    """Results class by class."""
+    """The section of results class by class."""
     if not len(evidence.done()):
         return make_part("classes", "Classes", [note("No results by class: no cell has finished.")])
     blocks = []
@@ -66,7 +66,7 @@ def classes(evidence: Evidence, drawn: Sequence[str]) -> Part:
 
 
 def _has_one_answer(record: Record) -> bool:
-    """Whether a finished cell recognised one class wholly and of the others no image: it says that class of all."""
+    """Whether a finished cell predicts one class for every image: recall 1 for that class, 0 for all others."""
     if record["status"] != "done":
         return False
     recalls = sorted(row["recall"] for row in record["test"]["per_class"] if row["support"])
@@ -122,12 +122,12 @@ def predictions(
 
 
 def data(evidence: Evidence) -> Part:
-    """The data sets and their classes."""
+    """The section on data sets and their classes."""
     return make_part("data", "Data sets", [], tables=[study_tables.data_sets(evidence)])
 
 
 def cells(evidence: Evidence) -> Part:
-    """What is missing, and why."""
+    """The section on cells without a result, and why."""
     table = study_tables.cells_without_result(evidence)
     blocks: list[str] = []
     if evidence.table.attrs["torn"]:
@@ -139,7 +139,7 @@ def cells(evidence: Evidence) -> Part:
 
 
 def provenance(evidence: Evidence) -> Part:
-    """Commits, machines, versions and times, the recipe, and the study's file word for word."""
+    """The section of commits, machines, versions, times, the recipe, and the study file word for word."""
     done = evidence.done()
     title = "Versions, recipe, file"
     after = []
@@ -147,7 +147,7 @@ def provenance(evidence: Evidence) -> Part:
         recipe = json.dumps(evidence.manifest["recipe"], ensure_ascii=False, indent=1)
         after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
     if evidence.manifest.get("file_text"):
-        # What --set and its like have changed stands in the recipe and in the head of the page.
+        # Changes by --set and the like show in the recipe and in the head of the page.
         text = str(evidence.manifest["file_text"])
         after.append(folded("The study's file, before options of the command line", element("pre", {}, text)))
     if not len(done):
@@ -171,7 +171,7 @@ def provenance(evidence: Evidence) -> Part:
 
 
 def limits(evidence: Evidence) -> Part:
-    """What a reader must not take from the page."""
+    """The section on what a reader must not conclude from the page."""
     said = [
         "A verdict in general speaks of data sets like these under this recipe; it says nothing of other recipes.",
         "One of a single data set, or of single weights, does not carry over to other data.",

@@ -1,4 +1,4 @@
-"""The tables of a report on one study, each made from its evidence."""
+"""Tables of a report on one study, made from its evidence."""
 
 import json
 import math
@@ -14,9 +14,9 @@ from analysis.report.evidence import Evidence, absent_cells
 from analysis.verdicts.verdict import corrected
 from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, quantity, share
 
-# Metrics a reader gets beside the study's own, in the page; the CSV has all.
+# Metrics shown on the page in addition to the study's own; the CSV has all.
 SHOWN_METRICS = ("macro_auc_ovr", "macro_f1", "balanced_accuracy", "ece")
-# Variants that a table has columns for; its CSV has all.
+# The most variants that a table has columns for; its CSV has all.
 COLUMN_VARIANTS = 6
 
 
@@ -41,7 +41,7 @@ def declared_contrasts(evidence: Evidence) -> Table:
 
 
 def variant_standings(evidence: Evidence, places: Mapping[str, Standings], split: str) -> Table:
-    """One row a variant: cost, cells, and every metric's mean with its interval. places: by metric."""
+    """The table of variants: cost, cells, and every metric's mean with its interval. places: by metric."""
     done = evidence.done()
     costs = mean_costs(evidence.table, list(_COST_COLUMNS.values()), places[evidence.metrics[0]].datasets)
     counts = done.groupby("variant_id").size()
@@ -82,7 +82,7 @@ def variant_standings(evidence: Evidence, places: Mapping[str, Standings], split
 
 
 def data_sets(evidence: Evidence) -> Table:
-    """One row a data set: images, classes and how many test images each class has."""
+    """The table of data sets: images, classes and the number of test images of each class."""
     keys = ("modality", "image_size", "channels", "n_train", "n_val", "n_test")
     rows = []
     records: list[dict[str, Any]] = []
@@ -109,7 +109,7 @@ def data_sets(evidence: Evidence) -> Table:
 
 
 def per_class(evidence: Evidence, variants: Sequence[str]) -> Table:
-    """One row a data set and class, a column a variant: mean F1 over seeds with its range."""
+    """The table of classes: mean F1 over seeds with its range, a row per data set and class, a column per variant."""
     data = per_class_data(evidence.records.values(), evidence.variants)
     shown = list(variants[:COLUMN_VARIANTS])
     rows = []
@@ -143,7 +143,7 @@ def per_class(evidence: Evidence, variants: Sequence[str]) -> Table:
 
 
 def per_class_data(records: Iterable[Record], labels: Mapping[str, str]) -> pd.DataFrame:
-    """Per-class test results, means over seeds and ranges of F1, one row a variant, data set and class."""
+    """Per-class test results, means over seeds and ranges of F1, one row per variant, data set and class."""
     names = ("precision", "recall", "f1", "auc")
     found = [
         (r["dataset"], row["class"], r["variant_id"], row["support"], *(row[name] for name in names))
@@ -169,7 +169,7 @@ def per_class_data(records: Iterable[Record], labels: Mapping[str, str]) -> pd.D
 
 
 def calibration(evidence: Evidence, variants: Sequence[str]) -> Table:
-    """One row a data set, a column a variant: mean calibration error over seeds with its range."""
+    """The table of calibration error, one row per data set, one column per variant: mean over seeds with its range."""
     done = evidence.done()
     groups = done.groupby(["dataset", "variant_id"], sort=False)
     data = groups.agg(
@@ -206,9 +206,9 @@ def calibration(evidence: Evidence, variants: Sequence[str]) -> Table:
 
 
 def cells_without_result(evidence: Evidence) -> Table:
-    """Cells that failed, were stopped or never ran, and why; cells alike but for their seed share a row."""
+    """The table of cells that failed, were stopped or never ran, and why; cells that differ by seed share a row."""
     data = absent_cells(evidence)
-    # Cells that are alike but for their seed share a row, and so do the data sets that lack the same seeds.
+    # Cells that differ only by seed share a row, and so do the data sets that lack the same seeds.
     alike = data.groupby(["status", "reason", "variant", "dataset"], sort=False)["seed"].apply(tuple)
     merged: dict[tuple[str, str, str, tuple[int, ...]], list[str]] = {}
     for (status, reason, variant, dataset), seeds in alike.items():
@@ -232,7 +232,7 @@ def cells_without_result(evidence: Evidence) -> Table:
 
 
 def provenance(evidence: Evidence) -> Table:
-    """One row for each different commit, machine and set of versions that finished cells ran on."""
+    """The table of the commits, machines and sets of versions that finished cells ran on, one row per combination."""
     keys: dict[tuple[str, ...], int] = {}
     for record in evidence.records.values():
         if record["status"] == "done":
@@ -285,7 +285,7 @@ def _standing_caption(evidence: Evidence, place: Standings, split: str) -> str:
 
 
 def _seeds(data: pd.DataFrame) -> str:
-    """How many seeds the means of a table are over."""
+    """The number of seeds behind the means of a table, in words."""
     counts = sorted({int(n) for n in data["seeds"]}) or [0]
     return counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 

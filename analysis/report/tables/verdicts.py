@@ -1,4 +1,4 @@
-"""Verdicts as a table, and the differences behind them."""
+"""Tables of verdicts and of the differences behind them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from analysis.words import bounds, metric_name, p_value, percent, share, signed
 
 
 def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> Table:
-    """One row a contrast: what was estimated, how sure it is, and what came of it."""
+    """The table of verdicts, one row per contrast: what was estimated, how certain it is, and the outcome."""
     records = [_record(verdict) for verdict in verdicts]
     rows = [
         [
@@ -60,7 +60,7 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
 
 
 def difference_table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a contrast and data set: the paired difference with its interval."""
+    """The table of paired differences with their intervals, one row per contrast and data set."""
     records, rows = [], []
     for verdict in verdicts:
         for row in verdict.per_dataset:
@@ -112,7 +112,7 @@ def outcome(verdict: Verdict) -> str:
 
 
 def _overs(overs: Sequence[str]) -> str:
-    """What the intervals of a column are, each kind once."""
+    """What the intervals of a column are over, each kind once."""
     known = sorted({over for over in overs if over})
     return f"95 % over {'; over '.join(known)}" if known else "none"
 

@@ -10,10 +10,10 @@ from medmamba_variants.parts.init import convolution
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that trains on a single pixel, too: one value a channel is normalised as in evaluation.
+    """Batch norm that also trains on a single pixel: one value per channel is normalised as in evaluation.
 
-    Torch refuses it, since one value has no variance; so an epoch would fail whose last batch is one image where the
-    last stage's map is one pixel.
+    Torch refuses that, since one value has no variance; where the last stage's map is one pixel, an epoch whose last
+    batch is one image would fail.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ class BatchNorm(nn.BatchNorm2d):
 class ConvBranch(nn.Module):
     """The published local branch: two full 3×3 convolutions and one 1×1, batch norm first, ReLU last.
 
-    Ending in a ReLU, its output is never negative. Map in, map of the same shape out.
+    Since it ends in a ReLU, its output is never negative. Map in, map of the same shape out.
     """
 
     def __init__(self, channels: int, component: Conv, drop_path: float) -> None:

@@ -35,7 +35,7 @@ DT_MIN, DT_MAX = 1e-3, 1e-1
 
 
 class SS2D(nn.Module):
-    """Gated scan of a map (batch, height, width, channels) along all directions at once, to the same shape.
+    """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape.
 
     Parameters carry the published names and shapes; the leading axis K follows `component.directions`, or is 1 where
     all directions share one set.
@@ -81,7 +81,7 @@ class SS2D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         K, R, N = len(self.directions), self.dt_rank, self.d_state
-        # Two products instead of one that is cut in two: both halves come out contiguous.
+        # Two products instead of one cut in half: both parts come out contiguous.
         weight_inner, weight_gate = self.in_proj.weight.chunk(2)
         z = F.linear(x, weight_gate)
         inner = F.linear(x, weight_inner)
@@ -90,7 +90,7 @@ class SS2D(nn.Module):
 
         # One product serves all directions: (batch, length, sets, R + 2N).
         projected = F.linear(tokens, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (self.sets, R + 2 * N))
-        # In the state's precision: float32 for half precision, but float64 stays.
+        # In the state's precision: float32 for half precision, while float64 stays.
         A = -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32)))
         A, D = A.view(self.sets, self.d_inner, N), self.Ds.view(self.sets, self.d_inner)
         # Under autocast the factors have the same dtype, as in any other product.
@@ -114,8 +114,8 @@ class SS2D(nn.Module):
 
 
 def gated(y: Tensor, z: Tensor) -> Tensor:
-    """y · silu(z), whose backward pass keeps y and z only."""
-    # A trace must hold operations, not a function of Python; without gradients nothing is kept anyway.
+    """The product y · silu(z), which keeps only y and z for the backward pass."""
+    # A trace must hold operations, not a Python function; without gradients nothing is kept anyway.
     if torch.jit.is_tracing() or not torch.is_grad_enabled():
         return y * F.silu(z)
     product: Tensor = _Gated.apply(y, z)
@@ -123,7 +123,7 @@ def gated(y: Tensor, z: Tensor) -> Tensor:
 
 
 class _Gated(torch.autograd.Function):
-    """y · silu(z), of which autograd by itself would keep silu(z), too: here it is computed again."""
+    """The product y · silu(z) that recomputes silu(z) in the backward pass, where autograd would keep it."""
 
     generate_vmap_rule = True
 
@@ -139,7 +139,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
         y, z = ctx.saved_tensors
         dgate = (dout * y).to(z.dtype)
-        if torch.is_grad_enabled():  # under create_graph: the fused operator has no derivative
+        if torch.is_grad_enabled():  # Under create_graph: the fused operator has no derivative.
             s = z.sigmoid()
             dz = dgate * s * (1 + z * (1 - s))
         else:

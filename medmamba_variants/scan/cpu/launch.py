@@ -1,4 +1,4 @@
-"""The scan on the CPU: numba kernels on torch tensors, float32 and float64, forward and backward.
+"""CPU backend: numba kernels on torch tensors, float32 and float64, forward and backward.
 
 No compiler is needed; the kernels are compiled on first use for this processor's vectors and kept on disk by numba.
 The same inputs give the same bits with any number of threads.

@@ -1,4 +1,4 @@
-"""The scan on a GPU: Triton kernels on torch tensors, forward and backward.
+"""GPU backend: Triton kernels on torch tensors, forward and backward.
 
 Nothing is laid out once a direction: positions come from the table, and y and dx are summed over directions where they
 are computed. bfloat16, float16 and float32 tensors are read and written as they are; the state is float32.

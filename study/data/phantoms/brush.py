@@ -1,7 +1,8 @@
-"""Drawing many small images at once: coordinates, soft shapes, smooth fields and noise, as float64 arrays.
+"""Tools for drawing many small images at once: coordinates, soft shapes, smooth fields and noise, in float64.
 
-Every array of numbers is (images, height, width), or (images, 1, 1) for one number an image. Float64 throughout:
-what another processor or numpy release rounds otherwise stays 10^-13 grey levels, so the uint8 images stay the same.
+Every array of numbers is (images, height, width), or (images, 1, 1) for one number per image. All is float64:
+rounding on another processor or in another numpy release differs by 10^-13 grey levels, which leaves uint8 images the
+same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,24 +40,24 @@ class Canvas:
 
     @property
     def pixel(self) -> float:
-        """Width of a pixel in units of x, of the longer side."""
+        """Width of a pixel in units of the longer side's coordinate."""
         return 2 / max(self.height, self.width)
 
     def uniform(self, low: float, high: float, columns: int = 1) -> Array:
-        """A number an image, (images, 1, 1), or (images, columns, 1, 1) for several."""
+        """Uniform random numbers, one per image (images, 1, 1) or several (images, columns, 1, 1)."""
         drawn = low + (high - low) * self.rng.random((self.count, columns, 1, 1))
         return drawn[:, 0] if columns == 1 else drawn
 
     def sign(self) -> Array:
-        """Minus one or one an image."""
+        """Random signs, minus one or one per image."""
         return np.where(self.rng.random((self.count, 1, 1)) < 0.5, -1.0, 1.0)
 
     def chance(self, probability: float) -> Array:
-        """One with this probability, otherwise zero, an image."""
+        """Random ones, with this probability, and zeros, one number per image."""
         return (self.rng.random((self.count, 1, 1)) < probability).astype(float)
 
     def grain(self, blur: float = 0.0) -> Array:
-        """White noise blurred by `blur` pixels and brought back to unit variance."""
+        """White noise blurred by `blur` pixels and scaled back to unit variance."""
         noise = self.rng.standard_normal((self.count, self.height, self.width))
         if blur <= 0:
             return noise
@@ -94,7 +95,7 @@ class Canvas:
 
     def dots(self, y: Array, x: Array, sigma: Number, weight: Number = 1.0) -> Array:
         """Sum of Gaussian dots at y, x (images, dots, 1, 1), each of height `weight`."""
-        # A dot is a product of a column and a row: no array of images × dots × pixels is made.
+        # A dot is the product of a column and a row, which avoids an array of images × dots × pixels.
         column = weight * np.exp(-0.5 * ((self.y[:, np.newaxis] - y) / sigma) ** 2)
         row = np.exp(-0.5 * ((self.x[:, np.newaxis] - x) / sigma) ** 2)
         return np.swapaxes(column[..., 0], 1, 2) @ row[:, :, 0]
@@ -116,7 +117,7 @@ def choose(labels: Array, values: Sequence[float]) -> Array:
 
 
 def blend(under: Array, over: Number, cover: Array) -> Array:
-    """`over` where `cover` is 1, `under` where it is 0, and between them between."""
+    """A blend: `over` where `cover` is 1, `under` where it is 0, and in proportion between."""
     return under + cover * (over - under)
 
 

@@ -6,7 +6,7 @@ from study.data.phantoms.brush import Array, Canvas, Dials, Picture, choose, pai
 
 
 def fundus(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
-    """Fundus photograph, of a left or a right eye: disc, macula, two arcades of vessels, uneven light.
+    """Fundus photograph of a left or right eye: disc, macula, two arcades of vessels, uneven light.
 
     Classes: no finding, microaneurysms (small dark red dots), exudates (small yellow dots in groups).
     """
@@ -100,7 +100,7 @@ def histology(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     lattice = 8
     nests = [(c.uniform(-0.65, 0.65), c.uniform(-0.65, 0.65), c.uniform(0.34, 0.5)) for _ in range(2)]
     step = 2 / lattice
-    # One ring of cells beyond the border, for nuclei reach over it.
+    # One ring of cells beyond the border, since nuclei reach across it.
     middle = (np.arange(lattice + 2) - 0.5) * step - 1
     rng, shape = c.rng, (c.count, lattice + 2, lattice + 2)
     cell_y = middle.reshape(1, -1, 1) + step * 0.55 * (rng.random(shape) - 0.5)
@@ -143,7 +143,7 @@ def histology(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
 
 
 def _sensor(c: Canvas, strength: float) -> Array:
-    """Noise of a camera, (images, height, width, 3): half of it common to the colours."""
+    """Camera noise, (images, height, width, 3), half of it common to the colours."""
     common = c.grain(0.4)[..., np.newaxis]
     own = c.rng.standard_normal((c.count, c.height, c.width, 3))
     return strength * (0.7 * common + 0.7 * own)

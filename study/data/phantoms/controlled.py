@@ -1,4 +1,4 @@
-"""Controlled tasks: one question each, whose answer no mean intensity gives away, and a dial for how hard it is."""
+"""Controlled phantoms: one question each, whose answer no mean intensity gives away, and a dial for its difficulty."""
 
 import numpy as np
 
@@ -45,10 +45,10 @@ def sparse(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
 
 
 def relation(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
-    """Relation of two far findings: do two solid spots lie level, or one higher than the other? Hollow spots mislead.
+    """Relation of two distant findings: are two solid spots level, or is one of them higher? Hollow spots mislead.
 
-    The dial `distance` is how far the two are apart across, as a share of the image's width. Each spot alone is as
-    often high as low in both classes, so no single place tells them apart, only the two together.
+    The dial `distance` is the horizontal distance of the two, as a share of the image's width. In both classes each
+    spot alone is as often high as low, so that no single place tells the classes apart, only the two together.
     """
     c = canvas
     apart = dials["distance"] * c.uniform(0.9, 1.1)
@@ -85,7 +85,7 @@ def position(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
         y, x = (1 if down else -1) * c.uniform(0.66, 0.8), (1 if right else -1) * c.uniform(0.66, 0.8)
     size = c.uniform(0.17, 0.23)
     radius = c.rings(y, x, size, size * c.uniform(0.85, 1.15))
-    # The sum over the lesion is about zero and its sign is random: brightness at the place says nothing.
+    # The sum over the lesion is about zero and its sign random: brightness at the place says nothing.
     target = c.sign() * (1 - 1.2 * radius**2) * np.exp(-(radius**2))
     image = 110 + 18 * c.smooth(4) + 9 * c.grain(0.09 / c.pixel)
     image = image + choose(labels, (0, 1)) * c.uniform(50, 95) * target + 14 * dials["noise"] * c.grain(0.3)

@@ -1,4 +1,4 @@
-"""The dials that every phantom has. Without imports of arrays, so that reading a study file stays instant."""
+"""Dials that every phantom has. No array library is imported, so that reading a study file stays instant."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from medmamba_variants.design.kinds import Keys, Kind, Number, Setting, SettingE
 
 @dataclass(frozen=True)
 class Pixels(Kind):
-    """Pixels a side as in 28, or height and width as in 24x32, kept as a text."""
+    """A size in pixels, as text: the side, as in 28, or height and width, as in 24x32."""
 
     def parse(self, value: Any, path: Keys = ()) -> str:
         sides = str(value).split("x")

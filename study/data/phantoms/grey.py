@@ -8,8 +8,8 @@ from study.data.phantoms.brush import Array, Canvas, Dials, Picture, blend, choo
 def ultrasound(canvas: Canvas, labels: Array, dials: Dials) -> Picture:
     """Breast ultrasound: layers, fully developed speckle, log compression; a mass is smooth and wide or spiky and tall.
 
-    Classes: normal, benign mass (bright behind it), malignant mass (a shadow behind it). Normal tissue holds a fat
-    lobule of much the same darkness.
+    Classes: normal, benign mass (bright behind it), malignant mass (a shadow behind it). Normal tissue has a fat lobule
+    of similar darkness.
     """
     c = canvas
     skin = np.exp(-(((c.y + 0.97 + 0.05 * c.wander()) / 0.06) ** 2))

@@ -1,7 +1,7 @@
-"""Procedural data sets built in: modality-like images and controlled tasks, the same on every machine, with dials.
+"""Built-in procedural data sets: modality-like images and controlled tasks with dials, the same on every machine.
 
 A name may carry dials, `phantom_position?where=top_left&size=64`. Each image is drawn from a stream that depends on the
-set, the split, the image's number and the dial `seed` alone: the others change what is drawn, not which draw it is.
+set, the split, the image's number and the dial `seed` alone: other dials change what is drawn, not the draws.
 """
 
 import hashlib
@@ -20,16 +20,17 @@ from study.data.phantoms.brush import Array, Canvas, Dials, Picture
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import SPLITS, Dataset, Split, assemble, unknown_name
 
-# Images drawn together from one stream: enough for numpy, few enough for the cache. Another number is other images.
+# Images drawn together from one stream: enough for numpy, few enough for the cache. Another number would give other
+# images.
 CHUNK = 40
 
 
 @dataclass(frozen=True)
 class Phantom:
-    """A data set drawn by `draw(canvas, labels, dials)` → (images, masks), images in grey levels 0 to 255.
+    """A phantom, drawn by `draw(canvas, labels, dials)` → (images, masks), images in grey levels 0 to 255.
 
     Images are (n, height, width) or, of three channels, (n, height, width, 3); masks (n, height, width) boolean.
-    `shown` is how many of its classes it has until the dial `classes` says otherwise, all of them where None.
+    `shown` is how many of its classes it has unless the dial `classes` says otherwise; None means all.
     """
 
     modality: str
@@ -76,7 +77,7 @@ PHANTOMS: dict[str, Phantom] = {
 
 
 class PhantomSets:
-    """Reads phantoms by name; `defaults` are common dials for every name that does not turn them itself."""
+    """Reader of phantoms by name; `defaults` are common dials for every name that does not set them itself."""
 
     def __init__(self, defaults: Mapping[str, Any]) -> None:
         self._defaults = dict(defaults)
@@ -88,7 +89,7 @@ class PhantomSets:
         return sorted(PHANTOMS)
 
     def stamp(self, name: str) -> Hashable:
-        """None: a phantom never changes."""
+        """Always None: a phantom never changes."""
         return None
 
     def read(self, name: str) -> Dataset:
@@ -109,7 +110,7 @@ class PhantomSets:
 
 
 def parse_name(name: str, defaults: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-    """The phantom's plain name and all of its dials: those in the name, else in `defaults`, else as they come."""
+    """A phantom's plain name and all its dials: those in the name, else in `defaults`, else their own defaults."""
     plain, _, query = name.partition("?")
     if plain not in PHANTOMS:
         raise unknown_name("phantoms", plain, PHANTOMS)
@@ -145,7 +146,7 @@ def _turn(where: str, name: str, value: Any, known: Mapping[str, Setting]) -> An
         raise ValueError(f"{where}: must have the dial {name}, and has not; {hint}")
     kind = known[name].kind
     if isinstance(value, str) and isinstance(kind, Number):
-        # A name holds texts only.
+        # A name holds only text.
         with suppress(ValueError):
             value = int(value) if kind.whole else float(value)
     try:
@@ -167,7 +168,7 @@ def _labels(plain: str, split: str, dials: Mapping[str, Any], classes: int) -> A
     share = dials["imbalance"] ** -(np.arange(classes) / (classes - 1))
     exact = share / share.sum() * count
     sizes = np.maximum(np.floor(exact).astype(int), 1)
-    # What rounding leaves goes to the largest remainders; what the minimum took comes from the first class.
+    # What rounding leaves over goes to the largest remainders; what the minimum adds is taken from the first class.
     order = np.argsort(-(exact - np.floor(exact)), kind="stable")
     sizes[order[: max(0, count - sizes.sum())]] += 1
     sizes[0] -= sizes.sum() - count
@@ -192,6 +193,6 @@ def _draw(plain: str, split: str, dials: Mapping[str, Any], labels: Array) -> tu
 
 
 def _stream(plain: str, split: str, part: str, seed: int) -> np.random.Generator:
-    """A generator that depends on these words alone, never on Python's salted hash."""
+    """A generator that depends only on its arguments, never on Python's salted hash."""
     words = hashlib.sha256(f"{plain}/{split}/{part}/{seed}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(words[:16], "little")))
