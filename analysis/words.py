@@ -14,6 +14,8 @@ METRIC_NAMES = {name: declared.printed for name, declared in DECLARED.items()}
 NOTHING = "–"
 UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 LONGEST = 26
+# What came of a fault stands at the end of its message: such a line is cut in its middle, too.
+LONGEST_REASON = 300
 
 
 def metric_name(metric: str) -> str:

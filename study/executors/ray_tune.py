@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records.schema import Record
+from analysis.words import LONGEST_REASON, shortened
 from study.executors.inline import Asked, Probabilities, Run, Watcher, attempt, cores, failure_of
 from study.store.lock import file_lock
 
@@ -207,7 +208,7 @@ def _reported(trial: Any) -> Exception:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:300]
+    return shortened(" ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split()), LONGEST_REASON)
 
 
 @contextmanager

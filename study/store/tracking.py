@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.records.predictions import SPLITS
 from analysis.records.schema import Record
+from analysis.words import LONGEST_REASON, shortened
 from medmamba_variants.config import VariantConfig
 from study.store.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
 from study.store.views import view_tags
@@ -159,7 +160,7 @@ class Tracker:
         if self._warned:
             return
         self._warned = True
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = shortened(" ".join(str(error).split()), LONGEST_REASON) or type(error).__name__
         self._warn(
             f"warning: MLflow at {self.uri} does not take the records ({reason}); the ledger keeps them all, and the "
             f"next launch of this study logs what is missing"

@@ -15,7 +15,7 @@ from analysis.across.summaries import METRICS_SUMMARISED, summary
 from analysis.report.evidence import Evidence, load_evidence
 from analysis.verdicts.decisions import decide_all
 from analysis.verdicts.verdict import Verdict
-from analysis.words import METRIC_NAMES, counted, ends, quantity, share
+from analysis.words import LONGEST_REASON, METRIC_NAMES, counted, ends, quantity, share, shortened
 from medmamba_variants.config import VariantConfig
 from study.definition import Study
 from study.store.database import absolute_uri, default_uri
@@ -71,7 +71,7 @@ def _verdicts_alone(evidence: Evidence) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return shortened(" ".join(f"{type(error).__name__}: {error}".split()), LONGEST_REASON)
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:

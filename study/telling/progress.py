@@ -14,7 +14,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from analysis.records.schema import Record
-from analysis.words import METRIC_NAMES, share
+from analysis.words import LONGEST_REASON, METRIC_NAMES, share, shortened
 from study.telling.terminal import duration
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ def describe_failure(label: str, record: Record) -> str:
     """A failure in one line: which cell, and what went wrong."""
     error = record.get("error") or {}
     message = " ".join(str(error.get("message", "no message")).split())
-    return f"{label} · {record['dataset']} · seed {record['seed']}: {error.get('type', 'error')}: {message[:300]}"
+    what = f"{error.get('type', 'error')}: {shortened(message, LONGEST_REASON)}"
+    return f"{label} · {record['dataset']} · seed {record['seed']}: {what}"
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

@@ -51,7 +51,7 @@ def trains(step):
     # The scan of the copy would compile its kernels for half a minute.
     with use_backend("portable"):
         logits = [model(images) for model in models]
-    assert not torch.allclose(*logits)
+    assert not torch.allclose(*logits), logits
     logits[1].square().sum().backward()
     assert all(parameter.grad.count_nonzero() for parameter in models[1].parameters())
 
