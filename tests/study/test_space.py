@@ -676,7 +676,7 @@ def test_a_shipped_file_loads_and_opens_with_its_purpose(path):
 
 
 def test_the_studies_are_there():
-    names = ["downsampling", "fusion", "joint_search", "scan_directions", "scan_orders", "split_ratio"]
+    names = ["downsampling", "fusion", "joint_search", "scan_directions", "scan_orders", "split_ratio", "ssm_needed"]
     assert [path.stem for path in FILES] == names
 
 
