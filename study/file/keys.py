@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.metrics import METRICS
-from medmamba_variants.config import PRESETS
+from medmamba_variants.config import PRESETS, axis_schema
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import (
     Choice,
@@ -136,7 +136,7 @@ def study_schema() -> dict[str, Any]:
         "description": "one question, and all it takes to answer it",
         **STUDY.schema(),
         "$defs": {
-            **{name: axis.kind.schema() | {"description": axis.meaning} for name, axis in (AXES | SUGAR).items()},
+            **{name: axis_schema(name) for name in (*AXES, *SUGAR)},
             "point": {"type": "object", "properties": points, "additionalProperties": False},
         },
     }
