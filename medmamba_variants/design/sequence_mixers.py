@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
 from medmamba_variants.design.gated import D_CONV, EXPAND, check_inner
-from medmamba_variants.design.kinds import SettingError, whole
+from medmamba_variants.design.kinds import Choice, Flag, SettingError, whole
 from medmamba_variants.design.orders import Directions, directions_of
 
+# Rows or columns between two positions that the relative bias tells apart at most.
+FARTHEST = 15
 # Steps that are multiplied out at once; a state is handed on from one such chunk to the next.
 CHUNK = 64
 
@@ -33,12 +35,44 @@ SCAN_DIRECTIONS = axis(
 )
 
 
+ROPE = axis(
+    False,
+    Flag(),
+    "whether queries and keys are turned by angles that grow with row and column (2-D rotary embedding), so that their "
+    "products know how far apart places are",
+    "RoFormer 2021; MLLA, RoPE",
+    probe=True,
+)
+
+
 def check_heads(word: str, channels: int, heads: int, stage: int) -> None:
     """Raises SettingError where heads cannot have equally many channels."""
     if channels % heads:
         raise SettingError(
             ("heads",), f"must divide the {channels} channels between them, got {heads} of {word} in stage {stage}"
         )
+
+
+def check_rope(word: str, channels: int, heads: int, rope: bool, stage: int) -> None:
+    """Raises SettingError where a head has no pair of channels that could be turned."""
+    if rope and channels // heads < 2:
+        raise SettingError(
+            ("rope",), f"needs two channels in every head, got {channels} in {heads} heads of {word} in stage {stage}"
+        )
+
+
+def dual_macs(length: int, heads: int, state: int, channels: int) -> int:
+    """Multiply-adds of a scan with one decay for each head, taken in products over chunks of steps (Mamba-2).
+
+    B and C of `state` numbers are the same for all heads, whose channels together are `channels`.
+    """
+    size = min(CHUNK, length)
+    chunks = math.ceil(length / size)
+    # Sums of decays, C with B, and what that weighs.
+    within = chunks * size**2 * (heads + state + channels)
+    # The last states of chunks, their decays and sums over chunks, what C reads of them.
+    between = 2 * chunks * size * state * channels + chunks**2 * (heads + state * channels) if chunks > 1 else 0
+    return within + between
 
 
 @dataclass(frozen=True)
@@ -71,13 +105,8 @@ class SSD(Mixer):
         length, inner, state, directions = height * width, self.inner(channels), self.ssd_state, len(self.directions)
         projections = channels * (2 * inner + directions * (2 * state + self.heads)) + inner * channels
         convolution = self.d_conv**2 * (inner + 2 * directions * state)
-        size = min(CHUNK, length)
-        chunks = math.ceil(length / size)
-        # Sums of decays, C with B, and what that weighs.
-        within = chunks * size**2 * (self.heads + state + inner)
-        # The last states of chunks, their decays and sums over chunks, what C reads of them.
-        between = 2 * chunks * size * state * inner + chunks**2 * (self.heads + state * inner) if chunks > 1 else 0
-        return length * (projections + convolution) + directions * (within + between)
+        scans = directions * dual_macs(length, self.heads, state, inner)
+        return length * (projections + convolution) + scans
 
 
 @dataclass(frozen=True)
@@ -108,21 +137,32 @@ class NonCausalSSD(Mixer):
 
 @dataclass(frozen=True)
 class LinearAttention(Mixer):
-    """Attention whose weights are products of positive features, in time linear in the map (MLLA, without its RoPE)."""
+    """Attention whose weights are products of positive features, in time linear in the map (MLLA)."""
 
     word = "linear_attention"
     builds = "medmamba_variants.parts.mixers.attention:LinearAttentionBranch"
 
     heads: int = shared(HEADS)
+    rope: bool = shared(ROPE)
+    attention_gate: str = axis(
+        "none",
+        Choice(("none", "silu")),
+        "gate on what linear attention reads: none, or SiLU of a linear map of its input",
+        "MLLA, block design",
+        probe="silu",
+    )
 
     def check(self, channels: int, stage: int) -> None:
         check_norm(self.word, channels, stage)
         check_heads(self.word, channels, self.heads, stage)
+        check_rope(self.word, channels, self.heads, self.rope, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
-        # Each head's sum over positions is read with one more column, the sum of its weights; then LePE's nine taps.
-        attention = 2 * channels * (channels // self.heads + 1)
-        return height * width * (4 * channels**2 + attention + 9 * channels)
+        # Each head's sum over positions is read with one more column, the sum of its weights; what is not turned by an
+        # embedding is a product of its own. Then LePE's nine taps.
+        attention = 2 * channels * (channels // self.heads) + channels * (1 if self.rope else 2)
+        maps = 4 if self.attention_gate == "none" else 5
+        return height * width * (maps * channels**2 + attention + 9 * channels)
 
 
 @dataclass(frozen=True)
@@ -140,6 +180,19 @@ class Attention(Mixer):
         "Swin Transformer, section 3.2",
         probe=4,
     )
+    rope: bool = shared(ROPE)
+    relative_bias: bool = axis(
+        False,
+        Flag(),
+        f"whether each head adds a learned number to a product, by the rows and columns between two positions; from "
+        f"{FARTHEST} on they are one distance",
+        "Swin Transformer, section 3.2; clipped as in Shaw 2018",
+        probe=True,
+    )
+
+    def reach(self) -> int:
+        """Rows or columns between two positions from which on the bias is the same."""
+        return min(self.attention_window - 1, FARTHEST) if self.attention_window else FARTHEST
 
     def window(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of a window on a map of that size."""
@@ -149,6 +202,7 @@ class Attention(Mixer):
     def check(self, channels: int, stage: int) -> None:
         check_norm(self.word, channels, stage)
         check_heads(self.word, channels, self.heads, stage)
+        check_rope(self.word, channels, self.heads, self.rope, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         rows, columns = self.window(height, width)

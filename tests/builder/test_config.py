@@ -54,6 +54,9 @@ GOLDEN_DEFAULTS = {
     "heads": 4,
     "ssd_state": 64,
     "attention_window": 0,
+    "rope": False,
+    "attention_gate": "none",
+    "relative_bias": False,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
