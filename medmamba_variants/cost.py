@@ -35,6 +35,7 @@ FREE = frozenset(
         "_softmax",
         "_to_copy",
         "_unsafe_view",
+        "abs",
         "add",
         "addcmul",
         "alias",
@@ -53,8 +54,10 @@ FREE = frozenset(
         "gelu",
         "index_select",
         "lift_fresh",
+        "log_sigmoid_forward",
         "masked_fill",
         "max_pool2d_with_indices",
+        "maximum",
         "mean",
         "mul",
         "native_batch_norm",
@@ -85,6 +88,7 @@ FREE = frozenset(
         "unsqueeze",
         "view",
         "zeros",
+        "zeros_like",
     ]
 )
 

@@ -10,6 +10,7 @@ from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Id
 from medmamba_variants.design.gated import D_CONV, EXPAND, GatedConv
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.orders import directions_of
+from medmamba_variants.design.recurrent import GRU, LSTM, MLSTM, RNN, NmODE
 from medmamba_variants.design.sequence_mixers import SCAN_DIRECTIONS, SSD, Attention, LinearAttention, NonCausalSSD
 
 
@@ -134,4 +135,9 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     NonCausalSSD,
     LinearAttention,
     Attention,
+    MLSTM,
+    LSTM,
+    GRU,
+    RNN,
+    NmODE,
 )

@@ -57,6 +57,11 @@ GOLDEN_DEFAULTS = {
     "rope": False,
     "attention_gate": "none",
     "relative_bias": False,
+    "rnn_units": 1.0,
+    "rnn_sweep": "raster",
+    "bidirectional": True,
+    "ode_steps": 4,
+    "ode_solver": "euler",
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",

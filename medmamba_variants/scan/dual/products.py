@@ -61,33 +61,38 @@ def scan_by_products(
     x: Tensor, scale: Tensor, log_decay: Tensor, B: Tensor, C: Tensor, path: ScanPath, merged: bool, chunk: int
 ) -> Tensor:
     """The dual scan of `scan.dual.op`, with its arguments, by `chunked_scan` along each direction."""
-    # An index is a constant to a compiler, an object is not.
-    read, write, back = _orders(index(path.number), x.device)
-    batch, shape = len(x), (path.directions, path.length)
+    batch, K, length = len(x), path.directions, path.length
     heads, groups = x.shape[3], B.shape[3]
-    own = x.shape[2] > 1 or path.directions == 1
-    x = x.flatten(1, 2).index_select(1, write) if own else x[:, :, 0].index_select(1, read)
-    shared = B.shape[2] < path.directions
-    B, C = (
-        each[:, :, 0].index_select(1, read) if shared else each.flatten(1, 2).index_select(1, write) for each in (B, C)
-    )
     # Each direction, and each group of heads, is an image of its own.
-    x = x.unflatten(1, shape).unflatten(3, (groups, heads // groups))
-    scale, log_decay = (
-        each.flatten(1, 2).index_select(1, write).unflatten(1, shape).unflatten(3, (groups, heads // groups))
-        for each in (scale, log_decay)
-    )
-    x = x * scale[..., None]
-    B, C = (each.unflatten(1, shape) for each in (B, C))
+    scale, log_decay = (in_order(each, path).unflatten(3, (groups, heads // groups)) for each in (scale, log_decay))
+    x = in_order(x, path).unflatten(3, (groups, heads // groups)) * scale[..., None]
+    B, C = in_order(B, path), in_order(C, path)
     if groups == 1:
         x, log_decay, B, C = (each.squeeze(3).flatten(0, 1) for each in (x, log_decay, B, C))
     else:
         x, log_decay, B, C = (each.transpose(2, 3).flatten(0, 2) for each in (x, log_decay, B, C))
     y = chunked_scan(x, log_decay, B, C, chunk)
     if groups > 1:
-        y = y.unflatten(0, (batch * path.directions, groups)).transpose(1, 2).flatten(2, 3)
-    y = y.unflatten(0, (batch, path.directions)).flatten(1, 2).index_select(1, back).unflatten(1, shape)
-    return y.sum(1)[:, :, None] if merged else y.transpose(1, 2)
+        y = y.unflatten(0, (batch * K, groups)).transpose(1, 2).flatten(2, 3)
+    y = y.unflatten(0, (batch, K)).flatten(1, 2)
+    if merged:
+        return y.index_select(1, _orders(index(path.number), x.device)[2]).unflatten(1, (K, length)).sum(1)[:, :, None]
+    return in_place(y.unflatten(1, (K, length)), path)
+
+
+def in_order(values: Tensor, path: ScanPath) -> Tensor:
+    """Values (batch, length, 1 or K, …) of a map as (batch, K, length, …), each direction in its visiting order."""
+    # An index is a constant to a compiler, an object is not.
+    read, write, _ = _orders(index(path.number), values.device)
+    if values.shape[2] < path.directions:
+        return values[:, :, 0].index_select(1, read).unflatten(1, (path.directions, path.length))
+    return values.flatten(1, 2).index_select(1, write).unflatten(1, (path.directions, path.length))
+
+
+def in_place(values: Tensor, path: ScanPath) -> Tensor:
+    """Values (batch, K, length, …) in visiting order as (batch, length, K, …) of a map: undoes `in_order`."""
+    back = _orders(index(path.number), values.device)[2]
+    return values.flatten(1, 2).index_select(1, back).unflatten(1, (path.directions, path.length)).transpose(1, 2)
 
 
 @lru_cache(maxsize=256)
