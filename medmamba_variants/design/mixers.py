@@ -12,6 +12,7 @@ from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.orders import directions_of
 from medmamba_variants.design.recurrent import GRU, LSTM, MLSTM, RNN, NmODE
 from medmamba_variants.design.sequence_mixers import SCAN_DIRECTIONS, SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.state_spaces import H3, Mamba3, TwoD
 
 
 @dataclass(frozen=True)
@@ -140,4 +141,7 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     GRU,
     RNN,
     NmODE,
+    H3,
+    Mamba3,
+    TwoD,
 )
