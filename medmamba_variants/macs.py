@@ -21,11 +21,11 @@ def closed_form_macs(
     stages, halvings = config.structure.stages, config.structure.halvings
     read = in_channels if isinstance(config.input_channels, str) else config.input_channels
     total = config.patch_size**2 * read * stages[0].channels * sizes[0][0] * sizes[0][1]
-    for stage, size in zip(stages, sizes, strict=True):
-        block = sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
-        if len(stage.mixers) > 1:
-            block += stage.fusion.macs(stage.widths, stage.channels, *size)
-        total += stage.depth * block
+    for blocks, size in zip(config.structure.blocks, sizes, strict=True):
+        for stage in blocks:
+            total += sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
+            if len(stage.mixers) > 1:
+                total += stage.fusion.macs(stage.widths, stage.channels, *size)
     for halving, before, after, size in zip(halvings, stages, stages[1:], sizes[1:]):
         apart = isinstance(before.fusion, Apart) and len(before.mixers) > 1
         pairs = zip(before.widths, after.widths) if apart else [(before.channels, after.channels)]

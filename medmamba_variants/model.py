@@ -55,8 +55,8 @@ class MedMambaVariant(nn.Module):
             list[list[float]], calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(stage, rate) for rate in stage_rates))
-            for stage, stage_rates in zip(config.structure.stages, rates, strict=True)
+            nn.Sequential(*(Block(stage, rate) for stage, rate in zip(blocks, stage_rates, strict=True)))
+            for blocks, stage_rates in zip(config.structure.blocks, rates, strict=True)
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))
         self.head = linear(config.dims[-1], num_classes, bias=True)

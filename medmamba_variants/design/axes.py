@@ -29,7 +29,8 @@ NO_LATE_MIXER = "branches (or split_ratio) hold nothing but {} after the first b
 class Axis:
     """An axis, one dimension of design: its kind, meaning and source, and a probe value one step from the default.
 
-    `no_effect` says in words where it has none, which `structure.dead_axes` decides.
+    `no_effect` says in words where it has none, which `structure.dead_axes` decides; `hangs_on` names the axes of its
+    component whose values decide that, too.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Axis:
     source: str
     probe: Any
     no_effect: tuple[str, ...] = ()
+    hangs_on: tuple[str, ...] = ()
 
     @property
     def number(self) -> Number | None:
@@ -151,9 +153,17 @@ def _owned() -> list[Axis]:
             declared = family[words[0]].declared()[name]
             assert all(family[word].declared()[name] == declared for word in words), f"{name} must mean one thing"
             no_effect = tuple(reason.format(or_(words)) for reason in reasons)
-            each = OrEach(declared.kind)
             found.append(
-                Axis(name, each, declared.default, declared.meaning, declared.source, declared.probe, no_effect)
+                Axis(
+                    name,
+                    OrEach(declared.kind),
+                    declared.default,
+                    declared.meaning,
+                    declared.source,
+                    declared.probe,
+                    (*no_effect, *(need.words for need in declared.needs)),
+                    tuple(other for need in declared.needs for other in need.on),
+                )
             )
     return found
 

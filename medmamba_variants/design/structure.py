@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from medmamba_variants.design.axes import (
@@ -18,10 +19,10 @@ from medmamba_variants.design.axes import (
     SINGLE_STAGE,
     or_,
 )
-from medmamba_variants.design.branches import Branches, branch_widths, is_parallel, is_per_stage, word_of
+from medmamba_variants.design.branches import Branch, Branches, branch_widths, is_parallel, is_per_stage, word_of
 from medmamba_variants.design.components import Fusion, Halving, Mixer
 from medmamba_variants.design.joints import FUSIONS, HALVINGS, Apart, Shuffle
-from medmamba_variants.design.kinds import Given, OrEach, SettingError, short, to_json
+from medmamba_variants.design.kinds import Given, Keys, OrEach, SettingError, short, to_json
 from medmamba_variants.design.mixers import MIXERS
 
 
@@ -45,6 +46,11 @@ class Stage:
         """Whether two branches or more all read every channel, instead of dividing them."""
         return len(self.shares) > 1 and is_parallel(self.shares)
 
+    def in_block(self, index: int) -> Stage:
+        """The stage as one block has it, counted from the stem through all stages."""
+        mixers = tuple(mixer.in_block(index) for mixer in self.mixers)
+        return replace(self, mixers=mixers, fusion=self.fusion.in_block(index))
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -52,6 +58,12 @@ class Structure:
 
     stages: tuple[Stage, ...]
     halvings: tuple[Halving, ...]
+
+    @property
+    def blocks(self) -> tuple[tuple[Stage, ...], ...]:
+        """Each stage as its blocks have it, one after another."""
+        counter = count()
+        return tuple(tuple(stage.in_block(next(counter)) for _ in range(stage.depth)) for stage in self.stages)
 
 
 def stages_of_branches(values: Mapping[str, Any]) -> tuple[Branches, ...]:
@@ -97,9 +109,9 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
             kind = MIXERS[word_of(operator)]
             own = dict(operator.values) if isinstance(operator, Given) else {}
             common = {name: at(name, values[name], index) for name in kind.declared()}
-            mixers.append(kind(**common | own))
+            mixers.append(kind(**common | own).settled())
         fusion = FUSIONS[at("fusion", values["fusion"], index)]
-        joined = fusion(**{name: at(name, values[name], index) for name in fusion.declared()})
+        joined = fusion(**{name: at(name, values[name], index) for name in fusion.declared()}).settled()
         stages.append(Stage(depth, channels, tuple(share for share, _ in branches), tuple(mixers), joined))
     halvings = tuple(HALVINGS[at("downsampling", values["downsampling"], index)]() for index in range(len(stages) - 1))
     return Structure(tuple(stages), halvings)
@@ -108,41 +120,63 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
 def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
     """The axes that have no effect under the choices made, each with the reason in words.
 
-    Takes values of all axes, and looks only at depths, branches and the choices that own axes.
+    Takes values of all axes, and looks only at depths, branches and the choices that own axes. Raises SettingError
+    where lists with one value per stage differ in length.
     """
-    stages = stages_of_branches(values)
-    words = {word_of(operator) for stage in stages for _, operator in stage}
-    joined = [index for index, stage in enumerate(stages) if len(stage) > 1]
-    fusions = {at("fusion", values["fusion"], index) for index in joined}
+    check_lengths(values)
+    stages = structure_of(values).stages
+    mixers = [mixer for stage in stages for mixer in stage.mixers]
+    fusions = [stage.fusion for stage in stages if len(stage.mixers) > 1]
     dead = {}
-    if not joined:
+    if not fusions:
         dead["fusion"] = SINGLE_BRANCH
-    for name, owner in FUSION_AXES.items():
-        if not joined:
-            dead[name] = SINGLE_BRANCH
-        elif not fusions & set(owner):
-            dead[name] = f"fusion is not {or_(owner)}"
-    for name, owner in MIXER_AXES.items():
-        if not words & set(owner):
-            dead[name] = NO_SUCH_BRANCH.format(or_(owner))
+    for owners, components, absent in (
+        (FUSION_AXES, fusions, "fusion is not {}" if fusions else SINGLE_BRANCH),
+        (MIXER_AXES, mixers, NO_SUCH_BRANCH),
+    ):
+        for name, owner in owners.items():
+            reasons = [component.unmet(name) for component in components if component.word in owner]
+            if None not in reasons:
+                dead[name] = next(filter(None, reasons), absent.format(or_(owner)))
     if len(stages) == 1:
         dead |= {"downsampling": SINGLE_STAGE, "odd_maps": SINGLE_STAGE}
     # Drop path rises linearly from zero in the very first block.
-    late = {
-        word_of(operator)
-        for index, (stage, depth) in enumerate(zip(stages, values["depths"], strict=True))
-        if index > 0 or depth > 1
-        for _, operator in stage
-    }
-    if not any(MIXERS[word].drops_path for word in late):
+    late = (mixer for index, stage in enumerate(stages) if index > 0 or stage.depth > 1 for mixer in stage.mixers)
+    if not any(mixer.drops_path for mixer in late):
         dead["drop_path_rate"] = NO_LATE_MIXER.format(NEVER_DROPPED)
     return dead
 
 
-def dead_error(name: str, reason: str, value: Any) -> SettingError:
+def branches_without_dead(
+    values: Mapping[str, Any],
+) -> tuple[Branches | tuple[Branches, ...], list[tuple[Keys, Any, str]]]:
+    """The branches without what is given to one of them and has no effect there, and what that is.
+
+    Of each such value its key path, the value itself and the reason in words; none for one that is the default.
+    """
+    written, dead = [], []
+    for index, (branches, stage) in enumerate(zip(stages_of_branches(values), structure_of(values).stages)):
+        pairs: list[Branch] = []
+        for place, ((share, operator), mixer) in enumerate(zip(branches, stage.mixers)):
+            if isinstance(operator, Given):
+                reasons = {name: mixer.unmet(name) for name, _ in operator.values}
+                path = ("branches", *((index,) if is_per_stage(values["branches"]) else ()), place, operator.word)
+                dead += [
+                    ((*path, name), value, reason)
+                    for name, value in operator.values
+                    if (reason := reasons[name]) and value != DEFAULTS[name]
+                ]
+                kept = tuple(pair for pair in operator.values if reasons[pair[0]] is None)
+                operator = Given(operator.word, kept) if kept else operator.word
+            pairs.append((share, operator))
+        written.append(tuple(pairs))
+    return tuple(written) if is_per_stage(values["branches"]) else written[0], dead
+
+
+def dead_error(path: Keys, reason: str, value: Any) -> SettingError:
     """The error for an axis that is set where it has no effect."""
-    got = f"{name}={short(to_json(value))}"
-    return SettingError((name,), f"must be left out where it has no effect: {reason}; got {got}")
+    got = f"{path[-1]}={short(to_json(value))}"
+    return SettingError(path, f"must be left out where it has no effect: {reason}; got {got}")
 
 
 def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,17 +190,15 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     stages = stages_of_branches(values)
     structure = structure_of(values)
     joined = [len(stage) > 1 for stage in stages]
-    settled["fusion"] = _hoisted([at("fusion", values["fusion"], s) if joined[s] else None for s in range(len(stages))])
+    fusions = [at("fusion", values["fusion"], s) if joined[s] else None for s in range(len(stages))]
+    settled["fusion"] = _hoisted(fusions, DEFAULTS["fusion"])
     for name in FUSION_AXES:
-        owned = [
-            getattr(stage.fusion, name) if joined[s] and name in stage.fusion.declared() else None
-            for s, stage in enumerate(structure.stages)
-        ]
-        settled[name] = _hoisted(owned)
+        owned = [stage.fusion.own().get(name) if joined[s] else None for s, stage in enumerate(structure.stages)]
+        settled[name] = _hoisted(owned, DEFAULTS[name])
     own: list[list[dict[str, Any]]] = [[mixer.own() for mixer in stage.mixers] for stage in structure.stages]
     for name in MIXER_AXES:
         in_stages = [[values[name] for values in stage if name in values] for stage in own]
-        settled[name] = _hoisted([_common(name, stage) for stage in in_stages])
+        settled[name] = _hoisted([_common(name, stage) for stage in in_stages], DEFAULTS[name])
     written = []
     for index, (branches, stage_own) in enumerate(zip(stages, own, strict=True)):
         pairs = []
@@ -177,7 +209,7 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
         written.append(tuple(pairs))
     settled["branches"] = written[0] if len(set(written)) == 1 else tuple(written)
     if isinstance(settled["downsampling"], tuple):
-        settled["downsampling"] = _hoisted(list(settled["downsampling"]))
+        settled["downsampling"] = _hoisted(list(settled["downsampling"]), DEFAULTS["downsampling"])
     for name in dead_axes(settled):
         settled[name] = DEFAULTS[name]
     return settled
@@ -190,11 +222,14 @@ def _common(name: str, values: list[Any]) -> Any:
     return DEFAULTS[name] if DEFAULTS[name] in values else values[0]
 
 
-def _hoisted(values: list[Any]) -> Any:
-    """One value where all stages agree, else one per stage; a stage without any takes that of a neighbour."""
-    known = [value for value in values if value is not None]
-    if not known or all(value == known[0] for value in known):
-        return known[0] if known else None
+def _hoisted(values: list[Any], default: Any) -> Any:
+    """One value where all stages agree, else one per stage; a stage without any takes that of a neighbour.
+
+    The default where no stage has one.
+    """
+    known = [value for value in values if value is not None] or [default]
+    if all(value == known[0] for value in known):
+        return known[0]
     filled, last = [], known[0]
     for value in values:
         last = last if value is None else value
