@@ -80,12 +80,11 @@ class Component:
         """Why an axis of the component has no effect beside the values of the others, in words; None where it has."""
         declared = self.declared()
         for need in declared[name].needs:
-            for other in need.on:
-                if other in declared:
-                    # What has no effect itself can give none.
-                    reason = self.unmet(other) or (None if need.holds(getattr(self, other)) else need.words)
-                    if reason:
-                        return reason
+            for other in (name for name in need.on if name in declared):
+                deeper = self.unmet(other)
+                # What has no effect counts as its default.
+                if not need.holds(declared[other].default if deeper else getattr(self, other)):
+                    return deeper or need.words
         return None
 
     def own(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from alive import needed
 
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost, count_model, measure_latency
@@ -157,11 +158,11 @@ def components():
         }
         yield one
         for name, declared in mixer.declared().items():
-            yield one | {name: declared.probe}
+            yield one | needed(mixer.declared(), name) | {name: declared.probe}
     for word, fusion in FUSIONS.items():
         yield {"fusion": word, "split_ratio": 0.25}
         for name, declared in fusion.declared().items():
-            yield {"fusion": word, name: declared.probe}
+            yield {"fusion": word, **needed(fusion.declared(), name), name: declared.probe}
     for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
         yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
     yield {"direction_weights": "shared", "merge": "softmax", "scan_directions": "eight", "scan_window": 3}
