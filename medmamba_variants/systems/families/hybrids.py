@@ -15,7 +15,11 @@ SYSTEMS = (
         "abstract",
         1,
         paper="Chen et al., 2025",
-        waits_for="branches at full width side by side; mixer multi_scale",
+        axes={"branches": [[1.0, "conv"], [1.0, "ss2d"]], "fusion": "conv1x1"},
+        deviates=(
+            f"{ENCODER_ONLY}; branches of each block rather than whole encoders are side by side, joined by a 1×1 "
+            f"convolution alone; MedMamba's convolutions for ResNet's; {OWN_PLAN}"
+        ),
     ),
     System(
         "ms_umamba",
@@ -53,7 +57,15 @@ SYSTEMS = (
         "code",
         3,
         code="faresbougourzi/MambaCAFU",
-        waits_for="branches at full width side by side; fusion co_attention",
+        axes={
+            "branches": [[1.0, "conv"], [1.0, "attention"], [1.0, "ss2d"]],
+            "fusion": "conv1x1",
+            "attention_window": 7,
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; three branches in each block rather than three encoders, joined by a 1×1 "
+            f"convolution, without its gates; attention within windows of seven; {OWN_PLAN}"
+        ),
     ),
     System(
         "gl_mambanet",
@@ -63,7 +75,8 @@ SYSTEMS = (
         "A global branch of scans and a local branch of convolutions, joined in each stage.",
         "fragment",
         1,
-        waits_for="branches at full width side by side; fusion add",
+        axes={"branches": [[1.0, "conv"], [1.0, "ss2d"]], "fusion": "conv1x1"},
+        deviates=f"{ENCODER_ONLY}; the fragment only names both branches: joined by a 1×1 convolution; {OWN_PLAN}",
     ),
     System(
         "pgm_unet",
