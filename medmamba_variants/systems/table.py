@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable, Iterable
 
@@ -88,6 +89,7 @@ def in_full(system: System, count: Count = parameters) -> str:
     ]
     if config:
         facts += [
+            ("in a study", f"{system.name}: {json.dumps(config.diff())}"),
             ("id", config.variant_id),
             ("parameters", f"{count(config, CLASSES):,} with {CLASSES} classes"),
             ("MACs", f"{multiply_adds(config):,} for {IMAGE_SIZE}×{IMAGE_SIZE} pixels"),
@@ -120,6 +122,9 @@ def _absence(system: System) -> str:
 
 
 def _fact(name: str, value: str) -> str:
+    if name == "in a study":
+        # One line, to be copied.
+        return f"  {name:11}{value}"
     return textwrap.fill(value, 100, initial_indent=f"  {name:11}", subsequent_indent=" " * 13)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from medmamba_variants.systems.system import NO_NETWORK, System
 
 MEDMAMBA = "Yue and Li, MedMamba, 2024 (arXiv 2403.03849)"
-QUOTED = "Rivera and Hoyos 2025, table of MedMamba's figures"
+QUOTED = "README of CoLoRA (Rivera and Hoyos, 2025), which quotes them"
 
 SYSTEMS = (
     System(
