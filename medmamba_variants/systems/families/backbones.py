@@ -23,9 +23,14 @@ SYSTEMS = (
             "patch_size": 16,
             "depths": [20],
             "dims": [192],
+            "position": "learned",
+            "block_norm": "rms_norm",
+            "final_norm": "pooled",
         },
-        deviates="one set of directions for all layers, all of them in windows of seven; without the search, the gate "
-        "that joins directions, and positions",
+        deviates=(
+            "one set of directions for all layers, all of them in windows of seven; without the search, and "
+            "without the gate that joins directions"
+        ),
         published_params=8_000_000,
         published_by="LocalMamba's README",
     ),
@@ -48,9 +53,14 @@ SYSTEMS = (
             "patch_size": 16,
             "depths": [24],
             "dims": [192],
+            "position": "learned",
+            "stem": "convolutions",
+            "final_norm": "pooled",
         },
-        deviates="without embeddings of directions and positions; in its code x follows the serpentine and "
-        "step sizes, B and C the raster, here all four follow the path",
+        deviates=(
+            "without embeddings of directions; in its code x follows the serpentine and step sizes, B and C the "
+            "raster, here all four follow the path"
+        ),
         published_params=7_300_000,
         published_by="PlainMamba's README",
     ),
@@ -144,8 +154,17 @@ SYSTEMS = (
             "fusion": "squeeze_excite",
             "depths": [3, 4, 9, 3],
             "dims": [64, 128, 348, 448],
+            "channel_mixer": "mlp",
+            "mlp_ratio": [8, 8, 4, 4],
+            "stem": "convolutions",
+            "downsampling": "strided_conv",
+            "final_norm": "pooled",
         },
-        deviates="without its MLPs; its code multiplies by the skip (y · scale · x), here the skip is added",
+        deviates=(
+            "its MLPs hold a convolution; it has a class token's block and a second head for distillation; no "
+            "linear map after the gate here; its code multiplies by the skip (y · scale · x), here the skip is "
+            "added"
+        ),
         published_params=23_000_000,
         published_by="GroupMamba's README",
     ),
@@ -179,8 +198,12 @@ SYSTEMS = (
             "heads": [2, 4, 8, 16],
             "depths": [2, 4, 8, 4],
             "dims": [64, 128, 256, 512],
+            "channel_mixer": "mlp",
+            "cpe": "both",
+            "stem": "convolutions",
+            "final_norm": "pooled",
         },
-        deviates="without rotary positions, the gate, conditional positions and the MLP",
+        deviates="without rotary positions and Mamba's gate; its halvings widen to four times the channels",
         published_params=25_000_000,
         published_by="MLLA's README",
     ),

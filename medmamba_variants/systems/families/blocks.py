@@ -147,8 +147,8 @@ SYSTEMS = (
         "code",
         2,
         paper="Han et al., Demystify Mamba in vision, 2024 (arXiv 2405.16605)",
-        axes={"branches": [[1.0, "linear_attention"]]},
-        deviates=f"without rotary positions, gate and MLP; {OWN_PLAN}",
+        axes={"branches": [[1.0, "linear_attention"]], "cpe": "both", "channel_mixer": "mlp"},
+        deviates=f"without rotary positions and Mamba's gate; {OWN_PLAN}",
     ),
     System(
         "soft_moe",
@@ -193,8 +193,9 @@ SYSTEMS = (
         axes={
             "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "attention"]]],
             "heads": 12,
+            "channel_mixer": ["none", "none", "none", "mlp"],
         },
-        deviates=f"{ENCODER_ONLY}; without MLP and positions; {OWN_PLAN}",
+        deviates=f"{ENCODER_ONLY}; without positions; {OWN_PLAN}",
     ),
     System(
         "stain_augmentation",

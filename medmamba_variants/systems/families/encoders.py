@@ -126,6 +126,8 @@ SYSTEMS = (
             "patch_size": 16,
             "depths": [24],
             "dims": [192],
+            "position": "learned",
+            "block_norm": "rms_norm",
         },
         deviates="encoder only, as vim_t: prompts and the decoder of masks are left out",
     ),

@@ -215,7 +215,11 @@ SYSTEMS = (
         "A residual U-Net with gates on skips, the selective scan after the convolutions of a block.",
         "fragment",
         1,
-        waits_for="branches one after the other",
+        axes={"cascade": True},
+        deviates=(
+            f"{ENCODER_ONLY}; the scan's half of the channels also reads what the convolutions made: the fragment "
+            f"names scans after residual convolutions; {OWN_PLAN}"
+        ),
     ),
     System(
         "hc_ss2d",

@@ -28,7 +28,13 @@ SYSTEMS = (
         2,
         paper="Nguyen et al., MambaU-Lite, 2024 (arXiv 2412.01405)",
         code="nqnguyen812/MambaU-Lite",
-        waits_for="groups that share a scan's weights; learned skip",
+        axes={
+            "branches": [[0.5, "ss2d"], [0.5, "ss2d"]],
+            "branch_weights": "shared",
+            "residual": "learned_skip",
+            "fusion": "concat",
+        },
+        deviates=f"{ENCODER_ONLY}; without axial convolutions and the gate from pooling; {OWN_PLAN}",
     ),
     System(
         "ac_mambaseg",
@@ -53,7 +59,17 @@ SYSTEMS = (
         "code",
         2,
         code="csgopher/MAFUNet",
-        waits_for="branches in a cascade; fusion max_gate",
+        axes={
+            "branches": [
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+            ],
+            "cascade": True,
+            "fusion": "squeeze_excite",
+        },
+        deviates=f"{ENCODER_ONLY}; a gate on channels joins the groups, without maxima; {OWN_PLAN}",
     ),
     System(
         "sk_vm_pp",
@@ -64,8 +80,21 @@ SYSTEMS = (
         "code",
         2,
         code="wurenkai/SK-VMPlusPlus",
-        waits_for="groups that share a scan's weights",
-        deviates="its code scans in one direction with plain Mamba, not in four",
+        axes={
+            "branches": [
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+            ],
+            "branch_weights": "shared",
+            "residual": "learned_skip",
+            "fusion": "conv1x1",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}: the layer of its nodes in a classifier; its code scans in one direction with plain "
+            f"Mamba, not in four; {OWN_PLAN}"
+        ),
     ),
     System(
         "lightm_unet",
@@ -77,8 +106,8 @@ SYSTEMS = (
         1,
         paper="Liao et al., LightM-UNet, 2024 (arXiv 2403.05246)",
         code="MrBlankness/LightM-UNet",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows"},
-        deviates=f"{ENCODER_ONLY}; the skip is not learned; {OWN_PLAN}",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows", "residual": "learned_skip"},
+        deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
     ),
     System(
         "ultralight_vm_unet",
@@ -90,8 +119,42 @@ SYSTEMS = (
         2,
         paper="Wu et al., UltraLight VM-UNet, 2024 (arXiv 2403.20035)",
         code="wurenkai/UltraLight-VM-UNet",
-        waits_for="groups that share a scan's weights; learned skip",
-        deviates="its code scans in one direction with plain Mamba, not in four as the preprint says",
+        axes={
+            "branches": [
+                [[1.0, "conv"]],
+                [[1.0, "conv"]],
+                [[1.0, "conv"]],
+                [
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                ],
+                [
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                ],
+                [
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                ],
+            ],
+            "branch_weights": "shared",
+            "residual": "learned_skip",
+            "fusion": "conv1x1",
+            "patch_size": 1,
+            "depths": [1, 1, 1, 1, 1, 1],
+            "dims": [8, 16, 24, 32, 48, 64],
+            "downsampling": "max_pool",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; its code scans in one direction with plain Mamba, not in four as the preprint says: "
+            "as its code; one learned skip for the block"
+        ),
     ),
     System(
         "smm_unet",
@@ -102,7 +165,21 @@ SYSTEMS = (
         "code",
         2,
         code="guangguangLi/SMM-UNet",
-        waits_for="groups that share a scan's weights; gates between a branch and its skip",
-        deviates="its code scans in one direction with plain Mamba, not in four",
+        axes={
+            "branches": [
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows"}}],
+            ],
+            "branch_weights": "shared",
+            "residual": "learned_skip",
+            "fusion": "conv1x1",
+            "attention": "squeeze_excite",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; a gate on the joined groups in place of a choice between each group and its skip; "
+            f"its code scans in one direction with plain Mamba, not in four; {OWN_PLAN}"
+        ),
     ),
 )

@@ -125,14 +125,18 @@ SYSTEMS = (
         code="yuweihao/MambaOut",
         axes={
             "branches": [[1.0, "gated_conv"]],
-            "expand": 8 / 3,
+            "expand": 2.6666666666666665,
             "d_conv": 7,
             "depths": [3, 3, 9, 3],
             "dims": [96, 192, 384, 576],
             "downsampling": "strided_conv",
+            "stem": "convolutions",
+            "final_norm": "pooled",
         },
-        deviates="a linear head for its MLP head of 3.6 M parameters, convolution on all inner channels, a norm before "
-        "the gate, a stem of patches: 23.9 M parameters",
+        deviates=(
+            "a linear head for its MLP head of 3.6 M parameters; convolution on all inner channels; a norm before "
+            "the gate"
+        ),
         published_params=26_545_096,
         published_by="timm 1.0, the network of that name",
     ),

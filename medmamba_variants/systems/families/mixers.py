@@ -26,8 +26,8 @@ SYSTEMS = (
         "code",
         2,
         code="kec1212/LamFormer",
-        axes={"branches": [[1.0, "linear_attention"]]},
-        deviates=f"{ENCODER_ONLY}; without rotary positions, gate and MLP; {OWN_PLAN}",
+        axes={"branches": [[1.0, "linear_attention"]], "cpe": "both", "channel_mixer": "mlp"},
+        deviates=f"{ENCODER_ONLY}; without rotary positions and Mamba's gate; {OWN_PLAN}",
     ),
     System(
         "h_vmunet",
@@ -140,7 +140,11 @@ SYSTEMS = (
         "Relative positions added to Vision Mamba.",
         "fragment",
         2,
-        waits_for="relative positions",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "bidirectional", "cpe": "mixer"},
+        deviates=(
+            f"{ENCODER_ONLY}; conditional positions, which are relative as any convolution is, for the relative "
+            f"positions that the fragment names; {OWN_PLAN}"
+        ),
     ),
     System(
         "mdvm_unet",
@@ -174,8 +178,13 @@ SYSTEMS = (
         2,
         paper="Jiang et al., MLLA-UNet, 2024",
         code="csyfjiang/MLLA-UNet",
-        axes={"branches": [[1.0, "linear_attention"]], "downsampling": "strided_conv"},
-        deviates=f"{ENCODER_ONLY}; without rotary and conditional positions, gate and MLP; {OWN_PLAN}",
+        axes={
+            "branches": [[1.0, "linear_attention"]],
+            "cpe": "both",
+            "channel_mixer": "mlp",
+            "downsampling": "strided_conv",
+        },
+        deviates=f"{ENCODER_ONLY}; without rotary positions and Mamba's gate; {OWN_PLAN}",
     ),
     System(
         "mamba_unet_pp",
@@ -185,7 +194,7 @@ SYSTEMS = (
         "State-space duality without order in UNet++.",
         "abstract",
         2,
-        axes={"branches": [[1.0, "nc_ssd"]]},
+        axes={"branches": [[1.0, "nc_ssd"]], "cpe": "both", "channel_mixer": "mlp"},
         deviates=f"{ENCODER_ONLY}, hence without its dense skips; {OWN_PLAN}",
     ),
     System(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medmamba_variants.systems.system import NO_NETWORK, System
+from medmamba_variants.systems.system import NO_NETWORK, OWN_PLAN, System
 
 TIMM = "timm 1.0, the network of that name"
 
@@ -82,8 +82,10 @@ SYSTEMS = (
             "attention_window": 7,
             "heads": [3, 6, 12, 24],
             "depths": [2, 2, 6, 2],
+            "channel_mixer": "mlp",
+            "final_norm": "map",
         },
-        deviates="without the MLP, the shift of windows and relative positions, hence 9.7 M parameters",
+        deviates="windows do not shift; without relative positions and offsets of queries, keys and values",
         published_params=28_288_354,
         published_by=TIMM,
     ),
@@ -97,8 +99,8 @@ SYSTEMS = (
         1,
         paper="Liu et al., A ConvNet for the 2020s, 2022",
         code="facebookresearch/ConvNeXt",
-        axes={"branches": [[1.0, "convnext"]], "depths": [3, 3, 9, 3]},
-        deviates="halved by patch merging, whose norm comes after patches are put together; no norm before the head",
+        axes={"branches": [[1.0, "convnext"]], "depths": [3, 3, 9, 3], "final_norm": "pooled"},
+        deviates="halved by patch merging, whose norm comes after patches are put together",
         published_params=28_589_128,
         published_by=TIMM,
     ),
@@ -112,9 +114,9 @@ SYSTEMS = (
         1,
         paper="Liu et al., A ConvNet for the 2020s, 2022",
         code="facebookresearch/ConvNeXt",
-        axes={"branches": [[1.0, "convnext"]], "depths": [3, 3, 27, 3]},
+        axes={"branches": [[1.0, "convnext"]], "depths": [3, 3, 27, 3], "final_norm": "pooled"},
+        deviates="halved by patch merging, as convnext_t",
         form_of="convnext_t",
-        deviates="halvings and norms as in convnext_t",
         published_params=50_223_688,
         published_by=TIMM,
     ),
@@ -128,9 +130,14 @@ SYSTEMS = (
         1,
         paper="Liu et al., A ConvNet for the 2020s, 2022",
         code="facebookresearch/ConvNeXt",
-        axes={"branches": [[1.0, "convnext"]], "depths": [3, 3, 27, 3], "dims": [128, 256, 512, 1024]},
+        axes={
+            "branches": [[1.0, "convnext"]],
+            "depths": [3, 3, 27, 3],
+            "dims": [128, 256, 512, 1024],
+            "final_norm": "pooled",
+        },
+        deviates="halved by patch merging, as convnext_t",
         form_of="convnext_t",
-        deviates="halvings and norms as in convnext_t",
         published_params=88_591_464,
         published_by=TIMM,
     ),
@@ -145,8 +152,20 @@ SYSTEMS = (
         1,
         paper="Dosovitskiy et al., An image is worth 16×16 words, 2020",
         code="google-research/vision_transformer",
-        axes={"branches": [[1.0, "attention"]], "heads": 6, "patch_size": 16, "depths": [12], "dims": [384]},
-        deviates="without the MLP, positions and class token, hence 7.8 M parameters",
+        axes={
+            "branches": [[1.0, "attention"]],
+            "heads": 6,
+            "patch_size": 16,
+            "depths": [12],
+            "dims": [384],
+            "channel_mixer": "mlp",
+            "position": "learned",
+            "final_norm": "map",
+        },
+        deviates=(
+            "the mean of the map in place of a class token; a norm after the patch embedding, no offsets of "
+            "queries, keys and values"
+        ),
         published_params=22_050_664,
         published_by=TIMM,
     ),
@@ -193,8 +212,8 @@ SYSTEMS = (
         "textbook",
         1,
         paper="Vaswani et al., 2017",
-        axes={"branches": [[1.0, "attention"]]},
-        deviates="the attention alone, without an MLP; depths, dims and heads are this project's",
+        axes={"branches": [[1.0, "attention"]], "channel_mixer": "mlp", "position": "sinusoidal"},
+        deviates=f"over the positions of an image in place of words; {OWN_PLAN}",
     ),
     System(
         "grad_cam",

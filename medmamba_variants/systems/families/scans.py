@@ -72,8 +72,8 @@ SYSTEMS = (
         "abstract",
         2,
         code="chengwang96/PV-SSM",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": ["rows", "columns"], "d_conv": 1},
-        deviates=f"sequences of a whole map, row by row and column by column; without learned positions; {OWN_PLAN}",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": ["rows", "columns"], "d_conv": 1, "position": "learned"},
+        deviates=f"sequences of a whole map, row by row and column by column; {OWN_PLAN}",
     ),
     System(
         "mfevm_unet",
@@ -120,10 +120,14 @@ SYSTEMS = (
         "abstract",
         2,
         axes={
-            "branches": [[1.0, "ss2d"]],
+            "branches": [[0.5, "conv"], [0.5, "ss2d"]],
+            "cascade": True,
             "scan_directions": ["serpentine_rows", "serpentine_rows_reverse"],
         },
-        deviates=f"{ENCODER_ONLY}, in two dimensions; the scan alone, without its block of convolutions; {OWN_PLAN}",
+        deviates=(
+            f"{ENCODER_ONLY}, in two dimensions; the scan's half of the channels also reads what the convolutions "
+            f"made; {OWN_PLAN}"
+        ),
     ),
     System(
         "dm_segnet",
@@ -170,8 +174,8 @@ SYSTEMS = (
         3,
         paper="Lumetti et al., Taming Mambas, 2024",
         code="LucaLumetti/TamingMambas",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "cross4", "merge": "mean"},
-        deviates=f"{ENCODER_ONLY}, in two dimensions, where four directions are all orders; no positions; {OWN_PLAN}",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "cross4", "merge": "mean", "position": "sinusoidal"},
+        deviates=f"{ENCODER_ONLY}, in two dimensions, where four directions are all orders; {OWN_PLAN}",
     ),
     System(
         "asm_unet",
@@ -194,7 +198,7 @@ SYSTEMS = (
         3,
         paper="Lumetti et al., Taming Mambas, IEEE Access, 2025",
         code="LucaLumetti/TamingMambas",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "bidirectional"},
-        deviates=f"{ENCODER_ONLY}, in two dimensions: its form with both directions, without positions; {OWN_PLAN}",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "bidirectional", "position": "sinusoidal"},
+        deviates=f"{ENCODER_ONLY}, in two dimensions: its form with both directions; {OWN_PLAN}",
     ),
 )
