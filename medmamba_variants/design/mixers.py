@@ -11,6 +11,7 @@ from medmamba_variants.design.gated import D_CONV, EXPAND, GatedConv
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.orders import directions_of
 from medmamba_variants.design.sequence_mixers import SCAN_DIRECTIONS, SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 
 
 @dataclass(frozen=True)
@@ -134,4 +135,10 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     NonCausalSSD,
     LinearAttention,
     Attention,
+    Heat,
+    FourierFilter,
+    FFTBlock,
+    Haar,
+    WaveletConv,
+    PooledLowHigh,
 )

@@ -54,6 +54,10 @@ GOLDEN_DEFAULTS = {
     "heads": 4,
     "ssd_state": 64,
     "attention_window": 0,
+    "frequency_table": 8,
+    "spectral_groups": 4,
+    "wavelet_levels": 1,
+    "pool_stride": 4,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
