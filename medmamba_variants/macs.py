@@ -24,7 +24,7 @@ def closed_form_macs(
     for stage, size in zip(stages, sizes, strict=True):
         block = sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
         if len(stage.mixers) > 1:
-            block += stage.fusion.macs(stage.widths, *size)
+            block += stage.fusion.macs(stage.widths, stage.channels, *size)
         total += stage.depth * block
     for halving, before, after, size in zip(halvings, stages, stages[1:], sizes[1:]):
         apart = isinstance(before.fusion, Apart) and len(before.mixers) > 1

@@ -85,12 +85,20 @@ class Mixer(Component):
 
 @dataclass(frozen=True)
 class Fusion(Component):
-    """A fusion: how the outputs of two or more branches of a block meet. Built as `builder(widths, component)`."""
+    """A fusion: how the outputs of two or more branches of a block meet, as a map of the stage's channels.
 
-    def check(self, widths: Sequence[int], stage: int) -> None:
+    Built as `builder(widths, channels, component)`. Branches that divide the channels have widths that add up to them;
+    parallel ones all have the full width.
+    """
+
+    # Whether it joins branches that divide the channels, and branches at full width.
+    joins_divided: ClassVar[bool] = True
+    joins_parallel: ClassVar[bool] = False
+
+    def check(self, widths: Sequence[int], channels: int, stage: int) -> None:
         """Raises SettingError where branches of these widths cannot be joined in this way."""
 
-    def macs(self, widths: Sequence[int], height: int, width: int) -> int:
+    def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
         """Multiply-adds for one image's map, in closed form."""
         return 0
 

@@ -18,7 +18,7 @@ from medmamba_variants.design.axes import (
     SINGLE_STAGE,
     or_,
 )
-from medmamba_variants.design.branches import Branches, branch_widths, is_per_stage, word_of
+from medmamba_variants.design.branches import Branches, branch_widths, is_parallel, is_per_stage, word_of
 from medmamba_variants.design.components import Fusion, Halving, Mixer
 from medmamba_variants.design.joints import FUSIONS, HALVINGS, Apart, Shuffle
 from medmamba_variants.design.kinds import Given, OrEach, SettingError, short, to_json
@@ -37,8 +37,13 @@ class Stage:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of each branch, which add up to the stage's."""
-        return branch_widths(self.shares, self.channels)
+        """Channels of each branch, which add up to the stage's, or are all of them for parallel branches."""
+        return (self.channels,) * len(self.shares) if self.parallel else branch_widths(self.shares, self.channels)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether two branches or more all read every channel, instead of dividing them."""
+        return len(self.shares) > 1 and is_parallel(self.shares)
 
 
 @dataclass(frozen=True)
@@ -207,7 +212,8 @@ def check_structure(values: Mapping[str, Any]) -> None:
                 raise SettingError((), f"every branch must get a channel: {none}")
             mixer.check(width, index)
         if len(stage.mixers) > 1:
-            stage.fusion.check(stage.widths, index)
+            _check_kind_of_branches(stage, index)
+            stage.fusion.check(stage.widths, stage.channels, index)
     joined = [stage for stage in structure.stages if len(stage.mixers) > 1]
     if joined and all(isinstance(s.fusion, Shuffle) and s.channels == s.fusion.shuffle_groups for s in joined):
         raise SettingError(
@@ -216,6 +222,19 @@ def check_structure(values: Mapping[str, Any]) -> None:
         )
     if any(isinstance(stage.fusion, Apart) for stage in joined):
         _check_streams(structure)
+
+
+def _check_kind_of_branches(stage: Stage, index: int) -> None:
+    def joins(fusion: type[Fusion] | Fusion) -> bool:
+        return fusion.joins_parallel if stage.parallel else fusion.joins_divided
+
+    if not joins(stage.fusion):
+        how = "all read every channel (shares of 1)" if stage.parallel else "divide the channels"
+        able = or_(word for word, fusion in FUSIONS.items() if joins(fusion))
+        raise SettingError(
+            ("fusion",),
+            f"must be {able} where the branches of a stage {how}, got {stage.fusion.word} in stage {index}",
+        )
 
 
 def _check_streams(structure: Structure) -> None:

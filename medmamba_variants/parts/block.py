@@ -13,15 +13,16 @@ class Block(nn.Module):
     def __init__(self, stage: Stage, drop_path: float) -> None:
         super().__init__()
         self.widths = stage.widths
+        self.parallel = stage.parallel
         self.branches = nn.ModuleList(
             mixer.builder()(width, mixer, drop_path) for mixer, width in zip(stage.mixers, self.widths, strict=True)
         )
         # With a single branch a shuffle or a gate would only re-parametrise it.
         if len(self.widths) > 1:
-            self.fusion = stage.fusion.builder()(self.widths, stage.fusion)
+            self.fusion = stage.fusion.builder()(self.widths, stage.channels, stage.fusion)
 
     def forward(self, x: Tensor) -> Tensor:
         if len(self.widths) == 1:
             return x + self.branches[0](x)
-        slices = x.split(self.widths, dim=-1)
+        slices = [x] * len(self.widths) if self.parallel else x.split(self.widths, dim=-1)
         return self.fusion(x, [branch(part) for branch, part in zip(self.branches, slices)])

@@ -216,7 +216,14 @@ def test_map_sizes():
         ({"split_ratio": [0.5, 0.5, 0.5]}, r"one entry for each of 4 stages, got 3"),
         ({"split_ratio": 0.5, "branches": [[1, "conv"]]}, "split_ratio and branches set the same axis"),
         ({"split_ratio": 0.001}, r"every branch must get a channel: share 0.001 \(ss2d\) of dims\[0\]=96 is none"),
-        ({"branches": [[0.5, "conv"]]}, "branches shares must add up to 1, got 0.5"),
+        (
+            {"branches": [[0.5, "conv"]]},
+            "branches shares must add up to 1, or all be 1 for .*in parallel, got 0.5",
+        ),
+        (
+            {"branches": [[1, "conv"], [1, "ss2d"]]},
+            r"fusion must be .*conv1x1.* where the branches of a stage all read every channel .*, got shuffle",
+        ),
         ({"branches": [[0.5, "conv"], [0.5, "sssd"]]}, r"operator must be one of .*; got 'sssd' \(did you mean"),
         ({"branches": "conv"}, "branches must be a list of .*got the string 'conv'"),
         ({"branches": [0.5, "conv"]}, "branches must be a list of .*got 0.5"),

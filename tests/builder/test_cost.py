@@ -165,6 +165,7 @@ def components():
     for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
         yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
     yield {"direction_weights": "shared", "merge": "softmax", "scan_directions": "eight", "scan_window": 3}
+    yield {"branches": [[1, "conv"], [1, "ss2d"], [1, "identity"]], "fusion": "conv1x1"}
     yield {"downsampling": ["max_pool", "strided_conv"], "d_state": [2, 3, 4]}
     yield {"fusion": ["concat", "shuffle", "conv1x1"]}
     yield {"branches": [[0.5, {"ss2d": {"expand": 1.0}}], [0.5, "ss2d"]], "input_channels": 1}

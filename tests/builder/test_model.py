@@ -313,7 +313,7 @@ def test_fusion_none_keeps_the_streams_apart():
 
 
 def test_shuffle_of_unequal_branches_is_the_published_permutation():
-    fusion = fusions.Shuffle((12, 4), joints.Shuffle(4))
+    fusion = fusions.Shuffle((12, 4), 16, joints.Shuffle(4))
     x, left, right = (
         torch.zeros(1, 1, 1, 16),
         torch.arange(12.0).view(1, 1, 1, 12),
@@ -321,7 +321,7 @@ def test_shuffle_of_unequal_branches_is_the_published_permutation():
     )
     # Four groups of four, read across the groups.
     assert fusion(x, [left, right]).flatten().tolist() == [g * 4 + i for i in range(4) for g in range(4)]
-    equal = fusions.Shuffle((3, 3), joints.Shuffle())
+    equal = fusions.Shuffle((3, 3), 6, joints.Shuffle())
     assert equal.interleaves
     pieces = [torch.tensor([0.0, 1, 2]).view(1, 1, 1, 3), torch.tensor([3.0, 4, 5]).view(1, 1, 1, 3)]
     assert equal(torch.zeros(1, 1, 1, 6), pieces).flatten().tolist() == [0, 3, 1, 4, 2, 5]
@@ -331,10 +331,10 @@ def test_fresh_gates_are_about_one():
     """Squeeze-excite and attention start near plain concatenation, so a comparison is not one of scale."""
     outputs = [torch.rand(2, 3, 4, 24), torch.rand(2, 3, 4, 8)]
     x = torch.randn(2, 3, 4, 32)
-    plain = fusions.Concat((24, 8), joints.Concat())(x, outputs)
+    plain = fusions.Concat((24, 8), 32, joints.Concat())(x, outputs)
     for component in (joints.SqueezeExcite(), joints.Attention()):
         torch.manual_seed(0)
-        gated = component.builder()((24, 8), component)(x, outputs)
+        gated = component.builder()((24, 8), 32, component)(x, outputs)
         ratio = (gated - x) / (plain - x)
         assert 0.5 < ratio.min().item() < ratio.max().item() < 1.5
         assert not torch.allclose(gated, plain)

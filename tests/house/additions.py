@@ -107,8 +107,8 @@ class Subtract(Fusion):
             FUSIONS,
             """
 class Subtraction(Concat):
-    def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
-        return x - torch.cat(outputs, dim=-1)
+    def join(self, outputs: Sequence[Tensor]) -> Tensor:
+        return -torch.cat(list(outputs), dim=-1)
 """,
         ),
     },
