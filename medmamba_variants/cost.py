@@ -73,6 +73,7 @@ FREE = frozenset(
         "permute",
         "pow",
         "promote_types",
+        "reflection_pad2d",
         "relu",
         "remainder",
         "select",

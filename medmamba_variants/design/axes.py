@@ -55,6 +55,7 @@ def or_(words: Iterable[str]) -> str:
 
 MIXER_AXES = owners(MIXERS)
 FUSION_AXES = owners(FUSIONS)
+HALVING_AXES = owners(HALVINGS)
 # The mixers whose branches drop path leaves alone.
 NEVER_DROPPED = or_(word for word, mixer in MIXERS.items() if not mixer.drops_path)
 
@@ -141,10 +142,11 @@ NETWORK = (
 
 
 def _owned() -> list[Axis]:
-    """The axes that components own, each of which may be given for every stage."""
+    """The axes that components own, each of which may be given for every stage, or halving."""
     found = []
     for owner, family, reasons in (
         (FUSION_AXES, FUSIONS, (SINGLE_BRANCH, "fusion is not {}")),
+        (HALVING_AXES, HALVINGS, (SINGLE_STAGE, "downsampling is not {}")),
         (MIXER_AXES, MIXERS, (NO_SUCH_BRANCH,)),
     ):
         for name, words in owner.items():

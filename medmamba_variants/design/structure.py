@@ -10,6 +10,7 @@ from medmamba_variants.design.axes import (
     AXES,
     DEFAULTS,
     FUSION_AXES,
+    HALVING_AXES,
     MIXER_AXES,
     NEVER_DROPPED,
     NO_LATE_MIXER,
@@ -61,7 +62,7 @@ def stages_of_branches(values: Mapping[str, Any]) -> tuple[Branches, ...]:
 
 
 def at(name: str, value: Any, stage: int) -> Any:
-    """The value of an axis in one stage."""
+    """The value of an axis in one stage, or halving."""
     kind = AXES[name].kind
     return value[stage] if isinstance(kind, OrEach) and kind.is_each(value) else value
 
@@ -80,7 +81,8 @@ def check_lengths(values: Mapping[str, Any]) -> None:
             f"(or split_ratio) must have one entry for each of {len(depths)} stages, got {len(branches)}",
         )
     for name, axis in AXES.items():
-        count, what = (len(depths) - 1, "halvings") if name == "downsampling" else (len(depths), "stages")
+        halves = name == "downsampling" or name in HALVING_AXES
+        count, what = (len(depths) - 1, "halvings") if halves else (len(depths), "stages")
         value = values[name]
         if isinstance(axis.kind, OrEach) and axis.kind.is_each(value) and len(value) != count:
             raise SettingError((name,), f"must have one entry for each of {count} {what}, got {len(value)}")
@@ -101,8 +103,11 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
         fusion = FUSIONS[at("fusion", values["fusion"], index)]
         joined = fusion(**{name: at(name, values[name], index) for name in fusion.declared()})
         stages.append(Stage(depth, channels, tuple(share for share, _ in branches), tuple(mixers), joined))
-    halvings = tuple(HALVINGS[at("downsampling", values["downsampling"], index)]() for index in range(len(stages) - 1))
-    return Structure(tuple(stages), halvings)
+    halvings = []
+    for index in range(len(stages) - 1):
+        halving = HALVINGS[at("downsampling", values["downsampling"], index)]
+        halvings.append(halving(**{name: at(name, values[name], index) for name in halving.declared()}))
+    return Structure(tuple(stages), tuple(halvings))
 
 
 def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
@@ -125,8 +130,12 @@ def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
     for name, owner in MIXER_AXES.items():
         if not words & set(owner):
             dead[name] = NO_SUCH_BRANCH.format(or_(owner))
-    if len(stages) == 1:
+    halvings = {at("downsampling", values["downsampling"], index) for index in range(len(stages) - 1)}
+    if not halvings:
         dead |= {"downsampling": SINGLE_STAGE, "odd_maps": SINGLE_STAGE}
+    for name, owner in HALVING_AXES.items():
+        if not halvings & set(owner):
+            dead[name] = f"downsampling is not {or_(owner)}" if halvings else SINGLE_STAGE
     # Drop path rises linearly from zero in the very first block.
     late = {
         word_of(operator)
@@ -178,6 +187,8 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     settled["branches"] = written[0] if len(set(written)) == 1 else tuple(written)
     if isinstance(settled["downsampling"], tuple):
         settled["downsampling"] = _hoisted(list(settled["downsampling"]))
+    for name in HALVING_AXES:
+        settled[name] = _hoisted([halving.own().get(name) for halving in structure.halvings])
     for name in dead_axes(settled):
         settled[name] = DEFAULTS[name]
     return settled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.axes import FUSION_AXES, MIXER_AXES
+from medmamba_variants.design.axes import FUSION_AXES, HALVING_AXES, MIXER_AXES
 
 
 def alive(name: str) -> dict[str, Any]:
@@ -14,4 +14,6 @@ def alive(name: str) -> dict[str, Any]:
         return {}
     if name in MIXER_AXES:
         return {"branches": ((0.5, "conv"), (0.5, MIXER_AXES[name][0]))}
+    if name in HALVING_AXES:
+        return {"downsampling": HALVING_AXES[name][0]}
     return {"fusion": FUSION_AXES[name][0]}

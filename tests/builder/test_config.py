@@ -46,6 +46,8 @@ GOLDEN_DEFAULTS = {
     "direction_weights": "own",
     "downsampling": "patch_merging",
     "odd_maps": "truncate",
+    "pool_product": "single",
+    "inverted_ratio": 4.0,
     "drop_path_rate": 0.1,
     "input_channels": "data",
     "kernel_size": 7,

@@ -164,6 +164,8 @@ def components():
             yield {"fusion": word, name: declared.probe}
     for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
         yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
+        for name, declared in HALVINGS[word].declared().items():
+            yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5, name: declared.probe}
     yield {"direction_weights": "shared", "merge": "softmax", "scan_directions": "eight", "scan_window": 3}
     yield {"branches": [[1, "conv"], [1, "ss2d"], [1, "identity"]], "fusion": "conv1x1"}
     yield {"downsampling": ["max_pool", "strided_conv"], "d_state": [2, 3, 4]}

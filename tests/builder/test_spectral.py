@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design import spectral as design
 from medmamba_variants.design.mixers import MIXERS
+from medmamba_variants.parts import patches
 from medmamba_variants.parts.mixers.spectral import transforms, wavelets
 from medmamba_variants.parts.mixers.spectral.heat import conduct
 
@@ -198,12 +199,12 @@ def test_the_fft_block_is_its_layers_in_a_row(height, width):
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (4, 6), (8, 2)])
 def test_the_haar_transform_is_its_matrix_keeps_squares_and_comes_back(height, width):
     x = noise(2, height, width, 3)
-    bands = wavelets.haar(x)
+    bands = patches.haar(x)
     torch.testing.assert_close(square(bands), square(x))
-    torch.testing.assert_close(wavelets.inverse_haar(bands), x, rtol=0, atol=1e-14)
+    torch.testing.assert_close(patches.inverse_haar(bands), x, rtol=0, atol=1e-14)
     matrix = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], dtype=torch.float64) / 2
-    patches = torch.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], 3)
-    torch.testing.assert_close(bands.unflatten(-1, (4, 3)), matrix @ patches)
+    pixels = torch.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], 3)
+    torch.testing.assert_close(bands.unflatten(-1, (4, 3)), matrix @ pixels)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -238,12 +239,12 @@ def test_wavelet_branches_are_their_levels_added(kind):
     scales = [1, 1] if module.cascade.scales is None else module.cascade.scales
     # 5×7 is 6×8 with the last row and column twice; its low band is 3×4, which is 4×4 with the last row twice.
     once = torch.cat([normed, normed[:, -1:]], 1)
-    bands = wavelets.haar(torch.cat([once, once[:, :, -1:]], 2))
-    total = total + wavelets.inverse_haar(scales[0] * seen(module.cascade.filters[0], bands))[:, :5, :7]
+    bands = patches.haar(torch.cat([once, once[:, :, -1:]], 2))
+    total = total + patches.inverse_haar(scales[0] * seen(module.cascade.filters[0], bands))[:, :5, :7]
     low = bands[..., :6]
-    deep = wavelets.haar(torch.cat([low, low[:, -1:]], 1))
-    low = wavelets.inverse_haar(scales[1] * seen(module.cascade.filters[1], deep))[:, :3]
-    total = total + wavelets.inverse_haar(F.pad(low, (0, 18)))[:, :5, :7]
+    deep = patches.haar(torch.cat([low, low[:, -1:]], 1))
+    low = patches.inverse_haar(scales[1] * seen(module.cascade.filters[1], deep))[:, :3]
+    total = total + patches.inverse_haar(F.pad(low, (0, 18)))[:, :5, :7]
     torch.testing.assert_close(module(x), module.mixing(total))
 
 

@@ -1,4 +1,4 @@
-"""The Haar transform, and depth-wise convolutions of its bands as branch operators, channel-last."""
+"""Depth-wise convolutions of Haar bands as branch operators, on maps (batch, height, width, channels)."""
 
 from __future__ import annotations
 
@@ -9,42 +9,7 @@ from torch import Tensor, nn
 from medmamba_variants.design import spectral as design
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.depthwise import FilterEach
-
-
-def haar(x: Tensor) -> Tensor:
-    """The four bands of a map (batch, height, width, channels) of even sides, (batch, height/2, width/2, 4·channels).
-
-    In the order of LL, the patches' sums; LH, left less right; HL, upper less lower; HH, diagonal less other diagonal;
-    each halved, which makes the transform orthonormal.
-    """
-    batch, height, width, channels = x.shape
-    patches = x.reshape(batch, height // 2, 2, width // 2, 2, channels) * 0.5
-    upper, lower = patches.unbind(2)
-    bands = [part for rows in (upper + lower, upper - lower) for part in _sum_and_difference(rows)]
-    return torch.cat(bands, dim=-1)
-
-
-def inverse_haar(bands: Tensor) -> Tensor:
-    """The map whose four bands these are: the inverse of `haar`."""
-    low, low_high, high_low, high = (bands * 0.5).chunk(4, dim=-1)
-    sums = torch.stack([low + low_high, low - low_high], dim=3)
-    differences = torch.stack([high_low + high, high_low - high], dim=3)
-    rows = torch.stack([sums + differences, sums - differences], dim=2)
-    batch, height, _, width, _, channels = rows.shape
-    return rows.view(batch, 2 * height, 2 * width, channels)
-
-
-def _sum_and_difference(rows: Tensor) -> tuple[Tensor, Tensor]:
-    left, right = rows.unbind(3)
-    return left + right, left - right
-
-
-def even_sides(x: Tensor) -> Tensor:
-    """The map with an odd last row or column repeated once."""
-    for dim in (1, 2):
-        if x.shape[dim] % 2:
-            x = torch.cat([x, x.narrow(dim, x.shape[dim] - 1, 1)], dim=dim)
-    return x
+from medmamba_variants.parts.patches import even, haar, inverse_haar
 
 
 class Cascade(nn.Module):
@@ -64,7 +29,7 @@ class Cascade(nn.Module):
         sizes, filtered = [], []
         for level, filters in enumerate(self.filters):
             sizes.append(x.shape[1:3])
-            bands = haar(even_sides(x))
+            bands = haar(even(x, pads=True))
             seen = filters(bands)
             filtered.append(seen if self.scales is None else seen * self.scales[level])
             x = bands[..., : bands.shape[-1] // 4]
