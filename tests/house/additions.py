@@ -127,6 +127,10 @@ MIXER = Addition(
             DESIGNS,
             "MIXERS",
             '''
+from medmamba_variants.design.components import axis
+from medmamba_variants.design.kinds import whole
+
+
 @dataclass(frozen=True)
 class Pointwise(Mixer):
     """A 1×1 convolution, as often as asked for."""

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from medmamba_variants.design import spectral as design
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.depthwise import FilterEach
+from medmamba_variants.parts.mixers.gate import gated
 from medmamba_variants.parts.mixers.spectral.transforms import cosine_transform, cosines, read_table
-from medmamba_variants.parts.mixers.ss2d import gated
 
 
 class HeatBranch(nn.Module):
