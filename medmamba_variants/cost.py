@@ -1,10 +1,10 @@
 """Costs of a variant: parameters and multiply-adds counted without running it, seconds and bytes by running it.
 
 Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
-papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
-such tables; an operation that is neither counted nor known to be free is an error: no choice is silently free. The
-scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and position
-(VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
+papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling, maxima and additions are not counted,
+as in all such tables; an operation that is neither counted nor known to be free is an error: no choice is silently
+free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
+position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401 - registers deform_conv2d
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -51,6 +52,7 @@ FREE = frozenset(
         "index_select",
         "lift_fresh",
         "masked_fill",
+        "max",
         "max_pool2d_with_indices",
         "mean",
         "mul",
@@ -63,6 +65,7 @@ FREE = frozenset(
         "permute",
         "promote_types",
         "relu",
+        "rsqrt",
         "select",
         "sigmoid",
         "silu",
@@ -78,6 +81,7 @@ FREE = frozenset(
         "transpose",
         "triu",
         "unbind",
+        "unfold",
         "unsqueeze",
         "view",
         "zeros",
@@ -92,8 +96,19 @@ def _attention_flops(
     return int(sdpa_flop_count(query, key, value))
 
 
-# What torch's counter knows on other devices but not on a CPU.
-FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+def _deformable_flops(images: Any, weight: Any, offset: Any, *options: Any, out_shape: Any = None) -> int:
+    """Flops of a deformable convolution by the shapes of its arguments: bilinear samples of four pixels, and taps."""
+    (batch, channels, _, _), (filters, channels_of_group, rows, columns), (_, _, height, width) = images, weight, offset
+    samples = batch * channels * rows * columns * height * width
+    taps = batch * filters * channels_of_group * rows * columns * height * width
+    return int(2 * (4 * samples + taps))
+
+
+# What torch's counter knows on other devices but not on a CPU, and an operation of torchvision.
+FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.torchvision.deform_conv2d: _deformable_flops,
+}
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from medmamba_variants.design.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
 from medmamba_variants.design.components import Mixer, axis, by_word, shared
-from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Identity, Inception
+from medmamba_variants.design.convolutions import (
+    Axial,
+    ConvNeXt,
+    Depthwise,
+    Identity,
+    Inception,
+    MultiScale,
+    Reparametrised,
+    Strips,
+)
 from medmamba_variants.design.gated import D_CONV, EXPAND, GatedConv
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.orders import directions_of
+from medmamba_variants.design.products import GatedSpatial, HighOrder
 from medmamba_variants.design.sequence_mixers import SCAN_DIRECTIONS, SSD, Attention, LinearAttention, NonCausalSSD
 
 
@@ -129,6 +140,15 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Inception,
     Axial,
     ConvNeXt,
+    MultiScale,
+    Strips,
+    Reparametrised,
+    SelectiveKernel,
+    Deformable,
+    Dynamic,
+    Morphology,
+    GatedSpatial,
+    HighOrder,
     GatedConv,
     SSD,
     NonCausalSSD,

@@ -54,6 +54,10 @@ GOLDEN_DEFAULTS = {
     "heads": 4,
     "ssd_state": 64,
     "attention_window": 0,
+    "dilations": 2,
+    "kernels": 4,
+    "combine": "product",
+    "interaction_order": 3,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
