@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from medmamba_variants.design.bottlenecks import bottleneck
 from medmamba_variants.design.components import Fusion, Halving, axis, by_word
+from medmamba_variants.design.gates import ChannelsAndPlaces, CoAttention, CrossAttention, EfficientChannels
 from medmamba_variants.design.kinds import SettingError, whole
+from medmamba_variants.design.sums import Add, Gated, MaxGate, Select, SqueezeSelect
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,23 @@ class Apart(Fusion):
     builds = "medmamba_variants.parts.fusions:Concat"
 
 
-FUSIONS: dict[str, type[Fusion]] = by_word(Shuffle, Concat, Pointwise, SqueezeExcite, Attention, Apart)
+FUSIONS: dict[str, type[Fusion]] = by_word(
+    Shuffle,
+    Concat,
+    Pointwise,
+    SqueezeExcite,
+    Attention,
+    EfficientChannels,
+    ChannelsAndPlaces,
+    CoAttention,
+    CrossAttention,
+    Add,
+    Select,
+    SqueezeSelect,
+    Gated,
+    MaxGate,
+    Apart,
+)
 
 
 @dataclass(frozen=True)

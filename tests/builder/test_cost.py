@@ -162,6 +162,8 @@ def components():
         yield {"fusion": word, "split_ratio": 0.25}
         for name, declared in fusion.declared().items():
             yield {"fusion": word, name: declared.probe}
+        if fusion.joins_parallel:
+            yield {"branches": [[1, "identity"], [1, "axial"], [1, "ss2d"]], "fusion": word}
     for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
         yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
     yield {"direction_weights": "shared", "merge": "softmax", "scan_directions": "eight", "scan_window": 3}

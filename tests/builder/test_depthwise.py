@@ -9,6 +9,7 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.design import convolutions as design
 from medmamba_variants.model import build_model
 from medmamba_variants.parts.block import Block
+from medmamba_variants.scan import use_backend
 
 X = torch.randn(2, 5, 7, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -134,10 +135,11 @@ def test_a_block_of_a_filter_each_beside_a_scan_is_that_of_h_vmunet():
     with torch.no_grad():
         local.mixing.weight.copy_(torch.eye(6))
         local.mixing.bias.zero_()
-    left, right = filtered(local.filters, local.norm(x[..., :6])), scanning(x[..., 6:])
     interleaved = torch.empty_like(x)
-    interleaved[..., 0::2], interleaved[..., 1::2] = left, right
-    torch.testing.assert_close(block(x) - x, interleaved)
+    interleaved[..., 0::2] = filtered(local.filters, local.norm(x[..., :6]))
+    with use_backend("portable"):
+        interleaved[..., 1::2] = scanning(x[..., 6:])
+        torch.testing.assert_close(block(x) - x, interleaved)
 
 
 def test_an_inception_of_halves_is_the_published_block_without_its_shuffle():
@@ -146,7 +148,8 @@ def test_an_inception_of_halves_is_the_published_block_without_its_shuffle():
     block = moved(Block(config.structure.stages[0], 0.0))
     x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
     local, scanning = block.branches
-    torch.testing.assert_close(block(x), x + torch.cat([local(x[..., :6]), scanning(x[..., 6:])], -1))
+    with use_backend("portable"):
+        torch.testing.assert_close(block(x), x + torch.cat([local(x[..., :6]), scanning(x[..., 6:])], -1))
 
 
 @pytest.mark.parametrize("component", [design.Depthwise(9), design.Axial(9), design.Inception(9)])
