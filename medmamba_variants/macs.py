@@ -20,11 +20,17 @@ def closed_form_macs(
     sizes = config.map_sizes(height, width)
     stages, halvings = config.structure.stages, config.structure.halvings
     read = in_channels if isinstance(config.input_channels, str) else config.input_channels
-    total = config.patch_size**2 * read * stages[0].channels * sizes[0][0] * sizes[0][1]
+    total = config.structure.stem.macs(read, stages[0].channels, config.patch_size, *sizes[0])
     for stage, size in zip(stages, sizes, strict=True):
         block = sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
         if len(stage.mixers) > 1:
             block += stage.fusion.macs(stage.widths, stage.channels, *size)
+        if stage.channel_mixer is not None:
+            block += stage.channel_mixer.macs(stage.channels, *size)
+        if stage.attention is not None:
+            weighed = stage.widths if stage.attention_place == "branches" else (stage.channels,)
+            block += sum(stage.attention.macs(channels, *size) for channels in weighed)
+        block += {"none": 0, "mixer": 1, "both": 2}[stage.cpe] * 9 * stage.channels * size[0] * size[1]
         total += stage.depth * block
     for halving, before, after, size in zip(halvings, stages, stages[1:], sizes[1:]):
         apart = isinstance(before.fusion, Apart) and len(before.mixers) > 1

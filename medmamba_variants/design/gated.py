@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from medmamba_variants.design.components import Mixer, axis, shared
 from medmamba_variants.design.kinds import Choice, Number, SettingError
+from medmamba_variants.design.orders import Directions, directions_of
 
-# SS2D declares these for itself; the axes refuse to be made where the two differ.
 EXPAND = axis(
     2.0,
     Number(0.25, 8.0),
@@ -18,12 +18,18 @@ EXPAND = axis(
 D_CONV = axis(3, Choice((1, 3, 5, 7)), "side of the depth-wise convolution before the scan", "VMamba, SS2D", probe=5)
 
 
-@dataclass(frozen=True)
-class GatedConv(Mixer):
-    """The gated convolution: the scan branch with all but its scan, layer for layer (MambaOut's question)."""
+SCAN_DIRECTIONS = axis(
+    "cross4",
+    Directions(),
+    "paths over the map, whose outputs merge makes one: a named set or a list of directions",
+    "VMamba, cross-scan",
+    probe="corner4",
+)
 
-    word = "gated_conv"
-    builds = "medmamba_variants.parts.mixers.gated_conv:GatedConvBranch"
+
+@dataclass(frozen=True)
+class Gated(Mixer):
+    """A mixer in Mamba's wiring: projections around a depth-wise convolution and its own operator, and a gate."""
 
     expand: float = shared(EXPAND)
     d_conv: int = shared(D_CONV)
@@ -31,6 +37,26 @@ class GatedConv(Mixer):
     def inner(self, channels: int) -> int:
         """Channels inside the layer."""
         return int(self.expand * channels)
+
+
+@dataclass(frozen=True)
+class Directed(Gated):
+    """A mixer in Mamba's wiring whose operator follows paths over the map."""
+
+    scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The names of the scan directions, in the order of their parameters."""
+        return directions_of(self.scan_directions)
+
+
+@dataclass(frozen=True)
+class GatedConv(Gated):
+    """The gated convolution: the scan branch with all but its scan, layer for layer (MambaOut's question)."""
+
+    word = "gated_conv"
+    builds = "medmamba_variants.parts.mixers.gated_conv:GatedConvBranch"
 
     def check(self, channels: int, stage: int) -> None:
         check_inner(self.word, channels, self.inner(channels), self.expand, stage)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from medmamba_variants.design.bottlenecks import bottleneck
 from medmamba_variants.design.components import Fusion, Halving, axis, by_word
-from medmamba_variants.design.gates import ChannelsAndPlaces, CoAttention, CrossAttention, EfficientChannels
+from medmamba_variants.design.fusions.gates import ChannelsAndPlaces, CoAttention, CrossAttention, EfficientChannels
+from medmamba_variants.design.fusions.sums import Add, Gated, MaxGate, Select, SqueezeSelect
 from medmamba_variants.design.kinds import SettingError, whole
-from medmamba_variants.design.sums import Add, Gated, MaxGate, Select, SqueezeSelect
 
 
 @dataclass(frozen=True)

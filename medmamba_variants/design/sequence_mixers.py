@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import D_CONV, EXPAND, check_inner
+from medmamba_variants.design.gated import Directed, Gated, check_inner
 from medmamba_variants.design.kinds import SettingError, whole
-from medmamba_variants.design.orders import Directions, directions_of
 
 # Steps that are multiplied out at once; a state is handed on from one such chunk to the next.
 CHUNK = 64
@@ -23,14 +22,6 @@ HEADS = axis(
 SSD_STATE = axis(
     64, whole(1, 256), "size of the state of each channel in state-space duality (N)", "Mamba-2, section 6", probe=8
 )
-# SS2D declares this for itself, too; the axes refuse to be made where the two differ.
-SCAN_DIRECTIONS = axis(
-    "cross4",
-    Directions(),
-    "paths over the map, whose outputs merge makes one: a named set or a list of directions",
-    "VMamba, cross-scan",
-    probe="corner4",
-)
 
 
 def check_heads(word: str, channels: int, heads: int, stage: int) -> None:
@@ -42,26 +33,14 @@ def check_heads(word: str, channels: int, heads: int, stage: int) -> None:
 
 
 @dataclass(frozen=True)
-class SSD(Mixer):
+class SSD(Directed):
     """State-space duality: a scan whose states decay by one number for each head and position (Mamba-2)."""
 
     word = "ssd"
     builds = "medmamba_variants.parts.mixers.ssd:SSDBranch"
 
-    expand: float = shared(EXPAND)
-    d_conv: int = shared(D_CONV)
-    scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """The names of the scan directions, in the order of their parameters."""
-        return directions_of(self.scan_directions)
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
 
     def check(self, channels: int, stage: int) -> None:
         check_inner(self.word, channels, self.inner(channels), self.expand, stage)
@@ -81,20 +60,14 @@ class SSD(Mixer):
 
 
 @dataclass(frozen=True)
-class NonCausalSSD(Mixer):
+class NonCausalSSD(Gated):
     """State-space duality without decay or order: all positions write one state, which all read (VSSD)."""
 
     word = "nc_ssd"
     builds = "medmamba_variants.parts.mixers.ssd:NonCausalSSDBranch"
 
-    expand: float = shared(EXPAND)
-    d_conv: int = shared(D_CONV)
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
 
     def check(self, channels: int, stage: int) -> None:
         check_inner(self.word, channels, self.inner(channels), self.expand, stage)

@@ -1,4 +1,4 @@
-"""Fusions that gate branches side by side, maps (batch, height, width, channels); see `design.gates`."""
+"""Fusions that gate branches side by side, maps (batch, height, width, channels); see `design.fusions.gates`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import gates as design
 from medmamba_variants.design.bottlenecks import bottleneck
+from medmamba_variants.design.fusions import gates as design
 from medmamba_variants.parts.fusions import Gate, Join
 from medmamba_variants.parts.init import linear, pointwise
 from medmamba_variants.parts.selection import ChannelGate

@@ -1,4 +1,4 @@
-"""Fusions of maps that are brought to one width, (batch, height, width, channels) each; see `design.sums`."""
+"""Fusions of maps that are brought to one width, (batch, height, width, channels) each; see `design.fusions.sums`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import sums as design
 from medmamba_variants.design.bottlenecks import bottleneck
+from medmamba_variants.design.fusions import sums as design
 from medmamba_variants.parts.fusions import Join
 from medmamba_variants.parts.init import pointwise
 from medmamba_variants.parts.selection import Selection

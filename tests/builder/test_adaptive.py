@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import adaptive as design
+from medmamba_variants.design.local import adaptive as design
 from medmamba_variants.parts.mixers.adaptive import dilate
 from medmamba_variants.parts.selection import Selection
 

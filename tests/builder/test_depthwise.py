@@ -129,7 +129,7 @@ def test_a_block_of_a_filter_each_beside_a_scan_is_that_of_h_vmunet():
     config = VariantConfig.from_dict(
         {"branches": [[0.5, {"depthwise": {"kernel_size": 3}}], [0.5, "ss2d"]], "dims": [12] * 4}
     )
-    block = moved(Block(config.structure.stages[0], 0.0))
+    block = moved(Block(config.structure.stages[0], 0.0, 0))
     x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
     local, scanning = block.branches
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_a_block_of_a_filter_each_beside_a_scan_is_that_of_h_vmunet():
 def test_an_inception_of_halves_is_the_published_block_without_its_shuffle():
     """InceptionMamba with a half through convolution and a half through the scan: side by side, and the residual."""
     config = VariantConfig.from_dict({"fusion": "concat", "dims": [12] * 4})
-    block = moved(Block(config.structure.stages[0], 0.0))
+    block = moved(Block(config.structure.stages[0], 0.0, 0))
     x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
     local, scanning = block.branches
     with use_backend("portable"):

@@ -6,7 +6,7 @@ from moved import moved_branch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import products as design
+from medmamba_variants.design.local import products as design
 
 X = torch.randn(2, 5, 7, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import deform_conv2d
 
-from medmamba_variants.design import adaptive as design
+from medmamba_variants.design.local import adaptive as design
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.depthwise import FilterEach
 from medmamba_variants.parts.selection import Selection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from medmamba_variants.design import products as design
+from medmamba_variants.design.local import products as design
 from medmamba_variants.parts.init import convolution, linear, preserving
 from medmamba_variants.parts.mixers.conv import BatchNorm
 from medmamba_variants.parts.mixers.depthwise import FilterEach
