@@ -18,7 +18,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import state_spaces as design
+from medmamba_variants.design.sequences import state_spaces as design
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
 from medmamba_variants.scan import ss2d_scan

@@ -17,8 +17,9 @@ paper's rotary form). And what step t takes from x_{t−1} may be written at t �
 without it: so it is the dual scan with weights λ_t Δ_t + (1 − λ_{t+1}) Δ_{t+1}, minus
 (1 − λ_{t+1}) Δ_{t+1} C_t·B_t x_t.
 
-As in the paper B and C are normalised by their mean square, and there is no short convolution. A does not depend on the
-input (the paper's code has both), and there is one input for each channel (no MIMO).
+As in the paper B and C are normalised by their mean square and no convolution sees them; of x, the depth-wise one of
+this project's wiring stays, which the paper's layer for text does without. A does not depend on the input, and there
+is one input for each channel (no MIMO).
 """
 
 from __future__ import annotations
@@ -26,16 +27,15 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import state_spaces as design
-from medmamba_variants.design.sequence_mixers import CHUNK
-from medmamba_variants.parts.init import linear
+from medmamba_variants.design.sequences import state_spaces as design
+from medmamba_variants.design.sequences.duality import CHUNK
 from medmamba_variants.parts.mixers.rotary import rotate
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN, gated
+from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
 from medmamba_variants.parts.mixers.ssd import A_MAX, A_MIN
+from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.dual.op import dual_scan
 from medmamba_variants.scan.dual.products import in_order, in_place
 from medmamba_variants.scan.paths import ScanPath, scan_path
@@ -63,23 +63,20 @@ def trapezoidal_scan(
     return y[:, :, 0] - (older * together).sum(2)[..., None] * x
 
 
-class Mamba3(nn.Module):
+class Mamba3(Wired):
     """Gated scan of a map (batch, height, width, channels) along all directions; keeps the shape."""
 
     def __init__(self, channels: int, component: design.Mamba3) -> None:
-        super().__init__()
-        self.directions = component.directions
-        self.inner, self.heads, self.state = component.inner(channels), component.heads, component.ssd_state
-        self.projected, count = component.projected(), len(component.directions)
-        self.in_proj = linear(channels, 2 * self.inner + count * self.projected, bias=False)
+        count, projected = len(component.directions), component.projected()
+        super().__init__(channels, component, component.inner(channels), beside=count * projected)
+        self.projected = projected
+        self.directions, self.heads, self.state = component.directions, component.heads, component.ssd_state
         self.dt_projs_bias = nn.Parameter(torch.empty(count, self.heads))
         self.A_logs = nn.Parameter(torch.empty(count, self.heads))
         self.Ds = nn.Parameter(torch.ones(count, self.heads))
         # Factors and offsets of the normalised B and C.
         self.BC_weight = nn.Parameter(torch.ones(2, count, 1, self.state))
         self.BC_bias = nn.Parameter(torch.ones(2, count, self.heads, self.state))
-        self.out_norm = nn.LayerNorm(self.inner)
-        self.out_proj = linear(self.inner, channels, bias=False)
         self._initialise()
 
     @torch.no_grad()
@@ -91,10 +88,10 @@ class Mamba3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
-        z, inner, rest = self.in_proj(x).split([self.inner, self.inner, len(self.directions) * self.projected], -1)
+        z, inner, rest = self.in_proj(x).split([self.d_inner, self.d_inner, len(self.directions) * self.projected], -1)
         # In the state's precision: float32 for half precision, but float64 stays.
         dtype = torch.promote_types(inner.dtype, torch.float32)
-        u = F.silu(inner).flatten(1, 2).to(dtype).unflatten(-1, (self.heads, self.inner // self.heads))
+        u = self.convolved(inner).flatten(1, 2).to(dtype).unflatten(-1, (self.heads, self.d_inner // self.heads))
         rest = rest.flatten(1, 2).to(dtype).unflatten(-1, (len(self.directions), self.projected))
         # The meta device, on which costs are counted, knows no autocast.
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
@@ -108,17 +105,10 @@ class Mamba3(nn.Module):
             path = scan_path(self.directions, height, width)
             y = trapezoidal_scan(u, delta, torch.sigmoid(newer), rates, angles, B, C, path)
             y = y + u * self.Ds.sum(0)[:, None]
-        return self.out_proj(gated(self.out_norm(y.flatten(2)).unflatten(1, (height, width)), z))
+        return self.joined(self.out_norm(y.flatten(2)).unflatten(1, (height, width)), z)
 
 
-class Mamba3Branch(nn.Module):
+class Mamba3Branch(WiredBranch):
     """Layer norm, Mamba-3 along paths, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, component: design.Mamba3, drop_path: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.mixer = Mamba3(channels, component)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.mixer(self.norm(x)))
+    layer = Mamba3

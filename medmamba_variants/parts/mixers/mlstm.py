@@ -18,14 +18,12 @@ here all directions of the map are scanned and summed, and the blocks are heads.
 from __future__ import annotations
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import recurrent as design
-from medmamba_variants.design.sequence_mixers import CHUNK
-from medmamba_variants.parts.init import depthwise, linear
-from medmamba_variants.parts.mixers.ss2d import gated
+from medmamba_variants.design.sequences import recurrent as design
+from medmamba_variants.design.sequences.duality import CHUNK
+from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.dual.op import dual_scan
 from medmamba_variants.scan.dual.products import in_order, in_place
 from medmamba_variants.scan.paths import ScanPath, scan_path
@@ -56,27 +54,22 @@ def matrix_memory(q: Tensor, k: Tensor, v: Tensor, input_gate: Tensor, forget_ga
     return read[..., :-1] / weight
 
 
-class MLSTM(nn.Module):
+class MLSTM(Wired):
     """Gated matrix memory of a map (batch, height, width, channels) along all directions; keeps the shape."""
 
     def __init__(self, channels: int, component: design.MLSTM) -> None:
-        super().__init__()
-        self.directions = component.directions
-        self.inner, self.heads = component.inner(channels), component.heads
-        each, count = self.inner // self.heads, len(self.directions)
-        self.in_proj = linear(channels, 2 * self.inner, bias=False)
-        self.conv2d = depthwise(self.inner, component.d_conv)
+        super().__init__(channels, component, component.inner(channels))
+        self.directions, self.heads = component.directions, component.heads
+        each, count = self.d_inner // self.heads, len(self.directions)
         # Of queries, keys and values, each a map within heads.
         self.qkv_weight = nn.Parameter(torch.empty(3, self.heads, each, each))
-        self.gates = nn.Linear(3 * self.inner, 2 * count * self.heads)
-        self.head_norm_weight = nn.Parameter(torch.ones(self.inner))
-        self.skip = nn.Parameter(torch.ones(self.inner))
-        self.out_proj = linear(self.inner, channels, bias=False)
+        self.gates = nn.Linear(3 * self.d_inner, 2 * count * self.heads)
+        self.skip = nn.Parameter(torch.ones(self.d_inner))
         self._initialise()
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        nn.init.normal_(self.qkv_weight, std=(self.inner // self.heads) ** -0.5)
+        nn.init.normal_(self.qkv_weight, std=(self.d_inner // self.heads) ** -0.5)
         nn.init.zeros_(self.gates.weight)
         bias = self.gates.bias.view(2, -1, self.heads)
         nn.init.normal_(bias[0], std=INPUT_DEVIATION)
@@ -84,8 +77,8 @@ class MLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
-        inner, z = self.in_proj(x).chunk(2, -1)
-        seen = F.silu(self.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)).flatten(1, 2)
+        inner, z = self.halves(x)
+        seen = self.convolved(inner).flatten(1, 2)
         # The values are of the map as it is, queries and keys of what the convolution saw.
         sources = torch.stack([seen, seen, inner.flatten(1, 2)]).unflatten(-1, (self.heads, -1))
         q, k, v = (
@@ -101,19 +94,12 @@ class MLSTM(nn.Module):
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             path = scan_path(self.directions, height, width)
             y = matrix_memory(q, k, v, gates[:, :, 0], gates[:, :, 1], path).sum(2)
-            y = F.layer_norm(y, y.shape[-1:]).flatten(2) * self.head_norm_weight
-        y = (y + seen * self.skip).unflatten(1, (height, width))
-        return self.out_proj(gated(y, z))
+            # Each head is normed by itself.
+            y = F.layer_norm(y, y.shape[-1:]).flatten(2) * self.out_norm.weight + self.out_norm.bias
+        return self.joined((y + seen * self.skip).unflatten(1, (height, width)), z)
 
 
-class MLSTMBranch(nn.Module):
+class MLSTMBranch(WiredBranch):
     """Layer norm, matrix memory along paths, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, component: design.MLSTM, drop_path: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.mixer = MLSTM(channels, component)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.mixer(self.norm(x)))
+    layer = MLSTM

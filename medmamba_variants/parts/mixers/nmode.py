@@ -8,7 +8,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from medmamba_variants.design import recurrent as design
+from medmamba_variants.design.sequences import recurrent as design
 from medmamba_variants.parts.init import depthwise, linear
 
 # First value of the offset in γ: where sin² is steepest. At 0 it is flat, and small inputs would give no gradient.

@@ -11,7 +11,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
-from medmamba_variants.design import recurrent as design
+from medmamba_variants.design.sequences import recurrent as design
 from medmamba_variants.parts.init import linear
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}

@@ -18,23 +18,22 @@ Everything is channel-last and in spatial order: only the scan itself knows abou
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import mixers as design
-from medmamba_variants.parts.init import depthwise, linear
+from medmamba_variants.design import scan_mixer as design
+from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan import ss2d_scan
-from medmamba_variants.scan.paths import scan_path
+from medmamba_variants.scan.partitions import partitioned_path
+from medmamba_variants.scan.paths import ScanPath
 
 # Bounds of softplus(dt_projs_bias) at the start: log-uniform between them (Mamba, section 3.6).
 DT_MIN, DT_MAX = 1e-3, 1e-1
 
 
-class SS2D(nn.Module):
+class SS2D(Wired):
     """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape.
 
     Parameters carry the published names and shapes; the leading axis K follows `component.directions`, or is 1 where
@@ -42,17 +41,14 @@ class SS2D(nn.Module):
     """
 
     def __init__(self, channels: int, component: design.SS2D) -> None:
-        super().__init__()
+        super().__init__(channels, component, component.inner(channels))
         self.directions = component.directions
-        self.window = component.scan_window
+        self.partition = component.partition
         self.merge = component.merge
-        self.d_inner = component.inner(channels)
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
         self.sets = sets = component.sets
 
-        self.in_proj = linear(channels, 2 * self.d_inner, bias=False)
-        self.conv2d = depthwise(self.d_inner, component.d_conv)
         self.x_proj_weight = nn.Parameter(torch.empty(sets, self.dt_rank + 2 * self.d_state, self.d_inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(sets, self.d_inner, self.dt_rank))
         self.dt_projs_bias = nn.Parameter(torch.empty(sets, self.d_inner))
@@ -60,8 +56,6 @@ class SS2D(nn.Module):
         self.Ds = nn.Parameter(torch.empty(sets * self.d_inner))
         if self.merge == "softmax":
             self.merge_logits = nn.Parameter(torch.empty(len(self.directions)))
-        self.out_norm = nn.LayerNorm(self.d_inner)
-        self.out_proj = linear(self.d_inner, channels, bias=False)
         self._initialise()
 
     @torch.no_grad()
@@ -81,11 +75,8 @@ class SS2D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         K, R, N = len(self.directions), self.dt_rank, self.d_state
-        # Two products instead of one cut in half: both parts come out contiguous.
-        weight_inner, weight_gate = self.in_proj.weight.chunk(2)
-        z = F.linear(x, weight_gate)
-        inner = F.linear(x, weight_inner)
-        inner = F.silu(self.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        inner, z = self.halves(x)
+        inner = self.convolved(inner)
         tokens = inner.reshape(batch, height * width, self.d_inner)
 
         # One product serves all directions: (batch, length, sets, R + 2N).
@@ -107,54 +98,16 @@ class SS2D(nn.Module):
         elif self.merge == "softmax":
             weights = self.merge_logits.softmax(0)[:, None]
             C, D = C * weights.to(C.dtype), D * weights
-        path = scan_path(self.directions, height, width, self.window)
-        y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, path, factor)
+        y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, self.path(height, width), factor)
         y = self.out_norm(y).view(batch, height, width, self.d_inner)
-        return self.out_proj(gated(y, z))
+        return self.joined(y, z)
+
+    def path(self, height: int, width: int) -> ScanPath:
+        """The orders in which the directions visit a map of that size."""
+        return partitioned_path(self.directions, height, width, self.partition)
 
 
-def gated(y: Tensor, z: Tensor) -> Tensor:
-    """The product y · silu(z), which keeps only y and z for the backward pass."""
-    # A trace must hold operations, not a Python function; without gradients nothing is kept anyway.
-    if torch.jit.is_tracing() or not torch.is_grad_enabled():
-        return y * F.silu(z)
-    product: Tensor = _Gated.apply(y, z)
-    return product
-
-
-class _Gated(torch.autograd.Function):
-    """The product y · silu(z) that recomputes silu(z) in the backward pass, where autograd would keep it."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y: Tensor, z: Tensor) -> Tensor:
-        return y * F.silu(z)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
-        y, z = ctx.saved_tensors
-        dgate = (dout * y).to(z.dtype)
-        if torch.is_grad_enabled():  # Under create_graph: the fused operator has no derivative.
-            s = z.sigmoid()
-            dz = dgate * s * (1 + z * (1 - s))
-        else:
-            dz = torch.ops.aten.silu_backward(dgate, z)
-        return (dout * F.silu(z)).to(y.dtype), dz
-
-
-class SS2DBranch(nn.Module):
+class SS2DBranch(WiredBranch):
     """The published global branch: layer norm, 2-D selective scan, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, component: design.SS2D, drop_path: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.mixer = SS2D(channels, component)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.mixer(self.norm(x)))
+    layer = SS2D

@@ -13,13 +13,12 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import state_spaces as design
-from medmamba_variants.parts.init import depthwise, linear
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN, gated
+from medmamba_variants.design.sequences import state_spaces as design
+from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
+from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.lines import scan_lines
 
 # The axes of a map (batch, height, width, …) that are reversed for each corner's scan.
@@ -37,22 +36,17 @@ def plane_scan(x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Ten
     return (h * C[..., None, :]).sum(-1)
 
 
-class TwoD(nn.Module):
+class TwoD(Wired):
     """Gated two-dimensional scan of a map (batch, height, width, channels) from its corners; keeps the shape."""
 
     def __init__(self, channels: int, component: design.TwoD) -> None:
-        super().__init__()
-        self.d_inner, self.d_state = component.inner(channels), component.d_state
-        self.dt_rank, self.corners = component.rank(channels), component.corners
-        self.in_proj = linear(channels, 2 * self.d_inner, bias=False)
-        self.conv2d = depthwise(self.d_inner, component.d_conv)
+        super().__init__(channels, component, component.inner(channels))
+        self.d_state, self.dt_rank, self.corners = component.d_state, component.rank(channels), component.corners
         self.x_proj_weight = nn.Parameter(torch.empty(self.corners, self.dt_rank + 2 * self.d_state, self.d_inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(self.corners, self.d_inner, self.dt_rank))
         self.dt_projs_bias = nn.Parameter(torch.empty(self.corners, self.d_inner))
         self.A_logs = nn.Parameter(torch.empty(self.corners * self.d_inner, self.d_state))
         self.Ds = nn.Parameter(torch.ones(self.corners * self.d_inner))
-        self.out_norm = nn.LayerNorm(self.d_inner)
-        self.out_proj = linear(self.d_inner, channels, bias=False)
         self._initialise()
 
     @torch.no_grad()
@@ -67,8 +61,8 @@ class TwoD(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         K, R, N = self.corners, self.dt_rank, self.d_state
-        inner, z = self.in_proj(x).chunk(2, -1)
-        inner = F.silu(self.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        inner, z = self.halves(x)
+        inner = self.convolved(inner)
         projected = F.linear(inner, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (K, R + 2 * N))
         low_rank, B, C = projected.split((R, N, N), -1)
         # In the state's precision: float32 for half precision, but float64 stays.
@@ -83,17 +77,10 @@ class TwoD(nn.Module):
                 delta = F.softplus(F.linear(low_rank[..., k, :], weights[k], self.dt_projs_bias[k].to(dtype)))
                 keys, queries = (each[..., k, :].flip(axes) for each in (B, C))
                 total = total + plane_scan(u.flip(axes), delta.flip(axes), A[k], keys, queries).flip(axes)
-        return self.out_proj(gated(self.out_norm(total), z))
+        return self.joined(self.out_norm(total), z)
 
 
-class TwoDBranch(nn.Module):
+class TwoDBranch(WiredBranch):
     """Layer norm, two-dimensional scan, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, component: design.TwoD, drop_path: float) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-        self.mixer = TwoD(channels, component)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.mixer(self.norm(x)))
+    layer = TwoD

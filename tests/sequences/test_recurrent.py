@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import recurrent as design
+from medmamba_variants.design.sequences import recurrent as design
 from medmamba_variants.parts.mixers.mlstm import matrix_memory
 from medmamba_variants.parts.mixers.nmode import neural_memory
 from medmamba_variants.scan.paths import scan_path
@@ -96,7 +96,7 @@ def test_the_layer_around_the_memory_is_written_out():
     q, k, v = (each.unflatten(2, (3, 4)) for each in (q, k, v))
     read = matrix_memory(q, k, v, i, f, scan_path(component.directions, 5, 7)).sum(2)
     mean, variance = read.mean(-1, keepdim=True), read.var(-1, unbiased=False, keepdim=True)
-    y = ((read - mean) / (variance + 1e-5).sqrt()).flatten(2) * layer.head_norm_weight
+    y = ((read - mean) / (variance + 1e-5).sqrt()).flatten(2) * layer.out_norm.weight + layer.out_norm.bias
     y = y.view(2, 5, 7, 12) + layer.skip * seen
     torch.testing.assert_close(module(X), layer.out_proj(y * F.silu(z)))
 

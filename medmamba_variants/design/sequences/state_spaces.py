@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import D_CONV, EXPAND, check_inner
+from medmamba_variants.design.gated import DIRECTION_SCHEDULE, SCAN_DIRECTIONS, Directed, Gated, check_inner
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.orders import directions_of
-from medmamba_variants.design.sequence_mixers import HEADS, SCAN_DIRECTIONS, SSD_STATE, check_heads, dual_macs
+from medmamba_variants.design.scan_mixer import SS2D
+from medmamba_variants.design.sequences.duality import HEADS, SSD_STATE, check_heads, dual_macs
 
-# SS2D declares these for itself; the axes refuse to be made where the two differ.
-D_STATE = axis(
-    16,
-    whole(1, 256),
-    "size of the state of each channel in the selective scan (N)",
-    "Mamba, section 3",
-    probe=8,
-)
-DT_RANK = axis(
-    "auto",
-    whole(1, 1024, alternatives=("auto",)),
-    "rank of the step-size projection; auto is a sixteenth of the branch's channels, rounded up",
-    "Mamba, section 3.6",
-    probe=5,
-)
+# What SS2D declares.
+D_STATE, DT_RANK = SS2D.__dataclass_fields__["d_state"], SS2D.__dataclass_fields__["dt_rank"]
 # Multiply-adds of a scan for each state, by VMamba's convention.
 SCAN = 9
 
@@ -39,6 +28,7 @@ class H3(Mixer):
 
     d_state: int = shared(D_STATE)
     scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
+    direction_schedule: str = shared(DIRECTION_SCHEDULE)
     shift_taps: int = axis(
         4,
         whole(1, 64),
@@ -52,6 +42,12 @@ class H3(Mixer):
         """The names of the scan directions, in the order of their parameters."""
         return directions_of(self.scan_directions)
 
+    def in_block(self, index: int) -> Self:
+        if self.direction_schedule == "all":
+            return self
+        only = self.directions[index % len(self.directions)]
+        return replace(self, scan_directions=(only,), direction_schedule="all")
+
     def check(self, channels: int, stage: int) -> None:
         check_norm(self.word, channels, stage)
 
@@ -62,25 +58,14 @@ class H3(Mixer):
 
 
 @dataclass(frozen=True)
-class Mamba3(Mixer):
+class Mamba3(Directed):
     """Mamba-3: a scan with one decay for each head, a trapezoid for its input, and states that turn (Lahoti 2026)."""
 
     word = "mamba3"
     builds = "medmamba_variants.parts.mixers.mamba3:Mamba3Branch"
 
-    expand: float = shared(EXPAND)
-    scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """The names of the scan directions, in the order of their parameters."""
-        return directions_of(self.scan_directions)
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
 
     def projected(self) -> int:
         """Numbers of each direction and position: B, C and angles, step sizes and weights of the trapezoid."""
@@ -97,21 +82,20 @@ class Mamba3(Mixer):
     def macs(self, channels: int, height: int, width: int) -> int:
         length, inner, directions = height * width, self.inner(channels), len(self.directions)
         projections = channels * (2 * inner + directions * self.projected()) + inner * channels
+        projections += self.d_conv**2 * inner
         # Each head has a B and a C of its own, since each turns by its own steps; once more C with B of a position.
         scan = self.heads * (dual_macs(length, 1, self.ssd_state, inner // self.heads) + length * self.ssd_state)
         return length * projections + directions * scan
 
 
 @dataclass(frozen=True)
-class TwoD(Mixer):
+class TwoD(Gated):
     """The selective scan in two dimensions: states run along rows, and these along columns (2DMamba, Zhang 2025)."""
 
     word = "two_d"
     builds = "medmamba_variants.parts.mixers.two_d:TwoDBranch"
 
     d_state: int = shared(D_STATE)
-    expand: float = shared(EXPAND)
-    d_conv: int = shared(D_CONV)
     dt_rank: int | str = shared(DT_RANK)
     corners: int = axis(
         4,
@@ -121,10 +105,6 @@ class TwoD(Mixer):
         "2DMamba, there one",
         probe=1,
     )
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
 
     def rank(self, channels: int) -> int:
         """Rank of the step-size projection."""

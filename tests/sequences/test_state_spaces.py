@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import state_spaces as design
+from medmamba_variants.design.sequences import state_spaces as design
 from medmamba_variants.parts.mixers.mamba3 import trapezoidal_scan
 from medmamba_variants.parts.mixers.two_d import plane_scan
 from medmamba_variants.scan.lines import scan_lines
@@ -100,7 +100,7 @@ def test_the_layer_around_mamba3_is_written_out():
     layer, p = module.mixer, dict(module.mixer.named_parameters())
     sizes = [12, 12, *[4, 4, 2, 3, 3] * 2]
     z, inner, *rest = (module.norm(X) @ p["in_proj.weight"].T).split(sizes, -1)
-    u = F.silu(inner).flatten(1, 2).view(2, 35, 3, 4)
+    u = F.silu(layer.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)).reshape(2, 35, 3, 4)
     B, C, angles, delta, newer = (torch.stack([rest[j], rest[5 + j]], 3).flatten(1, 2) for j in range(5))
 
     def normed(each, index):

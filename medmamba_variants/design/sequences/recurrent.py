@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import D_CONV, EXPAND, check_inner
+from medmamba_variants.design.gated import D_CONV, Directed, check_inner
 from medmamba_variants.design.kinds import Choice, Flag, Number, SettingError, whole
-from medmamba_variants.design.orders import directions_of
-from medmamba_variants.design.sequence_mixers import HEADS, SCAN_DIRECTIONS, check_heads, dual_macs
+from medmamba_variants.design.sequences.duality import HEADS, check_heads, dual_macs
 
 RNN_UNITS = axis(
     1.0,
@@ -49,25 +48,13 @@ ODE_SOLVER = axis(
 
 
 @dataclass(frozen=True)
-class MLSTM(Mixer):
+class MLSTM(Directed):
     """The matrix memory of xLSTM: a scan whose states are written and forgotten by gates of their own (Vision-LSTM)."""
 
     word = "mlstm"
     builds = "medmamba_variants.parts.mixers.mlstm:MLSTMBranch"
 
-    expand: float = shared(EXPAND)
-    d_conv: int = shared(D_CONV)
-    scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
     heads: int = shared(HEADS)
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """The names of the scan directions, in the order of their gates."""
-        return directions_of(self.scan_directions)
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
 
     def check(self, channels: int, stage: int) -> None:
         check_inner(self.word, channels, self.inner(channels), self.expand, stage)

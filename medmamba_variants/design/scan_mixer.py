@@ -1,0 +1,89 @@
+"""The selective scan of maps as a mixer: what it scans, with which parameters, and what becomes of its directions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from medmamba_variants.design.components import Need, axis
+from medmamba_variants.design.gated import check_inner
+from medmamba_variants.design.kinds import Choice, SettingError, whole
+from medmamba_variants.design.scan_policy import ScanPolicy
+
+# A block that follows one direction has nothing to merge or to share.
+ALL_AT_ONCE = Need(
+    ("direction_schedule",), lambda value: value == "all", "direction_schedule is alternate", example="all"
+)
+
+
+@dataclass(frozen=True)
+class SS2D(ScanPolicy):
+    """The published global branch: layer norm, gated 2-D selective scan."""
+
+    word = "ss2d"
+    builds = "medmamba_variants.parts.mixers.ss2d:SS2DBranch"
+
+    d_state: int = axis(
+        16,
+        whole(1, 256),
+        "size of the state of each channel in the selective scan (N)",
+        "Mamba, section 3",
+        probe=8,
+    )
+    dt_rank: int | str = axis(
+        "auto",
+        whole(1, 1024, alternatives=("auto",)),
+        "rank of the step-size projection; auto is a sixteenth of the branch's channels, rounded up",
+        "Mamba, section 3.6",
+        probe=5,
+    )
+    merge: str = axis(
+        "sum",
+        Choice(("sum", "mean", "softmax")),
+        "how the directions' outputs become one: sum, mean (after the layer norm it is sum but for its epsilon), "
+        "or softmax, a learned weight for each direction, equal at first",
+        "VMamba, cross-merge; LocalMamba, weights of directions",
+        probe="softmax",
+        needs=(ALL_AT_ONCE,),
+    )
+    direction_weights: str = axis(
+        "own",
+        Choice(("own", "shared")),
+        "projections to B, C and step sizes, A and D: of each direction its own, or one set for all directions",
+        "VMamba, SS2D; shared: PlainMamba, there with direction embeddings",
+        probe="shared",
+        needs=(ALL_AT_ONCE,),
+    )
+
+    @property
+    def sets(self) -> int:
+        """Sets of scan parameters, each for one direction or a single one for all."""
+        return 1 if self.direction_weights == "shared" else len(self.directions)
+
+    def rank(self, channels: int) -> int:
+        """Rank of the step-size projection."""
+        return math.ceil(channels / 16) if isinstance(self.dt_rank, str) else self.dt_rank
+
+    def check(self, channels: int, stage: int) -> None:
+        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        for name, plain in (("merge", "sum"), ("direction_weights", "own")):
+            if len(self.directions) == 1 and getattr(self, name) != plain:
+                raise SettingError(
+                    (name,),
+                    f"must be {plain} where there is a single direction, of which all its values make the same; "
+                    f"got {name}={getattr(self, name)} with scan_directions=[{self.directions[0]}] in stage {stage}",
+                )
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        length, inner, rank, directions = (
+            height * width,
+            self.inner(channels),
+            self.rank(channels),
+            len(self.directions),
+        )
+        projections = 2 * channels * inner + inner * channels
+        convolution = self.d_conv**2 * inner
+        # x to step sizes' low rank, B and C, once where the directions share it; then for each direction low rank to
+        # step sizes, and the scan by VMamba's nine for each state.
+        scan = self.sets * inner * (rank + 2 * self.d_state) + directions * (inner * rank + 9 * inner * self.d_state)
+        return length * (projections + convolution + scan)
