@@ -49,13 +49,13 @@ def test_the_matrix_memory_is_its_parallel_form(directions, sharpness):
     q, k, v = (randn(2, 35, 3, 4, seed=seed).requires_grad_() for seed in range(3))
     i, f = ((sharpness * randn(2, 35, len(directions), 3, seed=seed)).requires_grad_() for seed in (3, 4))
     ours = matrix_memory(q, k, v, i, f, path)
-    theirs = torch.empty_like(ours)
+    theirs = torch.zeros_like(ours)
     for index, order in enumerate(path.table.tolist()):
         for image in range(2):
             for head in range(3):
                 given = [each[image, order, head] for each in (q, k, v)]
                 gates = [each[image, order, index, head] for each in (i, f)]
-                theirs[image, order, index, head] = parallel_memory(*given, *gates)
+                theirs[image, order, head] += parallel_memory(*given, *gates)
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
     dy = randn(*ours.shape, seed=9)
     pairs = zip(*(torch.autograd.grad(y, (q, k, v, i, f), dy) for y in (ours, theirs)))
@@ -94,7 +94,7 @@ def test_the_layer_around_the_memory_is_written_out():
     gates = layer.gates(torch.cat([each.unflatten(2, (3, 4)) for each in (q, k, v)], 3).flatten(2))
     i, f = gates.unflatten(2, (2, 2, 3)).unbind(2)
     q, k, v = (each.unflatten(2, (3, 4)) for each in (q, k, v))
-    read = matrix_memory(q, k, v, i, f, scan_path(component.directions, 5, 7)).sum(2)
+    read = matrix_memory(q, k, v, i, f, scan_path(component.directions, 5, 7))
     mean, variance = read.mean(-1, keepdim=True), read.var(-1, unbiased=False, keepdim=True)
     y = ((read - mean) / (variance + 1e-5).sqrt()).flatten(2) * layer.out_norm.weight + layer.out_norm.bias
     y = y.view(2, 5, 7, 12) + layer.skip * seen

@@ -17,6 +17,8 @@ here all directions of the map are scanned and summed, and the blocks are heads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,6 +28,7 @@ from medmamba_variants.design.sequences.duality import CHUNK
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.dual.op import dual_scan
 from medmamba_variants.scan.dual.products import in_order, in_place
+from medmamba_variants.scan.op import must_dispatch
 from medmamba_variants.scan.paths import ScanPath, scan_path
 
 # First values of the forget gates, evenly over the heads between them (xLSTM's code): long memory.
@@ -34,7 +37,7 @@ INPUT_DEVIATION = 0.1
 
 
 def matrix_memory(q: Tensor, k: Tensor, v: Tensor, input_gate: Tensor, forget_gate: Tensor, path: ScanPath) -> Tensor:
-    """The read-outs C q / max(|n·q|, 1) (batch, length, K, H, P) of xLSTM's memory along the K directions of a path.
+    """The sum (batch, length, H, P) over the K directions of a path of what is read: C q / max(|n·q|, 1).
 
     q, k, v (batch, length, H, P), keys scaled by P^−½ here; gates (batch, length, K, H) before their functions. The
     stabiliser m_t = max(log σ(f_t) + m_{t−1}, i_t) keeps every exponential at 1 or below; no result depends on it.
@@ -50,8 +53,38 @@ def matrix_memory(q: Tensor, k: Tensor, v: Tensor, input_gate: Tensor, forget_ga
     keys = (k * k.shape[-1] ** -0.5)[:, :, None]
     written, log_decay = torch.exp(input_gate - m), log_forget + shift
     read = dual_scan(values, written, log_decay, keys, q[:, :, None], path, CHUNK, merged=False)
-    weight = torch.maximum(read[..., -1:].abs(), torch.exp(-m)[..., None])
-    return read[..., :-1] / weight
+    floor = torch.exp(-m)
+    if must_dispatch(read):
+        return (read[..., :-1] / torch.maximum(read[..., -1:].abs(), floor[..., None])).sum(2)
+    summed: Tensor = _Readout.apply(read, floor)
+    return summed
+
+
+class _Readout(torch.autograd.Function):
+    """The sum over directions of read / max(|last column|, floor): direction after direction, without a copy of all."""
+
+    @staticmethod
+    def forward(ctx: Any, read: Tensor, floor: Tensor) -> Tensor:
+        inverse = torch.maximum(read[..., -1].abs(), floor).reciprocal_()
+        ctx.save_for_backward(read, floor, inverse)
+        y = read[:, :, 0, :, :-1] * inverse[:, :, 0, :, None]
+        for k in range(1, read.shape[2]):
+            y.addcmul_(read[:, :, k, :, :-1], inverse[:, :, k, :, None])
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+        read, floor, inverse = ctx.saved_tensors
+        gradient = torch.empty_like(read)
+        weight = read[..., -1]
+        # Where the floor decides the weight has no gradient; a tie is the weight's.
+        slope = torch.where(weight.abs() >= floor, weight.sign(), 0) * inverse.square()
+        for k in range(read.shape[2]):
+            torch.mul(dy, inverse[:, :, k, :, None], out=gradient[:, :, k, :, :-1])
+            torch.mul((dy * read[:, :, k, :, :-1]).sum(-1), slope[:, :, k], out=gradient[:, :, k, :, -1])
+        gradient[..., -1].neg_()
+        return gradient, None
 
 
 class MLSTM(Wired):
@@ -93,7 +126,7 @@ class MLSTM(Wired):
         # The meta device, on which costs are counted, knows no autocast.
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             path = scan_path(self.directions, height, width)
-            y = matrix_memory(q, k, v, gates[:, :, 0], gates[:, :, 1], path).sum(2)
+            y = matrix_memory(q, k, v, gates[:, :, 0], gates[:, :, 1], path)
             # Each head is normed by itself.
             y = F.layer_norm(y, y.shape[-1:]).flatten(2) * self.out_norm.weight + self.out_norm.bias
         return self.joined((y + seen * self.skip).unflatten(1, (height, width)), z)
