@@ -102,3 +102,12 @@ def test_the_report_benchmark_refuses_what_is_no_checkout(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--against", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 2 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
+
+
+def test_the_forms_of_sequence_mixers_are_one_operator(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import sequence_mixers
+
+    for operator, forms in sequence_mixers.PEERS.items():
+        for form in forms:
+            assert sequence_mixers.largest_error(operator, form, (2, 8, 9, 10)) < 1e-4, (operator, form)

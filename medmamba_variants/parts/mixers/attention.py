@@ -113,11 +113,7 @@ class LinearAttentionBranch(nn.Module):
         query, key = F.elu(query) + 1, F.elu(key) + 1
         if self.rope:
             return self._attend_turned(query, key, value, height, width)
-        # A column of ones makes the sum of the weights beside the sum of the weighted values.
-        value = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
-        read = query @ ((key * (1 / length)).transpose(2, 3) @ value)
-        y = read[..., :-1] / (read[..., -1:] + SMALLEST_WEIGHT)
-        return y.transpose(1, 2).reshape(batch, length, self.heads * size)
+        return linear_attention(query, key, value).transpose(1, 2).reshape(batch, length, self.heads * size)
 
     def _attend_turned(self, query: Tensor, key: Tensor, value: Tensor, height: int, width: int) -> Tensor:
         length = key.shape[2]
@@ -125,6 +121,14 @@ class LinearAttentionBranch(nn.Module):
         query, key = turned(query, key, height, width)
         y = query @ ((key * (1 / length)).transpose(2, 3) @ value) / (weight + SMALLEST_WEIGHT)
         return y.transpose(1, 2).flatten(2)
+
+
+def linear_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Σ_s (q_t·k_s) v_s / Σ_s q_t·k_s of positive queries and keys, all (batch, heads, length, size)."""
+    # A column of ones makes the sum of the weights beside the sum of the weighted values.
+    value = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
+    read = query @ ((key * (1 / key.shape[2])).transpose(2, 3) @ value)
+    return read[..., :-1] / (read[..., -1:] + SMALLEST_WEIGHT)
 
 
 def turned(query: Tensor, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

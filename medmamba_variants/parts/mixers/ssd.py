@@ -97,9 +97,13 @@ class NonCausalSSD(_Dual):
         super().__init__(channels, component, 1)
 
     def mix(self, u: Tensor, delta: Tensor, rates: Tensor, B: Tensor, C: Tensor, size: tuple[int, int]) -> Tensor:
-        written = (u * (delta * rates).squeeze(2)[..., None]).flatten(2)
-        state = B.squeeze(2).transpose(1, 2) @ written
-        return (C.squeeze(2) @ state).view_as(u)
+        return sum_without_order(u, (delta * rates).squeeze(2), B.squeeze(2), C.squeeze(2))
+
+
+def sum_without_order(u: Tensor, weights: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """C_t Σ_s B_s (weight_s u_s)ᵀ: u (batch, length, H, P), weights (batch, length, H), B and C (batch, length, N)."""
+    state = B.transpose(1, 2) @ (u * weights[..., None]).flatten(2)
+    return (C @ state).view_as(u)
 
 
 class SSDBranch(WiredBranch):
