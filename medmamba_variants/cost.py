@@ -76,6 +76,7 @@ FREE = frozenset(
         "reflection_pad2d",
         "relu",
         "remainder",
+        "roll",
         "select",
         "sigmoid",
         "silu",

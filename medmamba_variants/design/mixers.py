@@ -10,6 +10,7 @@ from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
 from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
+from medmamba_variants.design.spectral_scans import DCTSplit, SpectralScan
 
 
 @dataclass(frozen=True)
@@ -44,4 +45,6 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Haar,
     WaveletConv,
     PooledLowHigh,
+    SpectralScan,
+    DCTSplit,
 )

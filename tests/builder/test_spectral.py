@@ -2,19 +2,22 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import fft
+from torch import nn
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design import spectral as design
+from medmamba_variants.design import spectral_scans
 from medmamba_variants.design.mixers import MIXERS
 from medmamba_variants.parts import patches
 from medmamba_variants.parts.mixers.spectral import transforms, wavelets
 from medmamba_variants.parts.mixers.spectral.heat import conduct
 
-WORDS = ["heat", "fourier_filter", "fft_block", "haar", "wavelet_conv", "pooled_low_high"]
+WORDS = ["heat", "fourier_filter", "fft_block", "haar", "wavelet_conv", "pooled_low_high", "spectral_scan", "dct_split"]
 SIZES = [(1, 1), (1, 7), (2, 1), (5, 4), (6, 9), (8, 8)]
 
 
@@ -265,6 +268,58 @@ def test_coarse_and_fine_cues_by_hand(height, width):
     torch.testing.assert_close(module(x), module.mixing(low + high))
 
 
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_without_its_scan_a_spectral_scan_is_the_transform_there_and_back(height, width):
+    module = branch(spectral_scans.SpectralScan())
+    module.spectral_norm = module.mixer = nn.Identity()
+    x = noise(2, height, width, 6)
+    torch.testing.assert_close(module(x), module.norm(x))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (6, 9)])
+def test_the_scan_sees_frequencies_from_negative_to_positive(height, width):
+    module = branch(spectral_scans.SpectralScan(d_state=4))
+    x = noise(2, height, width, 6)
+    y = torch.from_numpy(fft.rfft2(module.norm(x).detach().numpy(), axes=(1, 2), norm="ortho"))
+    rows = sorted(range(height), key=lambda row: row if row < height / 2 else row - height)
+    ordered = torch.stack([y.real, y.imag], -1).flatten(-2)[:, rows]
+    scanned = module.mixer(module.spectral_norm(ordered)).detach()
+    back = torch.empty_like(scanned)
+    back[:, rows] = scanned
+    back = fft.irfft2(torch.complex(back[..., ::2], back[..., 1::2]), s=(height, width), axes=(1, 2), norm="ortho")
+    torch.testing.assert_close(module(x), torch.from_numpy(back))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (6, 9)])
+@pytest.mark.parametrize("share", [0.25, 2 / 3])
+def test_low_frequencies_are_scanned_and_the_rest_is_convolved(height, width, share):
+    module = branch(spectral_scans.DCTSplit(d_state=4, low_band=share))
+    x = noise(2, height, width, 6)
+    normed = module.norm(x).detach()
+    rows, columns = module.component.low(height, width)
+    frequencies = fft.dctn(normed.numpy(), axes=(1, 2), norm="ortho")
+    low = frequencies[:, :rows, :columns].copy()
+    frequencies[:, :rows, :columns] = 0
+    high = torch.from_numpy(fft.idctn(frequencies, axes=(1, 2), norm="ortho"))
+    scanned = np.zeros_like(frequencies)
+    scanned[:, :rows, :columns] = module.mixer(module.low_norm(torch.from_numpy(low))).detach().numpy()
+    taps = F.conv2d(high.permute(0, 3, 1, 2), module.filters.weight, module.filters.bias, padding=1, groups=6)
+    expected = torch.from_numpy(fft.idctn(scanned, axes=(1, 2), norm="ortho")) + module.mixing(taps.permute(0, 2, 3, 1))
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_a_share_of_the_frequencies_is_rounded_up_but_not_for_its_last_digits():
+    assert spectral_scans.DCTSplit(low_band=0.1).low(30, 31) == (3, 4)
+    assert spectral_scans.DCTSplit(low_band=0.25).low(9, 8) == (3, 2)
+    # Two where there are more, so that there are steps to scan; one is left to the convolution.
+    assert [spectral_scans.DCTSplit(low_band=0.05).low(size, 1) for size in (1, 2, 3, 9)] == [
+        (1, 1),
+        (1, 1),
+        (2, 1),
+        (2, 1),
+    ]
+
+
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_maps_of_any_size_train(word, height, width):
@@ -292,7 +347,7 @@ def test_fresh_branches_speak_as_loudly_as_their_peers(word):
 
 @pytest.mark.parametrize("word", WORDS)
 def test_one_channel_is_refused_where_a_norm_would_hide_it(word):
-    with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1 in stage 0"):
+    with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1.* in stage 0"):
         VariantConfig.from_dict({"dims": [4, 8, 16, 32], "branches": [[0.75, "conv"], [0.25, word]]})
 
 
