@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import spectral as design
-from medmamba_variants.design import spectral_scans
 from medmamba_variants.design.mixers import MIXERS
+from medmamba_variants.design.spectral import mixers as design
+from medmamba_variants.design.spectral import scans as spectral_scans
+from medmamba_variants.design.spectral.transforms import fft_macs, fft_pair_macs, half
 from medmamba_variants.parts import patches
 from medmamba_variants.parts.mixers.spectral import transforms, wavelets
 from medmamba_variants.parts.mixers.spectral.heat import conduct
@@ -55,10 +56,10 @@ def test_cosine_transforms_are_scipys_keep_squares_and_come_back(height, width):
 def test_fourier_transforms_are_scipys_keep_squares_and_come_back(height, width):
     x = noise(2, height, width, 3)
     y = transforms.spectrum(x)
-    assert y.shape == (2, height, design.half(width), 3)
+    assert y.shape == (2, height, half(width), 3)
     torch.testing.assert_close(y, torch.from_numpy(fft.rfft2(x.numpy(), axes=(1, 2), norm="ortho")))
     # Frequencies that stand for their conjugates, too, count twice.
-    twice = torch.full((design.half(width), 1), 2.0, dtype=torch.float64)
+    twice = torch.full((half(width), 1), 2.0, dtype=torch.float64)
     twice[0] = 1
     if width % 2 == 0:
         twice[-1] = 1
@@ -70,12 +71,12 @@ def test_fourier_transforms_are_scipys_keep_squares_and_come_back(height, width)
 @pytest.mark.parametrize("width", [4, 5])
 def test_frequencies_of_no_real_map_lose_what_it_cannot_have(width):
     """Of the whole spectrum, its missing half filled in as conjugates, the real part comes back."""
-    y = torch.complex(noise(1, 6, design.half(width), 2), noise(1, 6, design.half(width), 2, seed=1))
+    y = torch.complex(noise(1, 6, half(width), 2), noise(1, 6, half(width), 2, seed=1))
     whole = torch.zeros(1, 6, width, 2, dtype=y.dtype)
     for row in range(6):
         for column in range(width):
-            own = column < design.half(width)
-            opposite = y[:, -row % 6, -column % width].conj() if -column % width < design.half(width) else None
+            own = column < half(width)
+            opposite = y[:, -row % 6, -column % width].conj() if -column % width < half(width) else None
             if own and opposite is not None:
                 whole[:, row, column] = (y[:, row, column] + opposite) / 2
             else:
@@ -86,12 +87,12 @@ def test_frequencies_of_no_real_map_lose_what_it_cannot_have(width):
 
 
 def test_costs_of_transforms_by_hand():
-    assert design.fft_macs(3, 8) == 3 * 5 * 8 * 3 // 2
-    assert design.fft_macs(1, 64, real=True) == 5 * 64 * 6 // 4
-    assert design.fft_macs(5, 1) == design.fft_macs(0, 8) == 0
-    assert design.fft_macs(1, 7) == math.ceil(2.5 * 7 * math.log2(7))
+    assert fft_macs(3, 8) == 3 * 5 * 8 * 3 // 2
+    assert fft_macs(1, 64, real=True) == 5 * 64 * 6 // 4
+    assert fft_macs(5, 1) == fft_macs(0, 8) == 0
+    assert fft_macs(1, 7) == math.ceil(2.5 * 7 * math.log2(7))
     # There: 64 real points; back: five of eight columns as complex numbers, then eight real rows.
-    assert design.fft_pair_macs(2, 8, 8) == 2 * (480 + 5 * 60 + 8 * 30)
+    assert fft_pair_macs(2, 8, 8) == 2 * (480 + 5 * 60 + 8 * 30)
 
 
 def test_tables_are_read_as_they_stand_and_between_their_points():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medmamba_variants.design.components import axis
 from medmamba_variants.design.kinds import Number
 from medmamba_variants.design.scan_mixer import SS2D
-from medmamba_variants.design.spectral import fft_pair_macs, half
+from medmamba_variants.design.spectral.transforms import fft_pair_macs, half
 
 
 @dataclass(frozen=True)
