@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import Component, Operator, Stem, axis, by_word, shared
-from medmamba_variants.design.kinds import Choice, Number, SettingError
+from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
 
 MLP_RATIO = axis(
     4.0, Number(0.25, 8.0), "hidden channels of a channel mixer for each of its channels", "Vaswani 2017", probe=2.0
@@ -57,7 +57,37 @@ class SqueezeExcite(Operator):
         return 2 * channels * self.hidden(channels)
 
 
-ATTENTIONS: dict[str, type[Operator]] = by_word(SqueezeExcite)
+@dataclass(frozen=True)
+class SpectralGate(SqueezeExcite):
+    """A gate on every channel, computed from a low cosine frequency of each, a different one for each group (FcaNet).
+
+    With a single frequency, the mean, it is squeeze_excite.
+    """
+
+    word = "spectral_gate"
+    builds = "medmamba_variants.parts.attention:SpectralGate"
+
+    gate_frequencies: int = axis(
+        4,
+        whole(2, 32),
+        "low cosine frequencies between which a gate's channels are divided, from the mean on, coarse before fine",
+        "FcaNet, section 3.3, FcaNet-LF",
+        probe=2,
+    )
+
+    @property
+    def frequencies(self) -> tuple[tuple[int, int], ...]:
+        """Of each group the frequency down the columns and along the rows: diagonal by diagonal, back and forth."""
+        count = self.gate_frequencies
+        pairs = [(down, along) for down in range(count) for along in range(count)]
+        return tuple(sorted(pairs, key=lambda pair: (sum(pair), pair[1 - sum(pair) % 2]))[:count])
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        # Each channel's product with the cosines of its frequency, where squeeze_excite has a mean.
+        return super().macs(channels, height, width) + channels * height * width
+
+
+ATTENTIONS: dict[str, type[Operator]] = by_word(SqueezeExcite, SpectralGate)
 
 
 @dataclass(frozen=True)

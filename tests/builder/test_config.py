@@ -81,6 +81,7 @@ GOLDEN_DEFAULTS = {
     "wavelet_levels": 1,
     "pool_stride": 4,
     "low_band": 0.25,
+    "gate_frequencies": 4,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
