@@ -9,6 +9,7 @@ from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Id
 from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 
 
 @dataclass(frozen=True)
@@ -37,4 +38,10 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     NonCausalSSD,
     LinearAttention,
     Attention,
+    Heat,
+    FourierFilter,
+    FFTBlock,
+    Haar,
+    WaveletConv,
+    PooledLowHigh,
 )
