@@ -60,7 +60,8 @@ SYSTEMS = (
         2,
         paper="Wang et al., vHeat, 2024",
         code="MzeroMiko/vHeat",
-        waits_for="mixer heat",
+        axes={"branches": [[1.0, "heat"]]},
+        deviates=f"the operator alone, without an MLP; {OWN_PLAN}",
     ),
     System(
         "sam",
@@ -169,7 +170,8 @@ SYSTEMS = (
         "The map in another basis, where low and high frequencies part.",
         "textbook",
         2,
-        waits_for="mixers haar, dct_split and fourier_filter",
+        axes={"branches": [[0.5, "haar"], [0.5, "fourier_filter"]]},
+        deviates=f"a Haar and a Fourier branch side by side stand for all; {OWN_PLAN}",
     ),
     System(
         "region_tversky",

@@ -129,7 +129,10 @@ SYSTEMS = (
             ],
             "fusion": "concat",
         },
-        deviates=f"{ENCODER_ONLY}; without the MLP and the pair of low and high cues; {OWN_PLAN}",
+        deviates=(
+            f"{ENCODER_ONLY}; without the MLP; its pair of low and high cues is a mixer of its own here "
+            f"(pooled_low_high); {OWN_PLAN}"
+        ),
     ),
     System(
         "inception_mamba_code",

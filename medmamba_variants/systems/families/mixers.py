@@ -182,7 +182,7 @@ SYSTEMS = (
             "branches": [[1.0, "linear_attention"]],
             "cpe": "both",
             "channel_mixer": "mlp",
-            "downsampling": "strided_conv",
+            "downsampling": "inverted",
         },
         deviates=f"{ENCODER_ONLY}; without rotary positions and Mamba's gate; {OWN_PLAN}",
     ),
