@@ -1,12 +1,13 @@
 """Costs of a variant: parameters and multiply-adds counted without running it, seconds and bytes by running it.
 
 Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
-papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
-such tables; an operation that is neither counted nor known to be free is an error: no choice is silently free. The
-scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and position
-(VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero. A fast
-Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many (`design.spectral.fft_macs`),
-whatever the algorithm; a cosine transform is the matrix products that make it, a Haar transform sums alone.
+papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling, maxima and additions are not counted,
+as in all such tables; an operation that is neither counted nor known to be free is an error: no choice is silently
+free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
+position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
+A fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
+(`design.spectral.fft_macs`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
+transform sums alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401 - registers deform_conv2d
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -44,6 +46,7 @@ FREE = frozenset(
         "add_",
         "addcmul",
         "alias",
+        "amax",
         "arange",
         "avg_pool2d",
         "cat",
@@ -63,7 +66,9 @@ FREE = frozenset(
         "index_select",
         "lift_fresh",
         "masked_fill",
+        "max",
         "max_pool2d_with_indices",
+        "maximum",
         "mean",
         "mul",
         "native_batch_norm",
@@ -96,6 +101,7 @@ FREE = frozenset(
         "transpose",
         "triu",
         "unbind",
+        "unfold",
         "unsqueeze",
         "view",
         "view_as_complex",
@@ -110,6 +116,14 @@ def _attention_flops(
 ) -> int:
     """Flops of softmax attention by the shapes of its arguments: its two products."""
     return int(sdpa_flop_count(query, key, value))
+
+
+def _deformable_flops(images: Any, weight: Any, offset: Any, *options: Any, out_shape: Any = None) -> int:
+    """Flops of a deformable convolution by the shapes of its arguments: bilinear samples of four pixels, and taps."""
+    (batch, channels, _, _), (filters, channels_of_group, rows, columns), (_, _, height, width) = images, weight, offset
+    samples = batch * channels * rows * columns * height * width
+    taps = batch * filters * channels_of_group * rows * columns * height * width
+    return int(2 * (4 * samples + taps))
 
 
 def _fourier_flops(shape: Any, dims: Any, real: bool) -> int:
@@ -130,9 +144,10 @@ def _fft_c2r_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> i
     return _fourier_flops(out_shape, dims, real=True)
 
 
-# What torch's counter does not know, or on other devices only.
+# What torch's counter does not know, or on other devices only, and an operation of torchvision.
 FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.torchvision.deform_conv2d: _deformable_flops,
     torch.ops.aten._fft_c2c: _fft_c2c_flops,
     torch.ops.aten._fft_r2c: _fft_r2c_flops,
     torch.ops.aten._fft_c2r: _fft_c2r_flops,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from medmamba_variants.design.bottlenecks import bottleneck
 from medmamba_variants.design.components import Fusion, Halving, axis, by_word
+from medmamba_variants.design.fusions.gates import ChannelsAndPlaces, CoAttention, CrossAttention, EfficientChannels
+from medmamba_variants.design.fusions.sums import Add, Gated, MaxGate, Select, SqueezeSelect
 from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
-
-# Width of the bottleneck of a gate, as a fraction of the channels it reads, and its floor.
-GATE_REDUCTION, GATE_MINIMUM = 4, 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SqueezeExcite(Fusion):
 
     def hidden(self, widths: Sequence[int]) -> int:
         """Width of the gate's bottleneck."""
-        return max(sum(widths) // GATE_REDUCTION, GATE_MINIMUM)
+        return bottleneck(sum(widths))
 
     def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
         return 2 * sum(widths) * self.hidden(widths)
@@ -75,7 +75,7 @@ class Attention(Fusion):
 
     def size(self, widths: Sequence[int]) -> int:
         """The size of a branch's token."""
-        return max(sum(widths) // (2 * GATE_REDUCTION), GATE_MINIMUM)
+        return bottleneck(sum(widths), parts=2)
 
     def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
         size, count = self.size(widths), len(widths)
@@ -90,7 +90,23 @@ class Apart(Fusion):
     builds = "medmamba_variants.parts.fusions:Concat"
 
 
-FUSIONS: dict[str, type[Fusion]] = by_word(Shuffle, Concat, Pointwise, SqueezeExcite, Attention, Apart)
+FUSIONS: dict[str, type[Fusion]] = by_word(
+    Shuffle,
+    Concat,
+    Pointwise,
+    SqueezeExcite,
+    Attention,
+    EfficientChannels,
+    ChannelsAndPlaces,
+    CoAttention,
+    CrossAttention,
+    Add,
+    Select,
+    SqueezeSelect,
+    Gated,
+    MaxGate,
+    Apart,
+)
 
 
 @dataclass(frozen=True)

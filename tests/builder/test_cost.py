@@ -165,6 +165,8 @@ def components():
         yield {"fusion": word, "split_ratio": 0.25}
         for name, declared in fusion.declared().items():
             yield {"fusion": word, **needed(fusion.declared(), name), name: declared.probe}
+        if fusion.joins_parallel:
+            yield {"branches": [[1, "identity"], [1, "axial"], [1, "ss2d"]], "fusion": word}
     for family in ("channel_mixer", "attention", "residual", "stem", "position"):
         for word, member in FAMILIES[family].items():
             yield {family: word}
