@@ -31,7 +31,8 @@ NO_LATE_MIXER = "branches (or split_ratio) hold nothing but {} after the first b
 class Axis:
     """An axis, one dimension of design: its kind, meaning and source, and a probe value one step from the default.
 
-    `no_effect` says in words where it has none, which `structure.dead_axes` decides.
+    `no_effect` says in words where it has none, which `structure.dead_axes` decides; `hangs_on` names the axes of its
+    component whose values decide that, too.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Axis:
     source: str
     probe: Any
     no_effect: tuple[str, ...] = ()
+    hangs_on: tuple[str, ...] = ()
 
     @property
     def number(self) -> Number | None:
@@ -262,7 +264,14 @@ def _owned() -> list[Axis]:
             no_effect = tuple(reason.format(or_(words)) for reason in reasons)
             kind = declared.kind if family in OF_NETWORK else OrEach(declared.kind)
             found[name] = Axis(
-                name, kind, declared.default, declared.meaning, declared.source, declared.probe, no_effect
+                name,
+                kind,
+                declared.default,
+                declared.meaning,
+                declared.source,
+                declared.probe,
+                (*no_effect, *(need.words for need in declared.needs)),
+                tuple(other for need in declared.needs for other in need.on),
             )
     return list(found.values())
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from medmamba_variants.design.components import Mixer, axis, shared
+from medmamba_variants.design.components import Mixer, Need, axis, shared
 from medmamba_variants.design.kinds import Choice, Number, SettingError
 from medmamba_variants.design.orders import Directions, directions_of
 
@@ -25,6 +26,13 @@ SCAN_DIRECTIONS = axis(
     "VMamba, cross-scan",
     probe="corner4",
 )
+# Of a single direction there is nothing to choose from.
+SEVERAL = Need(
+    ("scan_directions",),
+    lambda value: len(directions_of(value)) > 1,
+    "scan_directions are a single one",
+    example="cross4",
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,25 @@ class Directed(Gated):
     """A mixer in Mamba's wiring whose operator follows paths over the map."""
 
     scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
+    direction_schedule: str = axis(
+        "all",
+        Choice(("all", "alternate")),
+        "whether a block scans in all directions, or in one, the next in the list from block to block",
+        "VMamba; alternate: Mamba-ND, ViL, xLSTM-UNet",
+        probe="alternate",
+        needs=(SEVERAL,),
+    )
 
     @property
     def directions(self) -> tuple[str, ...]:
         """The names of the scan directions, in the order of their parameters."""
         return directions_of(self.scan_directions)
+
+    def in_block(self, index: int) -> Self:
+        if self.direction_schedule == "all":
+            return self
+        only = self.directions[index % len(self.directions)]
+        return replace(self, scan_directions=(only,), direction_schedule="all")
 
 
 @dataclass(frozen=True)

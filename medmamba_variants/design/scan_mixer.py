@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import axis
-from medmamba_variants.design.gated import Directed, check_inner
+from medmamba_variants.design.components import Need, axis
+from medmamba_variants.design.gated import check_inner
 from medmamba_variants.design.kinds import Choice, SettingError, whole
+from medmamba_variants.design.scan_policy import ScanPolicy
+
+# A block that follows one direction has nothing to merge or to share.
+ALL_AT_ONCE = Need(
+    ("direction_schedule",), lambda value: value == "all", "direction_schedule is alternate", example="all"
+)
 
 
 @dataclass(frozen=True)
-class SS2D(Directed):
+class SS2D(ScanPolicy):
     """The published global branch: layer norm, gated 2-D selective scan."""
 
     word = "ss2d"
@@ -31,13 +37,6 @@ class SS2D(Directed):
         "Mamba, section 3.6",
         probe=5,
     )
-    scan_window: int = axis(
-        0,
-        whole(0, 256),
-        "side of the square windows that all directions scan one by one, the state anew in each; 0: the whole map",
-        "LocalMamba, local scan",
-        probe=2,
-    )
     merge: str = axis(
         "sum",
         Choice(("sum", "mean", "softmax")),
@@ -45,6 +44,7 @@ class SS2D(Directed):
         "or softmax, a learned weight for each direction, equal at first",
         "VMamba, cross-merge; LocalMamba, weights of directions",
         probe="softmax",
+        needs=(ALL_AT_ONCE,),
     )
     direction_weights: str = axis(
         "own",
@@ -52,6 +52,7 @@ class SS2D(Directed):
         "projections to B, C and step sizes, A and D: of each direction its own, or one set for all directions",
         "VMamba, SS2D; shared: PlainMamba, there with direction embeddings",
         probe="shared",
+        needs=(ALL_AT_ONCE,),
     )
 
     @property

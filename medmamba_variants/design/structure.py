@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from medmamba_variants.design.axes import (
@@ -24,9 +25,17 @@ from medmamba_variants.design.axes import (
     SINGLE_STAGE,
     or_,
 )
-from medmamba_variants.design.branches import Branches, branch_widths, has_twins, is_parallel, is_per_stage, word_of
+from medmamba_variants.design.branches import (
+    Branch,
+    Branches,
+    branch_widths,
+    has_twins,
+    is_parallel,
+    is_per_stage,
+    word_of,
+)
 from medmamba_variants.design.components import Component, Fusion, Halving, Mixer, Operator, Stem
-from medmamba_variants.design.kinds import Given, OrEach, SettingError, short, to_json
+from medmamba_variants.design.kinds import Given, Keys, OrEach, SettingError, short, to_json
 from medmamba_variants.design.mixers import MIXERS
 
 
@@ -63,6 +72,12 @@ class Stage:
         """Whether two branches or more all read every channel, instead of dividing them."""
         return len(self.shares) > 1 and is_parallel(self.shares)
 
+    def in_block(self, index: int) -> Stage:
+        """The stage as one block has it, counted from the stem through all stages."""
+        mixers = tuple(mixer.in_block(index) for mixer in self.mixers)
+        # What shifts does so in every second block.
+        return replace(self, mixers=mixers, fusion=self.fusion.in_block(index), shifts=self.shifts and index % 2 == 1)
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -72,6 +87,12 @@ class Structure:
     position: Component | None
     stages: tuple[Stage, ...]
     halvings: tuple[Halving, ...]
+
+    @property
+    def blocks(self) -> tuple[tuple[Stage, ...], ...]:
+        """Each stage as its blocks have it, one after another."""
+        counter = count()
+        return tuple(tuple(stage.in_block(next(counter)) for _ in range(stage.depth)) for stage in self.stages)
 
 
 def stages_of_branches(values: Mapping[str, Any]) -> tuple[Branches, ...]:
@@ -124,7 +145,7 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
             kind = MIXERS[word_of(operator)]
             own = dict(operator.values) if isinstance(operator, Given) else {}
             common = {name: at(name, values[name], index) for name in kind.declared()}
-            mixers.append(kind(**common | own))
+            mixers.append(kind(**common | own).settled())
         stages.append(
             Stage(
                 depth,
@@ -146,61 +167,80 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
     return Structure(chosen("stem", 0), chosen("position", 0), tuple(stages), halvings)
 
 
-def places(family: str, values: Mapping[str, Any]) -> list[str | None]:
-    """The words of a family at each place where it may stand, None where it has no effect."""
-    value, stages = values[family], stages_of_branches(values)
+def standing(family: str, structure: Structure) -> list[Component | None]:
+    """The components of a family, one for each place; None where none stands, or where it would have no effect."""
     if family in OF_NETWORK:
-        return [value]
+        return [getattr(structure, family)]
     if family in OF_HALVINGS:
-        return [at(family, value, index) for index in range(len(stages) - 1)]
-    alone = family == "fusion"
-    return [None if alone and len(stage) == 1 else at(family, value, index) for index, stage in enumerate(stages)]
+        return list(structure.halvings)
+    if family == "fusion":
+        return [stage.fusion if len(stage.mixers) > 1 else None for stage in structure.stages]
+    return [getattr(stage, family) for stage in structure.stages]
 
 
 def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
     """The axes that have no effect under the choices made, each with the reason in words.
 
-    Takes values of all axes, and looks only at depths, branches and the choices that own axes.
+    Takes values of all axes, and looks only at depths, branches and the choices that own axes. Raises SettingError
+    where lists with one value per stage differ in length.
     """
-    stages = stages_of_branches(values)
-    words = {word_of(operator) for stage in stages for _, operator in stage}
+    check_lengths(values)
+    structure = structure_of(values)
+    stages = structure.stages
+    mixers = [mixer for stage in stages for mixer in stage.mixers]
     dead = {}
-    for family, owned in FAMILY_AXES.items():
-        chosen = set(places(family, values)) - {None}
-        if not chosen:
-            dead[family] = NOWHERE[family]
+    for family, owned in {**FAMILY_AXES, "branches": MIXER_AXES}.items():
+        components = mixers if family == "branches" else [each for each in standing(family, structure) if each]
+        absent = NO_SUCH_BRANCH if family == "branches" else f"{family} is not {{}}"
+        if family in NOWHERE and not components:
+            dead[family] = absent = NOWHERE[family]
         for name, owner in owned.items():
-            if not chosen & set(owner):
-                dead[name] = f"{family} is not {or_(owner)}" if chosen else NOWHERE[family]
-    if all(len(stage) == 1 for stage in stages):
+            reasons = [component.unmet(name) for component in components if component.word in owner]
+            if None not in reasons:
+                dead[name] = next(filter(None, reasons), absent.format(or_(owner)))
+    if all(len(stage.mixers) == 1 for stage in stages):
         dead |= {"cascade": SINGLE_BRANCH, "shift_round": SINGLE_BRANCH}
-    if not any(has_twins(stage) for stage in stages):
+    if not any(has_twins(branches) for branches in stages_of_branches(values)):
         dead["branch_weights"] = NO_TWINS
-    for name, owner in MIXER_AXES.items():
-        if not words & set(owner):
-            dead[name] = NO_SUCH_BRANCH.format(or_(owner))
     if len(stages) == 1:
         dead["odd_maps"] = SINGLE_STAGE
     # Drop path rises linearly from zero in the very first block.
-    late = {
-        word_of(operator)
-        for index, (stage, depth) in enumerate(zip(stages, values["depths"], strict=True))
-        if index > 0 or depth > 1
-        for _, operator in stage
-    }
-    mixed = any(
-        word != "none" and (index > 0 or depth > 1)
-        for index, (word, depth) in enumerate(zip(places("channel_mixer", values), values["depths"]))
-    )
-    if not mixed and not any(MIXERS[word].drops_path for word in late):
+    late = [stage for index, stage in enumerate(stages) if index > 0 or stage.depth > 1]
+    if not any(stage.channel_mixer or any(mixer.drops_path for mixer in stage.mixers) for stage in late):
         dead["drop_path_rate"] = NO_LATE_MIXER.format(NEVER_DROPPED)
     return dead
 
 
-def dead_error(name: str, reason: str, value: Any) -> SettingError:
+def branches_without_dead(
+    values: Mapping[str, Any],
+) -> tuple[Branches | tuple[Branches, ...], list[tuple[Keys, Any, str]]]:
+    """The branches without what is given to one of them and has no effect there, and what that is.
+
+    Of each such value its key path, the value itself and the reason in words; none for one that is the default.
+    """
+    written, dead = [], []
+    for index, (branches, stage) in enumerate(zip(stages_of_branches(values), structure_of(values).stages)):
+        pairs: list[Branch] = []
+        for place, ((share, operator), mixer) in enumerate(zip(branches, stage.mixers)):
+            if isinstance(operator, Given):
+                reasons = {name: mixer.unmet(name) for name, _ in operator.values}
+                path = ("branches", *((index,) if is_per_stage(values["branches"]) else ()), place, operator.word)
+                dead += [
+                    ((*path, name), value, reason)
+                    for name, value in operator.values
+                    if (reason := reasons[name]) and value != DEFAULTS[name]
+                ]
+                kept = tuple(pair for pair in operator.values if reasons[pair[0]] is None)
+                operator = Given(operator.word, kept) if kept else operator.word
+            pairs.append((share, operator))
+        written.append(tuple(pairs))
+    return tuple(written) if is_per_stage(values["branches"]) else written[0], dead
+
+
+def dead_error(path: Keys, reason: str, value: Any) -> SettingError:
     """The error for an axis that is set where it has no effect."""
-    got = f"{name}={short(to_json(value))}"
-    return SettingError((name,), f"must be left out where it has no effect: {reason}; got {got}")
+    got = f"{path[-1]}={short(to_json(value))}"
+    return SettingError(path, f"must be left out where it has no effect: {reason}; got {got}")
 
 
 def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,20 +254,23 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     stages = stages_of_branches(values)
     structure = structure_of(values)
     for family, owned in FAMILY_AXES.items():
-        words = places(family, values)
-        settled[family] = _hoisted(list(words))
-        for name, owner in owned.items():
-            held = [at(name, values[name], index) if word in owner else None for index, word in enumerate(words)]
-            settled[name] = _hoisted(held)
+        components = standing(family, structure)
+        chosen = [at(family, values[family], index) for index in range(len(components))]
+        nowhere = family in NOWHERE
+        words = [None if nowhere and each is None else word for word, each in zip(chosen, components)]
+        settled[family] = _hoisted(words, DEFAULTS[family])
+        for name in owned:
+            settled[name] = _hoisted([each.own().get(name) if each else None for each in components], DEFAULTS[name])
     without = {SINGLE_BRANCH: [len(stage) == 1 for stage in stages], NO_TWINS: [not has_twins(s) for s in stages]}
     for name, axis in AXES.items():
         if isinstance(axis.kind, OrEach) and name not in FAMILIES and name not in FAMILY_OF and name not in MIXER_AXES:
-            nowhere = without.get(axis.no_effect[0] if axis.no_effect else "", [False] * len(stages))
-            settled[name] = _hoisted([None if none else at(name, values[name], i) for i, none in enumerate(nowhere)])
+            idle = without.get(axis.no_effect[0] if axis.no_effect else "", [False] * len(stages))
+            each = [None if none else at(name, values[name], index) for index, none in enumerate(idle)]
+            settled[name] = _hoisted(each, DEFAULTS[name])
     own: list[list[dict[str, Any]]] = [[mixer.own() for mixer in stage.mixers] for stage in structure.stages]
     for name in MIXER_AXES:
         in_stages = [[values[name] for values in stage if name in values] for stage in own]
-        settled[name] = _hoisted([_common(name, stage) for stage in in_stages])
+        settled[name] = _hoisted([_common(name, stage) for stage in in_stages], DEFAULTS[name])
     written = []
     for index, (branches, stage_own) in enumerate(zip(stages, own, strict=True)):
         pairs = []
@@ -249,11 +292,14 @@ def _common(name: str, values: list[Any]) -> Any:
     return DEFAULTS[name] if DEFAULTS[name] in values else values[0]
 
 
-def _hoisted(values: list[Any]) -> Any:
-    """One value where all stages agree, else one per stage; a stage without any takes that of a neighbour."""
-    known = [value for value in values if value is not None]
-    if not known or all(value == known[0] for value in known):
-        return known[0] if known else None
+def _hoisted(values: list[Any], default: Any) -> Any:
+    """One value where all stages agree, else one per stage; a stage without any takes that of a neighbour.
+
+    The default where no stage has one.
+    """
+    known = [value for value in values if value is not None] or [default]
+    if all(value == known[0] for value in known):
+        return known[0]
     filled, last = [], known[0]
     for value in values:
         last = last if value is None else value

@@ -42,6 +42,8 @@ GOLDEN_DEFAULTS = {
     "dt_rank": "auto",
     "scan_directions": "cross4",
     "scan_window": 0,
+    "window_shift": "none",
+    "direction_schedule": "all",
     "merge": "sum",
     "direction_weights": "own",
     "downsampling": "patch_merging",

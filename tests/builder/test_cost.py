@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from alive import needed
 
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost, count_model, measure_latency
@@ -159,18 +160,18 @@ def components():
         }
         yield one
         for name, declared in mixer.declared().items():
-            yield one | {name: declared.probe}
+            yield one | needed(mixer.declared(), name) | {name: declared.probe}
     for word, fusion in FUSIONS.items():
         yield {"fusion": word, "split_ratio": 0.25}
         for name, declared in fusion.declared().items():
-            yield {"fusion": word, name: declared.probe}
+            yield {"fusion": word, **needed(fusion.declared(), name), name: declared.probe}
         if fusion.joins_parallel:
             yield {"branches": [[1, "identity"], [1, "axial"], [1, "ss2d"]], "fusion": word}
     for family in ("channel_mixer", "attention", "residual", "stem", "position"):
         for word, member in FAMILIES[family].items():
             yield {family: word}
             for name, declared in member.declared().items():
-                yield {family: word, name: declared.probe}
+                yield {family: word, **needed(member.declared(), name), name: declared.probe}
     for word in ATTENTIONS:
         yield {"attention": word, "attention_place": "branches", "split_ratio": 0.25}
     yield {"channel_mixer": ["none", "mlp", "none"], "cpe": ["mixer", "both", "none"], "final_norm": "map"}

@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from medmamba_variants.design import scan_mixer as design
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan import ss2d_scan
-from medmamba_variants.scan.paths import ScanPath, scan_path
+from medmamba_variants.scan.partitions import partitioned_path
+from medmamba_variants.scan.paths import ScanPath
 
 # Bounds of softplus(dt_projs_bias) at the start: log-uniform between them (Mamba, section 3.6).
 DT_MIN, DT_MAX = 1e-3, 1e-1
@@ -42,7 +43,7 @@ class SS2D(Wired):
     def __init__(self, channels: int, component: design.SS2D) -> None:
         super().__init__(channels, component, component.inner(channels))
         self.directions = component.directions
-        self.window = component.scan_window
+        self.partition = component.partition
         self.merge = component.merge
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
@@ -103,7 +104,7 @@ class SS2D(Wired):
 
     def path(self, height: int, width: int) -> ScanPath:
         """The orders in which the directions visit a map of that size."""
-        return scan_path(self.directions, height, width, self.window)
+        return partitioned_path(self.directions, height, width, self.partition)
 
 
 class SS2DBranch(WiredBranch):
