@@ -4,11 +4,15 @@ Convention of counting: one multiply-add of a convolution, a matrix product or t
 papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling, maxima and additions are not counted,
 as in all such tables; an operation that is neither counted nor known to be free is an error: no choice is silently
 free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
-position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
+position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero. A
+fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
+(`design.spectral.fft_macs`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
+transform sums alone.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -26,6 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.spectral import fft_macs
 from medmamba_variants.model import build_model
 
 # Free by the convention above: layout, norms, activations, gates, pooling, sums. Names are those of ATen operations.
@@ -42,16 +47,22 @@ FREE = frozenset(
         "addcmul",
         "alias",
         "amax",
+        "arange",
         "avg_pool2d",
         "cat",
+        "clamp",
         "clone",
+        "complex",
         "constant_pad_nd",
+        "cos",
         "div",
         "elu",
         "empty",
         "exp",
         "expand",
+        "floor_divide",
         "gelu",
+        "index",
         "index_select",
         "lift_fresh",
         "masked_fill",
@@ -69,9 +80,11 @@ FREE = frozenset(
         "permute",
         "pow",
         "promote_types",
+        "reflection_pad2d",
         "relu",
         "roll",
         "rsqrt",
+        "remainder",
         "select",
         "sigmoid",
         "silu",
@@ -91,6 +104,8 @@ FREE = frozenset(
         "unfold",
         "unsqueeze",
         "view",
+        "view_as_complex",
+        "view_as_real",
         "zeros",
     ]
 )
@@ -111,9 +126,30 @@ def _deformable_flops(images: Any, weight: Any, offset: Any, *options: Any, out_
     return int(2 * (4 * samples + taps))
 
 
-# What torch's counter knows on other devices but not on a CPU, and an operation of torchvision.
+def _fourier_flops(shape: Any, dims: Any, real: bool) -> int:
+    """Flops of a fast Fourier transform of these axes of a tensor, whose shape counts all points of a real one."""
+    points = math.prod(shape[dim] for dim in dims)
+    return 2 * fft_macs(math.prod(shape) // points, points, real) if points else 0
+
+
+def _fft_c2c_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
+    return _fourier_flops(x, dims, real=False)
+
+
+def _fft_r2c_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
+    return _fourier_flops(x, dims, real=True)
+
+
+def _fft_c2r_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
+    return _fourier_flops(out_shape, dims, real=True)
+
+
+# What torch's counter does not know, or on other devices only.
 FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.aten._fft_c2c: _fft_c2c_flops,
+    torch.ops.aten._fft_r2c: _fft_r2c_flops,
+    torch.ops.aten._fft_c2r: _fft_c2r_flops,
     torch.ops.torchvision.deform_conv2d: _deformable_flops,
 }
 

@@ -20,6 +20,7 @@ from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphol
 from medmamba_variants.design.local.products import GatedSpatial, HighOrder
 from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 
 
 @dataclass(frozen=True)
@@ -57,4 +58,10 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     NonCausalSSD,
     LinearAttention,
     Attention,
+    Heat,
+    FourierFilter,
+    FFTBlock,
+    Haar,
+    WaveletConv,
+    PooledLowHigh,
 )

@@ -48,6 +48,8 @@ GOLDEN_DEFAULTS = {
     "direction_weights": "own",
     "downsampling": "patch_merging",
     "odd_maps": "truncate",
+    "pool_product": "single",
+    "inverted_ratio": 4.0,
     "drop_path_rate": 0.1,
     "input_channels": "data",
     "kernel_size": 7,
@@ -74,6 +76,10 @@ GOLDEN_DEFAULTS = {
     "stem": "patches",
     "position": "none",
     "final_norm": "none",
+    "frequency_table": 8,
+    "spectral_groups": 4,
+    "wavelet_levels": 1,
+    "pool_stride": 4,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
