@@ -4,8 +4,8 @@ Convention of counting: one multiply-add of a convolution, a matrix product or t
 papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling, maxima and additions are not counted,
 as in all such tables; an operation that is neither counted nor known to be free is an error: no choice is silently
 free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
-position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero. A
-fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
+position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
+A fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
 (`design.spectral.fft_macs`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
 transform sums alone.
 """
@@ -144,13 +144,13 @@ def _fft_c2r_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> i
     return _fourier_flops(out_shape, dims, real=True)
 
 
-# What torch's counter does not know, or on other devices only.
+# What torch's counter does not know, or on other devices only, and an operation of torchvision.
 FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.torchvision.deform_conv2d: _deformable_flops,
     torch.ops.aten._fft_c2c: _fft_c2c_flops,
     torch.ops.aten._fft_r2c: _fft_r2c_flops,
     torch.ops.aten._fft_c2r: _fft_c2r_flops,
-    torch.ops.torchvision.deform_conv2d: _deformable_flops,
 }
 
 
