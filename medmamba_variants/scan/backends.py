@@ -27,8 +27,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.discretisation import RULES
 from medmamba_variants.scan.paths import constant_of_graphs
+from medmamba_variants.scan.rules import RULES
 
 BACKENDS = {
     "reference": "medmamba_variants.scan.reference",
