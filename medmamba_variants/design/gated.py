@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
-from medmamba_variants.design.components import Mixer, axis, shared
+from medmamba_variants.design.components import Mixer, Need, axis, shared
 from medmamba_variants.design.kinds import Choice, Number, SettingError
 from medmamba_variants.design.orders import Directions, directions_of
 
@@ -15,7 +16,16 @@ EXPAND = axis(
     "Mamba, section 3.4",
     probe=1.0,
 )
-D_CONV = axis(3, Choice((1, 3, 5, 7)), "side of the depth-wise convolution before the scan", "VMamba, SS2D", probe=5)
+# Choices of inner_conv that read d_conv.
+SIZED = ("dw2d", "same1d", "partial")
+D_CONV = axis(
+    3,
+    Choice((1, 3, 5, 7)),
+    "side of the depth-wise convolution before the scan",
+    "VMamba, SS2D",
+    probe=5,
+    needs=(Need(("inner_conv",), lambda value: value in SIZED, "inner_conv is causal1d or none", example="dw2d"),),
+)
 
 
 SCAN_DIRECTIONS = axis(
@@ -58,6 +68,13 @@ DT_MAX = axis(
     "Mamba, section 3.6",
     probe=1.0,
 )
+# Of a single direction there is nothing to choose from.
+SEVERAL = Need(
+    ("scan_directions",),
+    lambda value: len(directions_of(value)) > 1,
+    "scan_directions are a single one",
+    example="cross4",
+)
 
 
 @dataclass(frozen=True)
@@ -75,12 +92,6 @@ class Gated(Mixer):
 
     def check(self, channels: int, stage: int) -> None:
         check_inner(self.word, channels, self.inner(channels), self.expand, stage)
-        if self.inner_conv in ("causal1d", "none") and self.d_conv != D_CONV.default:
-            raise SettingError(
-                ("d_conv",),
-                f"must be left out where inner_conv is {self.inner_conv}, which does not read it; "
-                f"got d_conv={self.d_conv} in stage {stage}",
-            )
         if self.inner_conv == "same1d" and self.d_conv == 1:
             raise SettingError(
                 ("inner_conv",),
@@ -108,11 +119,25 @@ class Directed(Gated):
     """A mixer in Mamba's wiring whose operator follows paths over the map."""
 
     scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
+    direction_schedule: str = axis(
+        "all",
+        Choice(("all", "alternate")),
+        "whether a block scans in all directions, or in one, the next in the list from block to block",
+        "VMamba; alternate: Mamba-ND, ViL, xLSTM-UNet",
+        probe="alternate",
+        needs=(SEVERAL,),
+    )
 
     @property
     def directions(self) -> tuple[str, ...]:
         """The names of the scan directions, in the order of their parameters."""
         return directions_of(self.scan_directions)
+
+    def in_block(self, index: int) -> Self:
+        if self.direction_schedule == "all":
+            return self
+        only = self.directions[index % len(self.directions)]
+        return replace(self, scan_directions=(only,), direction_schedule="all")
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ class Shuffle(Fusion):
         2, whole(2, 64), "groups of the channel shuffle", "MedMamba, SS-Conv-SSM; ShuffleNet", probe=4
     )
 
-    def check(self, widths: Sequence[int], stage: int) -> None:
-        if sum(widths) % self.shuffle_groups:
+    def check(self, widths: Sequence[int], channels: int, stage: int) -> None:
+        if channels % self.shuffle_groups:
             raise SettingError(
                 ("dims",),
-                f"must be divisible by shuffle_groups={self.shuffle_groups}, got dims[{stage}]={sum(widths)}",
+                f"must be divisible by shuffle_groups={self.shuffle_groups}, got dims[{stage}]={channels}",
             )
 
 
@@ -45,9 +45,10 @@ class Pointwise(Fusion):
 
     word = "conv1x1"
     builds = "medmamba_variants.parts.fusions:Pointwise"
+    joins_parallel = True
 
-    def macs(self, widths: Sequence[int], height: int, width: int) -> int:
-        return sum(widths) ** 2 * height * width
+    def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
+        return sum(widths) * channels * height * width
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class SqueezeExcite(Fusion):
         """Width of the gate's bottleneck."""
         return max(sum(widths) // GATE_REDUCTION, GATE_MINIMUM)
 
-    def macs(self, widths: Sequence[int], height: int, width: int) -> int:
+    def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
         return 2 * sum(widths) * self.hidden(widths)
 
 
@@ -76,7 +77,7 @@ class Attention(Fusion):
         """The size of a branch's token."""
         return max(sum(widths) // (2 * GATE_REDUCTION), GATE_MINIMUM)
 
-    def macs(self, widths: Sequence[int], height: int, width: int) -> int:
+    def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
         size, count = self.size(widths), len(widths)
         return 2 * sum(widths) * size + count * 3 * size**2 + 2 * count**2 * size
 

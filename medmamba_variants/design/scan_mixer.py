@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import axis, shared
-from medmamba_variants.design.gated import DT_MAX, DT_MIN, Directed, check_steps
+from medmamba_variants.design.components import Need, axis, shared
+from medmamba_variants.design.gated import DT_MAX, DT_MIN, SEVERAL, check_steps
 from medmamba_variants.design.kinds import Choice, Flag, SettingError, whole
+from medmamba_variants.design.scan_policy import ScanPolicy
 from medmamba_variants.scan.directions import order_of
-from medmamba_variants.scan.rules import RULES
+from medmamba_variants.scan.discretisation.rules import RULES
 
 # Channels of all directions for each of the bottleneck of their gate (Hu 2018), and the fewest there.
 EXCITE_REDUCTION, EXCITE_MINIMUM = 16, 4
@@ -17,10 +18,17 @@ EXCITE_REDUCTION, EXCITE_MINIMUM = 16, 4
 SELECTED = {"all": frozenset({"delta", "b", "c"}), "none": frozenset[str]()} | {
     word: frozenset(word.split("_")) for word in ("delta", "b", "c", "delta_b", "delta_c", "b_c")
 }
+# A block that follows one direction has nothing to merge or to share.
+ALL_AT_ONCE = Need(
+    ("direction_schedule",), lambda value: value == "all", "direction_schedule is alternate", example="all"
+)
+SELECTIVE_STEPS = Need(
+    ("selective",), lambda value: "delta" in SELECTED[value], "selective leaves delta out", example="all"
+)
 
 
 @dataclass(frozen=True)
-class SS2D(Directed):
+class SS2D(ScanPolicy):
     """The published global branch: layer norm, gated 2-D selective scan."""
 
     word = "ss2d"
@@ -39,13 +47,7 @@ class SS2D(Directed):
         "rank of the step-size projection; auto is a sixteenth of the branch's channels, rounded up",
         "Mamba, section 3.6",
         probe=5,
-    )
-    scan_window: int = axis(
-        0,
-        whole(0, 256),
-        "side of the square windows that all directions scan one by one, the state anew in each; 0: the whole map",
-        "LocalMamba, local scan",
-        probe=2,
+        needs=(SELECTIVE_STEPS,),
     )
     merge: str = axis(
         "sum",
@@ -55,6 +57,7 @@ class SS2D(Directed):
         "channel of each direction, from the means of all of them; concat, a learned projection of all to one",
         "VMamba, cross-merge; LocalMamba, weights and attention of directions; squeeze-excite: Hu 2018",
         probe="softmax",
+        needs=(ALL_AT_ONCE,),
     )
     direction_weights: str = axis(
         "own",
@@ -63,6 +66,7 @@ class SS2D(Directed):
         "for each pair of a direction and its reverse",
         "VMamba, SS2D; shared: PlainMamba, there with direction embeddings; pairs: MedMamba-ESS, grouped sharing",
         probe="shared",
+        needs=(ALL_AT_ONCE,),
     )
 
     direction_embedding: bool = axis(
@@ -72,6 +76,7 @@ class SS2D(Directed):
         "own weights it is the offset that the projection to B lacks",
         "PlainMamba, direction-aware update",
         probe=True,
+        needs=(SEVERAL, ALL_AT_ONCE),
     )
     selective: str = axis(
         "all",
@@ -107,6 +112,7 @@ class SS2D(Directed):
         "equal to that",
         "Mamba's code",
         probe="constant",
+        needs=(SELECTIVE_STEPS,),
     )
 
     @property
@@ -157,14 +163,6 @@ class SS2D(Directed):
                 )
 
         self._check_sharing(stage)
-        if "delta" not in self.selected:
-            for name, plain in (("dt_rank", "auto"), ("dt_init", "random")):
-                if getattr(self, name) != plain:
-                    raise SettingError(
-                        (name,),
-                        f"must be left out where step sizes have no projection, with selective={self.selective}; "
-                        f"got {name}={getattr(self, name)} in stage {stage}",
-                    )
 
     def _check_sharing(self, stage: int) -> None:
         directions = len(self.directions)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
 from medmamba_variants.design.gated import DT_MAX, DT_MIN, Directed, Gated, check_steps
 from medmamba_variants.design.kinds import SettingError, whole
+from medmamba_variants.design.scan_policy import WINDOW_SHIFT
 
 # Steps that are multiplied out at once; a state is handed on from one such chunk to the next.
 CHUNK = 64
@@ -104,7 +106,7 @@ class LinearAttention(Mixer):
 
 @dataclass(frozen=True)
 class Attention(Mixer):
-    """Softmax attention between all positions of the map, or of windows of it (Vaswani 2017; Swin, without shift)."""
+    """Softmax attention between all positions of the map, or of windows of it (Vaswani 2017; Swin)."""
 
     word = "attention"
     builds = "medmamba_variants.parts.mixers.attention:AttentionBranch"
@@ -117,6 +119,15 @@ class Attention(Mixer):
         "Swin Transformer, section 3.2",
         probe=4,
     )
+    window_shift: str = shared(WINDOW_SHIFT)
+
+    def in_block(self, index: int) -> Self:
+        return self if index % 2 else replace(self, window_shift="none")
+
+    def before(self, side: int) -> int:
+        """How many positions the first window reaches over the edge, along a side of the map."""
+        window = self.attention_window
+        return window - window // 2 if self.window_shift == "half" and window < side else 0
 
     def window(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of a window on a map of that size."""
@@ -129,5 +140,5 @@ class Attention(Mixer):
 
     def macs(self, channels: int, height: int, width: int) -> int:
         rows, columns = self.window(height, width)
-        windows = math.ceil(height / rows) * math.ceil(width / columns)
+        windows = math.ceil((height + self.before(height)) / rows) * math.ceil((width + self.before(width)) / columns)
         return 4 * channels**2 * height * width + windows * 2 * channels * (rows * columns) ** 2

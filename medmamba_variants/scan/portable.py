@@ -9,9 +9,9 @@ Symbols as in `reference`; `Δ` is the step size after softplus, `r` the number 
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan import discretised
 from medmamba_variants.scan.chunks import Chunk, Path, chunk_size
-from medmamba_variants.scan.rules import RULES
+from medmamba_variants.scan.discretisation import chunked
+from medmamba_variants.scan.discretisation.rules import RULES
 
 # The rules of discretisation that this backend knows.
 DISCRETISATIONS = RULES
@@ -25,7 +25,7 @@ def forward(
     if discretisation != "mamba":
         inputs = (x, delta, A, B, C, D, delta_bias, table, resets)
         with _without_autocast(x):
-            return discretised.forward(*inputs, need_backward, discretisation)
+            return chunked.forward(*inputs, need_backward, discretisation)
     batch, length, channels = x.shape
     K, _, d_state = A.shape
     path = Path(table, resets)
@@ -64,7 +64,7 @@ def backward(
     if discretisation != "mamba":
         inputs = (x, delta, A, B, C, D, delta_bias, table, resets)
         with _without_autocast(x):
-            return discretised.backward(dy, *inputs, checkpoints, discretisation)
+            return chunked.backward(dy, *inputs, checkpoints, discretisation)
     batch, length, channels = x.shape
     K, _, d_state = A.shape
     path = Path(table, resets)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from medmamba_variants.scan.discretisation import factors
-from medmamba_variants.scan.rules import RULES
+from medmamba_variants.scan.discretisation.factors import factors
+from medmamba_variants.scan.discretisation.rules import RULES
 
 # The rules of discretisation that this backend knows.
 DISCRETISATIONS = RULES

@@ -275,14 +275,15 @@ def test_choices_combine_in_cost_graphs_and_half_precision(axes):
     ("axes", "message"),
     [
         ({"dt_min": 0.2}, "^dt_min must be below dt_max=0.1, got 0.2 in stage 0"),
-        ({"selective": "b_c", "dt_rank": 3}, "^dt_rank must be left out where .*selective=b_c; got dt_rank=3 in stage"),
-        ({"selective": "none", "dt_init": "constant"}, "^dt_init must be left out where step sizes have no projection"),
+        ({"selective": "b_c", "dt_rank": 3}, "^dt_rank must be left out .*selective leaves delta out; got dt_rank=3"),
+        ({"selective": "none", "dt_init": "constant"}, "^dt_init must be left out .*selective leaves delta out; got"),
         ({"selective": "c", "direction_embedding": True}, "^direction_embedding must be false where .*constant B of"),
         (
             {"direction_weights": "pairs", "scan_directions": ["rows", "columns"]},
             "^direction_weights must be own where",
         ),
         ({"direction_weights": "pairs", "scan_directions": "bidirectional"}, "^direction_weights must be shared"),
+        ({"direction_embedding": True, "direction_schedule": "alternate"}, "^direction_embedding must be left out"),
         ({"merge": "concat", "scan_directions": ["rows"]}, "^merge must be sum where there is a single direction"),
     ],
 )

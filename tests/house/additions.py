@@ -107,8 +107,8 @@ class Subtract(Fusion):
             FUSIONS,
             """
 class Subtraction(Concat):
-    def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
-        return x - torch.cat(outputs, dim=-1)
+    def join(self, outputs: Sequence[Tensor]) -> Tensor:
+        return -torch.cat(list(outputs), dim=-1)
 """,
         ),
     },
@@ -213,8 +213,8 @@ AXIS = Addition(
         ),
         "call": replaced(
             MODEL,
-            "self.head(self.forward_features(x)[-1].mean((1, 2)))",
-            "self.head(self.drop(self.forward_features(x)[-1].mean((1, 2))))",
+            "pooled = last.mean((1, 2))",
+            "pooled = self.drop(last.mean((1, 2)))",
         ),
         "pin": entry(DEFAULTS, "GOLDEN_DEFAULTS", '"head_dropout": 0.0'),
     },

@@ -8,9 +8,9 @@ from scipy.signal import cont2discrete, dlsim
 from test_scan import PATHS, assert_agree, make
 
 from medmamba_variants.scan import backends, reference, ss2d_scan, use_backend
-from medmamba_variants.scan.discretisation import factors, factors_and_slopes
+from medmamba_variants.scan.discretisation.factors import factors, factors_and_slopes
+from medmamba_variants.scan.discretisation.rules import RULES
 from medmamba_variants.scan.paths import scan_path
-from medmamba_variants.scan.rules import RULES
 
 OTHERS = RULES[1:]
 Z = torch.tensor([0.0, -1e-300, -1e-12, -1e-4, -0.1, -0.999, -1.0, -1.001, -3.0, -40.0, -800.0], dtype=torch.float64)

@@ -14,7 +14,8 @@ from medmamba_variants.design import scan_mixer as design
 from medmamba_variants.parts.mixers.s6 import S6, Factors
 from medmamba_variants.parts.mixers.wiring import WiredBranch
 from medmamba_variants.scan import ss2d_scan
-from medmamba_variants.scan.paths import ScanPath, scan_path
+from medmamba_variants.scan.partitions import partitioned_path
+from medmamba_variants.scan.paths import ScanPath
 
 
 class SS2D(S6):
@@ -23,7 +24,7 @@ class SS2D(S6):
     def __init__(self, channels: int, component: design.SS2D) -> None:
         super().__init__(channels, component)
         self.directions = component.directions
-        self.window = component.scan_window
+        self.partition = component.partition
         self.merge = component.merge
         self.rule = component.discretisation
         everything = self.count * self.d_inner
@@ -83,7 +84,7 @@ class SS2D(S6):
 
     def path(self, height: int, width: int, directions: tuple[str, ...] | None = None) -> ScanPath:
         """The orders in which the directions, or some of them, visit a map of that size."""
-        return scan_path(directions or self.directions, height, width, self.window)
+        return partitioned_path(directions or self.directions, height, width, self.partition)
 
 
 class SS2DBranch(WiredBranch):

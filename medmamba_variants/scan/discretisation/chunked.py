@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medmamba_variants.scan.chunks import Chunk, Path
-from medmamba_variants.scan.discretisation import factors, factors_and_slopes
+from medmamba_variants.scan.discretisation.factors import factors, factors_and_slopes
 
 
 def forward(

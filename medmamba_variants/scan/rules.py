@@ -1,3 +1,0 @@
-"""The names of the rules of discretisation; what they say stands in `discretisation`, which needs torch."""
-
-RULES = ("mamba", "zoh", "bilinear", "foh")
