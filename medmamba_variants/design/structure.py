@@ -102,7 +102,7 @@ def stages_of_branches(values: Mapping[str, Any]) -> tuple[Branches, ...]:
 
 
 def at(name: str, value: Any, stage: int) -> Any:
-    """The value of an axis in one stage."""
+    """The value of an axis in one stage, or halving."""
     kind = AXES[name].kind
     return value[stage] if isinstance(kind, OrEach) and kind.is_each(value) else value
 
