@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design.bottlenecks import bottleneck
+from medmamba_variants.design.components import bottleneck
 from medmamba_variants.design.wraps import attentions as design
 from medmamba_variants.parts.selection import ChannelGate
 from medmamba_variants.scan.paths import constant_of_graphs

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medmamba_variants.design.bottlenecks import bottleneck
-from medmamba_variants.design.components import Operator, axis, by_word, shared
+from medmamba_variants.design.components import Operator, axis, bottleneck, by_word, shared
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 
 ATTENTION_PLACE = axis(
