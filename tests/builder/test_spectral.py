@@ -14,7 +14,6 @@ from medmamba_variants.design.mixers import MIXERS
 from medmamba_variants.design.spectral import mixers as design
 from medmamba_variants.design.spectral import scans as spectral_scans
 from medmamba_variants.design.spectral.transforms import fft_macs, fft_pair_macs, half
-from medmamba_variants.design.wraps import SpectralGate
 from medmamba_variants.parts import patches
 from medmamba_variants.parts.mixers.spectral import transforms, wavelets
 from medmamba_variants.parts.mixers.spectral.heat import conduct
@@ -358,23 +357,3 @@ def test_groups_must_share_the_channels():
         ValueError, match=r"spectral_groups must divide the 6 channels between them, got 4 of fft_block"
     ):
         VariantConfig.from_dict({"dims": [12, 24, 48, 96], "branches": [[0.5, "conv"], [0.5, "fft_block"]]})
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (6, 9)])
-@pytest.mark.parametrize("channels", [3, 10])
-def test_a_spectral_gate_reads_each_group_at_its_frequency(height, width, channels):
-    component = SpectralGate(gate_frequencies=4)
-    assert component.frequencies == ((0, 0), (0, 1), (1, 0), (2, 0))
-    torch.manual_seed(0)
-    module = component.builder()(channels, component).double()
-    x = noise(2, height, width, channels)
-    # Ten channels are groups of 3, 3, 2 and 2; three are a channel each, and nothing is left for the last.
-    group = [0, 0, 0, 1, 1, 1, 2, 2, 3, 3] if channels == 10 else [0, 1, 2]
-    transform = fft.dctn(x.numpy(), axes=(1, 2), norm="ortho") / math.sqrt(height * width)
-    places = [component.frequencies[index] for index in group]
-    summary = [transform[:, min(n, height - 1), min(m, width - 1), c] for c, (n, m) in enumerate(places)]
-    summary = torch.from_numpy(np.stack(summary, -1))
-    torch.testing.assert_close(module.summary(x), summary)
-    torch.testing.assert_close(summary[:, 0], x[..., 0].mean((1, 2)))
-    gate = 2 * torch.sigmoid(module.excite(F.silu(module.squeeze(summary))))
-    torch.testing.assert_close(module(x), x * gate[:, None, None])

@@ -1,93 +1,12 @@
-"""What stands around token mixing: channel mixers, attention modules, residual connections, stems and positions."""
+"""What stands around the branches of a network: residual connections, stems and positions."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import Component, Operator, Stem, axis, by_word, shared
-from medmamba_variants.design.kinds import Choice, Number, SettingError, whole
-
-MLP_RATIO = axis(
-    4.0, Number(0.25, 8.0), "hidden channels of a channel mixer for each of its channels", "Vaswani 2017", probe=2.0
-)
-ATTENTION_PLACE = axis(
-    "fusion",
-    Choice(("fusion", "branches", "stage")),
-    "what attention weighs: a block's joined branches before they are added, each branch's output, or the stage's map",
-    "SENet, section 3; CBAM, section 3",
-    probe="stage",
-)
-
-
-@dataclass(frozen=True)
-class MLP(Operator):
-    """Two linear maps with a GELU between them, position by position (Vaswani 2017)."""
-
-    word = "mlp"
-    builds = "medmamba_variants.parts.channel_mixers:MLP"
-
-    mlp_ratio: float = shared(MLP_RATIO)
-
-    def hidden(self, channels: int) -> int:
-        """Hidden channels."""
-        return max(1, int(self.mlp_ratio * channels))
-
-    def macs(self, channels: int, height: int, width: int) -> int:
-        return 2 * channels * self.hidden(channels) * height * width
-
-
-CHANNEL_MIXERS: dict[str, type[Operator]] = by_word(MLP)
-
-
-@dataclass(frozen=True)
-class SqueezeExcite(Operator):
-    """A gate on every channel, computed from the mean of all channels (Hu 2018)."""
-
-    word = "squeeze_excite"
-    builds = "medmamba_variants.parts.attention:SqueezeExcite"
-
-    attention_place: str = shared(ATTENTION_PLACE)
-
-    def hidden(self, channels: int) -> int:
-        """Width of the gate's bottleneck."""
-        return max(channels // 4, 4)
-
-    def macs(self, channels: int, height: int, width: int) -> int:
-        return 2 * channels * self.hidden(channels)
-
-
-@dataclass(frozen=True)
-class SpectralGate(SqueezeExcite):
-    """A gate on every channel, computed from a low cosine frequency of each, a different one for each group (FcaNet).
-
-    With a single frequency, the mean, it is squeeze_excite.
-    """
-
-    word = "spectral_gate"
-    builds = "medmamba_variants.parts.attention:SpectralGate"
-
-    gate_frequencies: int = axis(
-        4,
-        whole(2, 32),
-        "low cosine frequencies between which a gate's channels are divided, from the mean on, coarse before fine",
-        "FcaNet, section 3.3, FcaNet-LF",
-        probe=2,
-    )
-
-    @property
-    def frequencies(self) -> tuple[tuple[int, int], ...]:
-        """Of each group the frequency down the columns and along the rows: diagonal by diagonal, back and forth."""
-        count = self.gate_frequencies
-        pairs = [(down, along) for down in range(count) for along in range(count)]
-        return tuple(sorted(pairs, key=lambda pair: (sum(pair), pair[1 - sum(pair) % 2]))[:count])
-
-    def macs(self, channels: int, height: int, width: int) -> int:
-        # Each channel's product with the cosines of its frequency, where squeeze_excite has a mean.
-        return super().macs(channels, height, width) + channels * height * width
-
-
-ATTENTIONS: dict[str, type[Operator]] = by_word(SqueezeExcite, SpectralGate)
+from medmamba_variants.design.components import Component, Stem, axis, by_word
+from medmamba_variants.design.kinds import Number, SettingError
 
 
 @dataclass(frozen=True)
