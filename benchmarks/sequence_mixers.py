@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from turns import take_turns, typical_ratio
 
 from medmamba_variants.parts.mixers.attention import linear_attention
-from medmamba_variants.parts.mixers.mlstm import matrix_memory
+from medmamba_variants.parts.mixers.sequences.mlstm import matrix_memory
 from medmamba_variants.parts.mixers.ssd import sum_without_order
 from medmamba_variants.scan.dual.op import dual_scan
 from medmamba_variants.scan.dual.products import in_order, in_place

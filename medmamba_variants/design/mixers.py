@@ -17,13 +17,14 @@ from medmamba_variants.design.convolutions import (
 )
 from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
-from medmamba_variants.design.local.products import GatedSpatial, HighOrder
+from medmamba_variants.design.local.products import GatedSpatial, HighOrder, HighOrderScan
 from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequences.attention import Attention, LinearAttention
 from medmamba_variants.design.sequences.duality import SSD, NonCausalSSD
 from medmamba_variants.design.sequences.recurrent import GRU, LSTM, MLSTM, RNN, NmODE
 from medmamba_variants.design.sequences.state_spaces import H3, Mamba3, TwoD
-from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
+from medmamba_variants.design.spectral.mixers import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
+from medmamba_variants.design.spectral.scans import DCTSplit, SpectralScan
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Morphology,
     GatedSpatial,
     HighOrder,
+    HighOrderScan,
     GatedConv,
     SSD,
     NonCausalSSD,
@@ -75,4 +77,6 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Haar,
     WaveletConv,
     PooledLowHigh,
+    SpectralScan,
+    DCTSplit,
 )

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.sequences import recurrent as design
-from medmamba_variants.parts.mixers.mlstm import matrix_memory
-from medmamba_variants.parts.mixers.nmode import neural_memory
+from medmamba_variants.parts.mixers.sequences.mlstm import matrix_memory
+from medmamba_variants.parts.mixers.sequences.nmode import neural_memory
 from medmamba_variants.scan.paths import scan_path
 
 

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.sequences import state_spaces as design
-from medmamba_variants.parts.mixers.mamba3 import trapezoidal_scan
-from medmamba_variants.parts.mixers.two_d import plane_scan
+from medmamba_variants.parts.mixers.sequences.mamba3 import trapezoidal_scan
+from medmamba_variants.parts.mixers.sequences.two_d import plane_scan
 from medmamba_variants.scan.lines import scan_lines
 from medmamba_variants.scan.paths import scan_path
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import axis, shared
-from medmamba_variants.design.gated import Directed, Gated, check_inner
+from medmamba_variants.design.gated import DT_MAX, DT_MIN, Directed, Gated, check_steps
 from medmamba_variants.design.kinds import SettingError, whole
 
 # Steps that are multiplied out at once; a state is handed on from one such chunk to the next.
@@ -55,17 +55,18 @@ class SSD(Directed):
 
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         length, inner, state, directions = height * width, self.inner(channels), self.ssd_state, len(self.directions)
-        projections = channels * (2 * inner + directions * (2 * state + self.heads)) + inner * channels
-        convolution = self.d_conv**2 * (inner + 2 * directions * state)
-        scans = directions * dual_macs(length, self.heads, state, inner)
-        return length * (projections + convolution) + scans
+        wiring = self.wiring_macs(channels, inner + 2 * directions * state, directions * self.heads)
+        return length * wiring + directions * dual_macs(length, self.heads, state, inner)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,14 @@ class NonCausalSSD(Gated):
 
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         inner, state = self.inner(channels), self.ssd_state
-        projections = channels * (2 * inner + 2 * state + self.heads) + inner * channels
-        return height * width * (projections + self.d_conv**2 * (inner + 2 * state) + 2 * state * inner)
+        return height * width * (self.wiring_macs(channels, inner + 2 * state, self.heads) + 2 * state * inner)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import D_CONV, Directed, check_inner
+from medmamba_variants.design.gated import D_CONV, Directed
 from medmamba_variants.design.kinds import Choice, Flag, Number, SettingError, whole
 from medmamba_variants.design.sequences.duality import HEADS, check_heads, dual_macs
 
@@ -52,12 +52,12 @@ class MLSTM(Directed):
     """The matrix memory of xLSTM: a scan whose states are written and forgotten by gates of their own (Vision-LSTM)."""
 
     word = "mlstm"
-    builds = "medmamba_variants.parts.mixers.mlstm:MLSTMBranch"
+    builds = "medmamba_variants.parts.mixers.sequences.mlstm:MLSTMBranch"
 
     heads: int = shared(HEADS)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
         if self.inner(channels) < 2 * self.heads:
             raise SettingError(
@@ -70,10 +70,10 @@ class MLSTM(Directed):
         length, inner, directions = height * width, self.inner(channels), len(self.directions)
         each = inner // self.heads
         # Queries, keys and values are maps within heads; both gates see all three.
-        projections = 3 * channels * inner + 3 * inner * each + 3 * inner * 2 * directions * self.heads
+        projections = 3 * inner * each + 3 * inner * 2 * directions * self.heads
         # One column more than there are values: the sum of their weights.
         scans = directions * self.heads * dual_macs(length, 1, each, each + 1)
-        return length * (projections + self.d_conv**2 * inner) + scans
+        return length * (self.wiring_macs(channels, inner, 0) + projections) + scans
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class LSTM(_Recurrent):
     """Long short-term memory that reads the map's positions one after the other (Hochreiter & Schmidhuber 1997)."""
 
     word = "lstm"
-    builds = "medmamba_variants.parts.mixers.recurrent:RecurrentBranch"
+    builds = "medmamba_variants.parts.mixers.sequences.recurrent:RecurrentBranch"
     gates = 4
 
 
@@ -122,7 +122,7 @@ class GRU(_Recurrent):
     """Gated recurrent units that read the map's positions one after the other (Cho 2014)."""
 
     word = "gru"
-    builds = "medmamba_variants.parts.mixers.recurrent:RecurrentBranch"
+    builds = "medmamba_variants.parts.mixers.sequences.recurrent:RecurrentBranch"
     gates = 3
 
 
@@ -131,7 +131,7 @@ class RNN(_Recurrent):
     """A plain recurrent network, h = tanh(W x + U h), that reads the map's positions one by one (Elman 1990)."""
 
     word = "rnn"
-    builds = "medmamba_variants.parts.mixers.recurrent:RecurrentBranch"
+    builds = "medmamba_variants.parts.mixers.sequences.recurrent:RecurrentBranch"
     gates = 1
 
 
@@ -140,7 +140,7 @@ class NmODE(Mixer):
     """Neural memory: each channel moves by ẏ = −y + sin²(y + γ) from 0, γ being made of the input (nmODE)."""
 
     word = "nmode"
-    builds = "medmamba_variants.parts.mixers.nmode:NmODEBranch"
+    builds = "medmamba_variants.parts.mixers.sequences.nmode:NmODEBranch"
 
     d_conv: int = shared(D_CONV)
     ode_steps: int = shared(ODE_STEPS)

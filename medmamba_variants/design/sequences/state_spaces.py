@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import DIRECTION_SCHEDULE, SCAN_DIRECTIONS, Directed, Gated, check_inner
+from medmamba_variants.design.gated import (
+    DIRECTION_SCHEDULE,
+    DT_MAX,
+    DT_MIN,
+    SCAN_DIRECTIONS,
+    Directed,
+    Gated,
+    check_steps,
+)
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.orders import directions_of
 from medmamba_variants.design.scan_mixer import SS2D
@@ -24,11 +32,13 @@ class H3(Mixer):
     """Hungry Hungry Hippos: queries times a diagonal state space of shifted keys times values (Fu 2023)."""
 
     word = "h3"
-    builds = "medmamba_variants.parts.mixers.h3:H3Branch"
+    builds = "medmamba_variants.parts.mixers.sequences.h3:H3Branch"
 
     d_state: int = shared(D_STATE)
     scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
     direction_schedule: str = shared(DIRECTION_SCHEDULE)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
     shift_taps: int = axis(
         4,
         whole(1, 64),
@@ -50,6 +60,7 @@ class H3(Mixer):
 
     def check(self, channels: int, stage: int) -> None:
         check_norm(self.word, channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         # Each path has its taps, its step sizes and its scan.
@@ -62,17 +73,20 @@ class Mamba3(Directed):
     """Mamba-3: a scan with one decay for each head, a trapezoid for its input, and states that turn (Lahoti 2026)."""
 
     word = "mamba3"
-    builds = "medmamba_variants.parts.mixers.mamba3:Mamba3Branch"
+    builds = "medmamba_variants.parts.mixers.sequences.mamba3:Mamba3Branch"
 
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def projected(self) -> int:
         """Numbers of each direction and position: B, C and angles, step sizes and weights of the trapezoid."""
         return 2 * self.ssd_state + self.ssd_state // 2 + 2 * self.heads
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
         if self.ssd_state % 2:
             raise SettingError(
@@ -81,11 +95,10 @@ class Mamba3(Directed):
 
     def macs(self, channels: int, height: int, width: int) -> int:
         length, inner, directions = height * width, self.inner(channels), len(self.directions)
-        projections = channels * (2 * inner + directions * self.projected()) + inner * channels
-        projections += self.d_conv**2 * inner
+        wiring = self.wiring_macs(channels, inner, directions * self.projected())
         # Each head has a B and a C of its own, since each turns by its own steps; once more C with B of a position.
         scan = self.heads * (dual_macs(length, 1, self.ssd_state, inner // self.heads) + length * self.ssd_state)
-        return length * projections + directions * scan
+        return length * wiring + directions * scan
 
 
 @dataclass(frozen=True)
@@ -93,10 +106,12 @@ class TwoD(Gated):
     """The selective scan in two dimensions: states run along rows, and these along columns (2DMamba, Zhang 2025)."""
 
     word = "two_d"
-    builds = "medmamba_variants.parts.mixers.two_d:TwoDBranch"
+    builds = "medmamba_variants.parts.mixers.sequences.two_d:TwoDBranch"
 
     d_state: int = shared(D_STATE)
     dt_rank: int | str = shared(DT_RANK)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
     corners: int = axis(
         4,
         Choice((1, 2, 4)),
@@ -111,10 +126,11 @@ class TwoD(Gated):
         return math.ceil(channels / 16) if isinstance(self.dt_rank, str) else self.dt_rank
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         inner, rank = self.inner(channels), self.rank(channels)
         # Rows and columns are a scan each.
         corner = inner * (2 * rank + 2 * self.d_state + 2 * SCAN * self.d_state)
-        return height * width * (3 * channels * inner + self.d_conv**2 * inner + self.corners * corner)
+        return height * width * (self.wiring_macs(channels, inner, 0) + self.corners * corner)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from medmamba_variants.design.sequences import attention as design
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.parts.mixers.gate import gated
-from medmamba_variants.parts.mixers.rotary import position_angles, rotate
+from medmamba_variants.parts.mixers.sequences.rotary import position_angles, rotate
 from medmamba_variants.scan.paths import constant_of_graphs
 
 # Keeps the division finite where half precision rounds all features of a position to zero.

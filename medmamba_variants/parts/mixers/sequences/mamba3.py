@@ -24,16 +24,14 @@ is one input for each channel (no MIMO).
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.sequences import state_spaces as design
 from medmamba_variants.design.sequences.duality import CHUNK
-from medmamba_variants.parts.mixers.rotary import rotate
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
+from medmamba_variants.parts.init import spread_steps
+from medmamba_variants.parts.mixers.sequences.rotary import rotate
 from medmamba_variants.parts.mixers.ssd import A_MAX, A_MIN
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.dual.op import dual_scan
@@ -69,7 +67,7 @@ class Mamba3(Wired):
     def __init__(self, channels: int, component: design.Mamba3) -> None:
         count, projected = len(component.directions), component.projected()
         super().__init__(channels, component, component.inner(channels), beside=count * projected)
-        self.projected = projected
+        self.projected, self.steps = projected, (component.dt_min, component.dt_max)
         self.directions, self.heads, self.state = component.directions, component.heads, component.ssd_state
         self.dt_projs_bias = nn.Parameter(torch.empty(count, self.heads))
         self.A_logs = nn.Parameter(torch.empty(count, self.heads))
@@ -81,14 +79,14 @@ class Mamba3(Wired):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-        # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
-        self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        spread_steps(self.dt_projs_bias, *self.steps)
         self.A_logs.uniform_(A_MIN, A_MAX).log_()
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
-        z, inner, rest = self.in_proj(x).split([self.d_inner, self.d_inner, len(self.directions) * self.projected], -1)
+        z, inner, rest = self.in_proj(x).split(
+            [self.gate_width, self.d_inner, len(self.directions) * self.projected], -1
+        )
         # In the state's precision: float32 for half precision, but float64 stays.
         dtype = torch.promote_types(inner.dtype, torch.float32)
         u = self.convolved(inner).flatten(1, 2).to(dtype).unflatten(-1, (self.heads, self.d_inner // self.heads))

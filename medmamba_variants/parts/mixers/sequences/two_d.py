@@ -10,14 +10,12 @@ Symbols, names and first values are those of SS2D, around the scan everything is
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.sequences import state_spaces as design
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
+from medmamba_variants.parts.init import spread_steps
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.lines import scan_lines
 
@@ -42,6 +40,7 @@ class TwoD(Wired):
     def __init__(self, channels: int, component: design.TwoD) -> None:
         super().__init__(channels, component, component.inner(channels))
         self.d_state, self.dt_rank, self.corners = component.d_state, component.rank(channels), component.corners
+        self.steps = component.dt_min, component.dt_max
         self.x_proj_weight = nn.Parameter(torch.empty(self.corners, self.dt_rank + 2 * self.d_state, self.d_inner))
         self.dt_projs_weight = nn.Parameter(torch.empty(self.corners, self.d_inner, self.dt_rank))
         self.dt_projs_bias = nn.Parameter(torch.empty(self.corners, self.d_inner))
@@ -53,9 +52,7 @@ class TwoD(Wired):
     def _initialise(self) -> None:
         nn.init.uniform_(self.x_proj_weight, -(self.d_inner**-0.5), self.d_inner**-0.5)
         nn.init.uniform_(self.dt_projs_weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-        # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
-        self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        spread_steps(self.dt_projs_bias, *self.steps)
         # S4D-real: A = −1, −2, …, −N for every channel.
         self.A_logs.copy_(torch.arange(1, self.d_state + 1, dtype=torch.float32, device=self.A_logs.device).log())
 

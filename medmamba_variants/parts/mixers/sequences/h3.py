@@ -11,16 +11,13 @@ the product with q, as before every gate of this project.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.sequences import state_spaces as design
-from medmamba_variants.parts.init import linear
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
+from medmamba_variants.parts.init import linear, spread_steps
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.dual.products import in_order, in_place
 from medmamba_variants.scan.paths import scan_path
@@ -33,6 +30,7 @@ class H3(nn.Module):
         super().__init__()
         self.directions, self.taps = component.directions, component.shift_taps
         count, states = len(self.directions), component.d_state
+        self.steps = component.dt_min, component.dt_max
         self.qkv = linear(channels, 3 * channels, bias=False)
         # Each direction's channels are channels of one scan along the paths.
         self.shift = nn.Parameter(torch.empty(count * channels, 1, self.taps))
@@ -47,9 +45,7 @@ class H3(nn.Module):
     @torch.no_grad()
     def _initialise(self) -> None:
         nn.init.uniform_(self.shift, -(self.taps**-0.5), self.taps**-0.5)
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-        # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
-        self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        spread_steps(self.dt_projs_bias, *self.steps)
         # S4D-real, with the input weights and random read-outs of S4D.
         self.A_logs.copy_(torch.arange(1, self.A_logs.shape[1] + 1, device=self.A_logs.device).log())
         nn.init.ones_(self.Bs)
