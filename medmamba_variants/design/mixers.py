@@ -21,7 +21,7 @@ from medmamba_variants.design.local.products import GatedSpatial, HighOrder, Hig
 from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequences.attention import Attention, LinearAttention
 from medmamba_variants.design.sequences.duality import SSD, NonCausalSSD
-from medmamba_variants.design.sequences.recurrent import GRU, LSTM, MLSTM, RNN, NmODE
+from medmamba_variants.design.sequences.recurrent import GRU, LSTM, MLSTM, RNN, NmODE, NmODESS2D
 from medmamba_variants.design.sequences.state_spaces import H3, Mamba3, TwoD
 from medmamba_variants.design.spectral.mixers import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 from medmamba_variants.design.spectral.scans import DCTSplit, SpectralScan
@@ -68,6 +68,7 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     GRU,
     RNN,
     NmODE,
+    NmODESS2D,
     H3,
     Mamba3,
     TwoD,

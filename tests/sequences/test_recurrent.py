@@ -184,6 +184,12 @@ def test_the_equation_is_solved():
     torch.testing.assert_close(module(X), module.mixing(half + (torch.sin(half + seen) ** 2 - half) / 2))
 
 
+def test_the_memory_after_a_scan_reads_the_scan():
+    module = branch(design.NmODESS2D(ode_steps=1, d_state=2, scan_directions=("rows",)))
+    scanned = module.mixer(module.norm(X))
+    torch.testing.assert_close(module(X), module.mixing(torch.sin(scanned + module.offset) ** 2))
+
+
 def test_what_leaves_nothing_is_refused():
     def refuse(message, **axes):
         with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ from typing import ClassVar
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
 from medmamba_variants.design.gated import D_CONV, Directed
 from medmamba_variants.design.kinds import Choice, Flag, Number, SettingError, whole
+from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequences.duality import HEADS, check_heads, dual_macs
 
 RNN_UNITS = axis(
@@ -151,3 +152,17 @@ class NmODE(Mixer):
 
     def macs(self, channels: int, height: int, width: int) -> int:
         return height * width * (2 * channels**2 + self.d_conv**2 * channels)
+
+
+@dataclass(frozen=True)
+class NmODESS2D(SS2D):
+    """Neural memory after the selective scan: γ of nmODE's equation is what the scan yields (nmSSM-UNet)."""
+
+    word = "nmode_ss2d"
+    builds = "medmamba_variants.parts.mixers.sequences.nmode:NmODESS2DBranch"
+
+    ode_steps: int = shared(ODE_STEPS)
+    ode_solver: str = shared(ODE_SOLVER)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        return super().macs(channels, height, width) + channels**2 * height * width

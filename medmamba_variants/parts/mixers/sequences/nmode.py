@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medmamba_variants.design.sequences import recurrent as design
 from medmamba_variants.parts.init import depthwise, linear
+from medmamba_variants.parts.mixers.ss2d import SS2D
 
 # First value of the offset in γ: where sin² is steepest. At 0 it is flat, and small inputs would give no gradient.
 STEEPEST = math.pi / 4
@@ -57,4 +58,21 @@ class NmODEBranch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gamma = self.conv2d(self.in_proj(self.norm(x)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return self.drop_path(self.mixing(neural_memory(gamma, self.steps, self.solver)))
+
+
+class NmODESS2DBranch(nn.Module):
+    """Layer norm, selective scan, an offset that makes it γ, neural memory, a linear map, drop path."""
+
+    def __init__(self, channels: int, component: design.NmODESS2D, drop_path: float) -> None:
+        super().__init__()
+        self.steps, self.solver = component.ode_steps, component.ode_solver
+        self.norm = nn.LayerNorm(channels)
+        self.mixer = SS2D(channels, component)
+        self.offset = nn.Parameter(torch.full((channels,), STEEPEST))
+        self.mixing = linear(channels, channels, bias=True)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gamma = self.mixer(self.norm(x)) + self.offset
         return self.drop_path(self.mixing(neural_memory(gamma, self.steps, self.solver)))
