@@ -5,15 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import Need, axis
+from medmamba_variants.design.components import axis
 from medmamba_variants.design.gated import check_inner
 from medmamba_variants.design.kinds import Choice, SettingError, whole
-from medmamba_variants.design.scan_policy import ScanPolicy
-
-# A block that follows one direction has nothing to merge or to share.
-ALL_AT_ONCE = Need(
-    ("direction_schedule",), lambda value: value == "all", "direction_schedule is alternate", example="all"
-)
+from medmamba_variants.design.scan_policy import ALL_AT_ONCE, EVERYWHERE, ScanPolicy
 
 
 @dataclass(frozen=True)
@@ -44,21 +39,8 @@ class SS2D(ScanPolicy):
         "or softmax, a learned weight for each direction, equal at first",
         "VMamba, cross-merge; LocalMamba, weights of directions",
         probe="softmax",
-        needs=(ALL_AT_ONCE,),
+        needs=(ALL_AT_ONCE, EVERYWHERE),
     )
-    direction_weights: str = axis(
-        "own",
-        Choice(("own", "shared")),
-        "projections to B, C and step sizes, A and D: of each direction its own, or one set for all directions",
-        "VMamba, SS2D; shared: PlainMamba, there with direction embeddings",
-        probe="shared",
-        needs=(ALL_AT_ONCE,),
-    )
-
-    @property
-    def sets(self) -> int:
-        """Sets of scan parameters, each for one direction or a single one for all."""
-        return 1 if self.direction_weights == "shared" else len(self.directions)
 
     def rank(self, channels: int) -> int:
         """Rank of the step-size projection."""
@@ -66,6 +48,7 @@ class SS2D(ScanPolicy):
 
     def check(self, channels: int, stage: int) -> None:
         check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        self.check_paths(stage)
         for name, plain in (("merge", "sum"), ("direction_weights", "own")):
             if len(self.directions) == 1 and getattr(self, name) != plain:
                 raise SettingError(
@@ -75,15 +58,13 @@ class SS2D(ScanPolicy):
                 )
 
     def macs(self, channels: int, height: int, width: int) -> int:
-        length, inner, rank, directions = (
-            height * width,
-            self.inner(channels),
-            self.rank(channels),
-            len(self.directions),
-        )
+        inner, rank = self.inner(channels), self.rank(channels)
         projections = 2 * channels * inner + inner * channels
-        convolution = self.d_conv**2 * inner
-        # x to step sizes' low rank, B and C, once where the directions share it; then for each direction low rank to
-        # step sizes, and the scan by VMamba's nine for each state.
-        scan = self.sets * inner * (rank + 2 * self.d_state) + directions * (inner * rank + 9 * inner * self.d_state)
-        return length * (projections + convolution + scan)
+        total = height * width * (projections + self.d_conv**2 * inner)
+        step = self.scan_atrous if len(self.parts) > 1 else 1
+        for part in self.parts:
+            # x to step sizes' low rank, B and C, once where the directions share it; then for each direction low rank
+            # to step sizes, and the scan by VMamba's nine for each state.
+            scan = part.sets * (rank + 2 * self.d_state) + len(part.directions) * (rank + 9 * self.d_state)
+            total += math.prod(part.size(height, width, step)) * inner * scan
+        return total

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from medmamba_variants.design.components import Need, axis, shared
-from medmamba_variants.design.gated import Directed
-from medmamba_variants.design.kinds import Choice, whole
+from medmamba_variants.design.gated import SEVERAL, Directed
+from medmamba_variants.design.kinds import Choice, SettingError, whole
+from medmamba_variants.design.orders import directions_of
 from medmamba_variants.scan.cells import Partition
+from medmamba_variants.scan.directions import order_of
 
 WINDOW_SHIFT = axis(
     "none",
@@ -27,6 +29,36 @@ WINDOW_SHIFT = axis(
 )
 
 
+# A block that follows one direction has nothing to merge or to share.
+ALL_AT_ONCE = Need(
+    ("direction_schedule",), lambda value: value == "all", "direction_schedule is alternate", example="all"
+)
+ATROUS = Need(("scan_atrous",), lambda step: step > 1, "scan_atrous is 1", example=2)
+GRIDS = Need(("atrous_over",), lambda value: value == "grid", "atrous_over is sequence", example="grid")
+EVERYWHERE = Need(("atrous_scans",), lambda value: value == "all", "atrous_scans is disjoint", example="all")
+LINED = Need(
+    ("scan_directions",),
+    lambda value: any(order_of(name)[0].lines for name in directions_of(value)),
+    "scan_directions have no lines",
+    example="cross4",
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a scan: the grid that begins at an offset, the directions through it, and their sets of parameters."""
+
+    row: int
+    column: int
+    directions: tuple[str, ...]
+    first_set: int
+    sets: int
+
+    def size(self, height: int, width: int, step: int) -> tuple[int, int]:
+        """Rows and columns of the grid of every step-th row and column; none of a map smaller than the offset."""
+        return -((self.row - height) // step), -((self.column - width) // step)
+
+
 @dataclass(frozen=True)
 class ScanPolicy(Directed):
     """A scan of maps along directions, each through the cells of a partition of the map."""
@@ -39,12 +71,106 @@ class ScanPolicy(Directed):
         probe=2,
     )
     window_shift: str = shared(WINDOW_SHIFT)
+    scan_lines: str = axis(
+        "joined",
+        Choice(("joined", "apart")),
+        "whether the state runs on from line to line of a direction (row, column, diagonal, ring), or starts anew in "
+        "each, an axial scan",
+        "VMamba; apart: axial scans as in MobileViM and PV-SSM",
+        probe="apart",
+        needs=(LINED,),
+    )
+    scan_atrous: int = axis(
+        1,
+        whole(1, 16),
+        "step s of the atrous scan: each of the s² grids of every s-th row and column is scanned alone, windows being "
+        "those of a grid",
+        "ASP-VMUNet",
+        probe=2,
+    )
+    atrous_over: str = axis(
+        "grid",
+        Choice(("grid", "sequence")),
+        "what the atrous step counts: rows and columns of the map, or the steps of a direction, of which s runs are "
+        "scanned alone",
+        "ASP-VMUNet's code, v6 and v3",
+        probe="sequence",
+        needs=(ATROUS,),
+    )
+    atrous_scans: str = axis(
+        "all",
+        Choice(("all", "disjoint")),
+        "whether all directions scan every atrous grid, or each grid one of them, in turn, so that a position is "
+        "scanned once",
+        "ASP-VMUNet; disjoint: EfficientVMamba, efficient scan",
+        probe="disjoint",
+        needs=(ATROUS, GRIDS, SEVERAL, ALL_AT_ONCE),
+    )
+    atrous_weights: str = axis(
+        "shared",
+        Choice(("shared", "own")),
+        "whether the atrous grids share the parameters of a direction, or each has its own",
+        "ASP-VMUNet, EfficientVMamba: own",
+        probe="own",
+        needs=(ATROUS, GRIDS),
+    )
+    direction_weights: str = axis(
+        "own",
+        Choice(("own", "shared")),
+        "projections to B, C and step sizes, A and D: of each direction its own, or one set for all directions",
+        "VMamba, SS2D; shared: PlainMamba, there with direction embeddings",
+        probe="shared",
+        needs=(ALL_AT_ONCE,),
+    )
 
     @property
     def partition(self) -> Partition:
         """The cells that each direction scans one by one."""
-        return Partition(window=self.scan_window, shifted=self.window_shift == "half")
+        return Partition(
+            window=self.scan_window,
+            shifted=self.window_shift == "half",
+            atrous=self.scan_atrous,
+            over=self.atrous_over,
+            lines_apart=self.scan_lines == "apart",
+        )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is scanned with parameters or directions of its own: the atrous grids, or else the one map as it is."""
+        names, of_direction = self.directions, self.direction_weights == "own"
+        disjoint, own = self.atrous_scans == "disjoint", self.atrous_weights == "own"
+        if not (disjoint or own):
+            return (Part(0, 0, names, 0, len(names) if of_direction else 1),)
+        parts = []
+        for index in range(self.scan_atrous**2):
+            turn = index % len(names)
+            here = (names[turn],) if disjoint else names
+            count = len(here) if of_direction else 1
+            first = index * count if own else turn if of_direction else 0
+            parts.append(Part(*divmod(index, self.scan_atrous), here, first, count))
+        return tuple(parts)
+
+    @property
+    def sets(self) -> int:
+        """Sets of scan parameters, those of a direction or of all, of a grid or of all."""
+        return max(part.first_set + part.sets for part in self.parts)
 
     def in_block(self, index: int) -> Self:
         here = super().in_block(index)
         return here if index % 2 else replace(here, window_shift="none")
+
+    def check_paths(self, stage: int) -> None:
+        """Raises SettingError where paths leave parameters without use, or say the same as others."""
+        if self.atrous_scans == "disjoint":
+            if len(self.directions) > self.scan_atrous**2:
+                raise SettingError(
+                    ("scan_atrous",),
+                    "must make a grid for each direction where atrous_scans=disjoint, "
+                    f"got {len(self.directions)} directions and {self.scan_atrous**2} grids in stage {stage}",
+                )
+            if self.atrous_weights == "own" and self.direction_weights == "shared":
+                raise SettingError(
+                    ("direction_weights",),
+                    "must be own where each grid has one direction and its own parameters, of which all its values "
+                    f"make the same; got shared in stage {stage}",
+                )

@@ -17,13 +17,18 @@ Everything is channel-last and in spatial order: only the scan itself knows abou
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import scan_mixer as design
+from medmamba_variants.design.scan_policy import Part
+from medmamba_variants.parts.mixers.scan_parts import by_grids
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.partitions import partitioned_path
@@ -31,19 +36,23 @@ from medmamba_variants.scan.paths import ScanPath
 
 # Bounds of softplus(dt_projs_bias) at the start: log-uniform between them (Mamba, section 3.6).
 DT_MIN, DT_MAX = 1e-3, 1e-1
+# The parameters whose first axis goes through the sets, alone or together with the channels.
+SET_BY_SET = ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
 
 
 class SS2D(Wired):
     """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape.
 
     Parameters carry the published names and shapes; the leading axis K follows `component.directions`, or is 1 where
-    all directions share one set.
+    all directions share one set; where atrous grids have parameters of their own, it has all of these grid by grid.
     """
 
     def __init__(self, channels: int, component: design.SS2D) -> None:
         super().__init__(channels, component, component.inner(channels))
         self.directions = component.directions
-        self.partition = component.partition
+        self.parts, self.step = component.parts, component.scan_atrous
+        # Parts are cut out of the map before they are scanned.
+        self.partition = component.partition if len(self.parts) == 1 else replace(component.partition, atrous=1)
         self.merge = component.merge
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
@@ -73,10 +82,35 @@ class SS2D(Wired):
             nn.init.zeros_(self.merge_logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, _ = x.shape
-        K, R, N = len(self.directions), self.dt_rank, self.d_state
         inner, z = self.halves(x)
-        inner = self.convolved(inner)
+        y = self.by_parts(self.convolved(inner))
+        return self.joined(self.out_norm(y), z)
+
+    def by_parts(self, inner: Tensor) -> Tensor:
+        """The scan of a map of inner channels, as a whole or in parts that have directions or parameters of their own.
+
+        Both maps are (batch, height, width, d_inner).
+        """
+        if len(self.parts) == 1:
+            return self.scanned(inner)
+        return by_grids(inner, self.parts, self.step, lambda grid, part: self.part(part).scanned(grid))
+
+    def part(self, part: Part) -> SS2D:
+        """The layer with the directions and the parameters of one part alone: the same tensors, not copies."""
+        layer = copy.copy(self)
+        layer.directions, layer.sets = part.directions, part.sets
+        layer._parameters = dict(self._parameters)
+        for name in SET_BY_SET:
+            parameter = getattr(self, name)
+            size = len(parameter) // self.sets
+            chosen = parameter[part.first_set * size : (part.first_set + part.sets) * size]
+            layer._parameters[name] = cast(nn.Parameter, chosen)
+        return layer
+
+    def scanned(self, inner: Tensor) -> Tensor:
+        """The scan of a map (batch, height, width, d_inner) along all directions of the layer, merged to one map."""
+        batch, height, width, _ = inner.shape
+        K, R, N = len(self.directions), self.dt_rank, self.d_state
         tokens = inner.reshape(batch, height * width, self.d_inner)
 
         # One product serves all directions: (batch, length, sets, R + 2N).
@@ -99,8 +133,7 @@ class SS2D(Wired):
             weights = self.merge_logits.softmax(0)[:, None]
             C, D = C * weights.to(C.dtype), D * weights
         y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, self.path(height, width), factor)
-        y = self.out_norm(y).view(batch, height, width, self.d_inner)
-        return self.joined(y, z)
+        return y.view(batch, height, width, self.d_inner)
 
     def path(self, height: int, width: int) -> ScanPath:
         """The orders in which the directions visit a map of that size."""
