@@ -16,12 +16,12 @@ from medmamba_variants.design import presets
 from medmamba_variants.design.axes import DEFAULTS, find_axis, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio, is_per_stage, word_of
 from medmamba_variants.design.kinds import SettingError, short, to_json
+from medmamba_variants.design.rules import check_structure
 from medmamba_variants.design.structure import (
     Structure,
     branches_without_dead,
     canonical,
     check_lengths,
-    check_structure,
     dead_axes,
     dead_error,
     stages_of_branches,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.joints import Apart
+from medmamba_variants.design.structure import Stage
 
 
 def closed_form_macs(
@@ -20,14 +21,23 @@ def closed_form_macs(
     sizes = config.map_sizes(height, width)
     stages, halvings = config.structure.stages, config.structure.halvings
     read = in_channels if isinstance(config.input_channels, str) else config.input_channels
-    total = config.patch_size**2 * read * stages[0].channels * sizes[0][0] * sizes[0][1]
+    total = config.structure.stem.macs(read, stages[0].channels, config.patch_size, *sizes[0])
     for blocks, size in zip(config.structure.blocks, sizes, strict=True):
-        for stage in blocks:
-            total += sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
-            if len(stage.mixers) > 1:
-                total += stage.fusion.macs(stage.widths, stage.channels, *size)
+        total += sum(_block_macs(stage, *size) for stage in blocks)
     for halving, before, after, size in zip(halvings, stages, stages[1:], sizes[1:]):
         apart = isinstance(before.fusion, Apart) and len(before.mixers) > 1
         pairs = zip(before.widths, after.widths) if apart else [(before.channels, after.channels)]
         total += sum(halving.macs(channels_in, channels_out, *size) for channels_in, channels_out in pairs)
     return total + stages[-1].channels * num_classes
+
+
+def _block_macs(stage: Stage, height: int, width: int) -> int:
+    total = sum(mixer.macs(part, height, width) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
+    if len(stage.mixers) > 1:
+        total += stage.fusion.macs(stage.widths, stage.channels, height, width)
+    if stage.channel_mixer is not None:
+        total += stage.channel_mixer.macs(stage.channels, height, width)
+    if stage.attention is not None:
+        weighed = stage.widths if stage.attention_place == "branches" else (stage.channels,)
+        total += sum(stage.attention.macs(channels, height, width) for channels in weighed)
+    return total + {"none": 0, "mixer": 1, "both": 2}[stage.cpe] * 9 * stage.channels * height * width

@@ -6,6 +6,7 @@ views (batch, channels, height, width), without a copy.
 
 from __future__ import annotations
 
+from itertools import count
 from typing import cast
 
 import torch
@@ -16,7 +17,7 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.parts.block import Block
 from medmamba_variants.parts.downsampling import Downsampling
 from medmamba_variants.parts.init import linear
-from medmamba_variants.parts.stem import ColourConversion, Stem
+from medmamba_variants.parts.stem import ColourConversion
 
 
 def build_model(
@@ -49,23 +50,34 @@ class MedMambaVariant(nn.Module):
         self.config = config
         self.in_channels = in_channels
         self.colour = ColourConversion(config.input_channels, in_channels)
-        self.stem = Stem(self.colour.channels_out, config)
+        structure, dims = config.structure, config.dims
+        stem, position = structure.stem, structure.position
+        self.stem = stem.builder()(self.colour.channels_out, dims[0], config.patch_size, stem)
+        self.position = nn.Identity() if position is None else position.builder()(dims[0], position)
         # Rising linearly from block to block, one list per stage, whatever timm's docstring says of stagewise.
         rates = cast(
             list[list[float]], calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
         )
+        index = count()
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(stage, rate) for stage, rate in zip(blocks, stage_rates, strict=True)))
-            for blocks, stage_rates in zip(config.structure.blocks, rates, strict=True)
+            nn.Sequential(*(Block(stage, rate, next(index)) for stage, rate in zip(blocks, stage_rates, strict=True)))
+            for blocks, stage_rates in zip(structure.blocks, rates, strict=True)
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))
-        self.head = linear(config.dims[-1], num_classes, bias=True)
+        # upstream: no norm between the last stage and the head.
+        self.final_norm = config.final_norm
+        if self.final_norm != "none":
+            self.norm = nn.LayerNorm(dims[-1])
+        self.head = linear(dims[-1], num_classes, bias=True)
         # Filters in the layout of the maps: otherwise every step would convert them, and their gradients back.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        # upstream: no norm between the last stage and the head.
-        return self.head(self.forward_features(x)[-1].mean((1, 2)))
+        last = self.forward_features(x)[-1]
+        if self.final_norm == "map":
+            last = self.norm(last)
+        pooled = last.mean((1, 2))
+        return self.head(self.norm(pooled) if self.final_norm == "pooled" else pooled)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """The output of every stage before halving, (batch, height, width, channels) each.
@@ -77,7 +89,7 @@ class MedMambaVariant(nn.Module):
                 f"images must be (batch, {self.in_channels} channels, height, width), got {tuple(x.shape)}"
             )
         self.config.map_sizes(x.shape[2], x.shape[3])
-        x = self.stem(self.colour(x))
+        x = self.position(self.stem(self.colour(x)))
         features = [self.stages[0](x)]
         for halve, stage in zip(self.downsamplings, self.stages[1:]):
             features.append(stage(halve(features[-1])))

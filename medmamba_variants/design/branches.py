@@ -110,6 +110,11 @@ def is_parallel(shares: Sequence[float]) -> bool:
     return all(share == 1 for share in shares)
 
 
+def has_twins(branches: Branches) -> bool:
+    """Whether two branches have the same share and operator."""
+    return len(set(branches)) < len(branches)
+
+
 def word_of(operator: str | Given) -> str:
     """The word of an operator, which may carry values of its own."""
     return operator.word if isinstance(operator, Given) else operator

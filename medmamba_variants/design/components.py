@@ -107,21 +107,23 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Mixer(Component):
-    """A mixer, the operator of a branch: map in, map of the same shape out.
-
-    Built as `builder(channels, component, drop_path)`.
-    """
-
-    # Whether drop path may drop the branch of an image.
-    drops_path: ClassVar[bool] = True
+class Operator(Component):
+    """An operator on maps: map in, map of the same shape out. Built as `builder(channels, component)`."""
 
     def check(self, channels: int, stage: int) -> None:
-        """Raises SettingError where a branch with this many channels cannot hold such a mixer."""
+        """Raises SettingError where a map with this many channels cannot be given to it."""
 
     def macs(self, channels: int, height: int, width: int) -> int:
         """Multiply-adds for one image's map, in closed form, by the convention of `medmamba_variants.cost`."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Mixer(Operator):
+    """A mixer, the operator of a branch. Built as `builder(channels, component, drop_path)`."""
+
+    # Whether drop path may drop the branch of an image.
+    drops_path: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,21 @@ class Fusion(Component):
     def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
         """Multiply-adds for one image's map, in closed form."""
         return 0
+
+
+@dataclass(frozen=True)
+class Stem(Component):
+    """A stem: images to the first map, whose sides are those of the image over the patch size, rounded down.
+
+    Built as `builder(channels_in, channels_out, patch_size, component)`.
+    """
+
+    def check(self, patch_size: int) -> None:
+        """Raises SettingError where it cannot reduce images by this factor."""
+
+    def macs(self, channels_in: int, channels_out: int, patch_size: int, height: int, width: int) -> int:
+        """Multiply-adds for one image, in closed form; height and width are those of the map that it makes."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

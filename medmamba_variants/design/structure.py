@@ -1,8 +1,8 @@
-"""Structure of a variant: which component stands where, which axes have an effect, and what is not a network."""
+"""Structure of a variant: which component stands where, and which axes have an effect."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -10,18 +10,31 @@ from typing import Any
 from medmamba_variants.design.axes import (
     AXES,
     DEFAULTS,
-    FUSION_AXES,
+    FAMILIES,
+    FAMILY_AXES,
+    FAMILY_OF,
     MIXER_AXES,
     NEVER_DROPPED,
     NO_LATE_MIXER,
     NO_SUCH_BRANCH,
+    NO_TWINS,
+    NOWHERE,
+    OF_HALVINGS,
+    OF_NETWORK,
     SINGLE_BRANCH,
     SINGLE_STAGE,
     or_,
 )
-from medmamba_variants.design.branches import Branch, Branches, branch_widths, is_parallel, is_per_stage, word_of
-from medmamba_variants.design.components import Fusion, Halving, Mixer
-from medmamba_variants.design.joints import FUSIONS, HALVINGS, Apart, Shuffle
+from medmamba_variants.design.branches import (
+    Branch,
+    Branches,
+    branch_widths,
+    has_twins,
+    is_parallel,
+    is_per_stage,
+    word_of,
+)
+from medmamba_variants.design.components import Component, Fusion, Halving, Mixer, Operator, Stem
 from medmamba_variants.design.kinds import Given, Keys, OrEach, SettingError, short, to_json
 from medmamba_variants.design.mixers import MIXERS
 
@@ -35,11 +48,24 @@ class Stage:
     shares: tuple[float, ...]
     mixers: tuple[Mixer, ...]
     fusion: Fusion
+    channel_mixer: Operator | None = None
+    attention: Operator | None = None
+    residual: Component | None = None
+    norm: str = "layer_norm"
+    cpe: str = "none"
+    cascade: bool = False
+    shares_weights: bool = False
+    shifts: bool = False
 
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each branch, which add up to the stage's, or are all of them for parallel branches."""
         return (self.channels,) * len(self.shares) if self.parallel else branch_widths(self.shares, self.channels)
+
+    @property
+    def attention_place(self) -> str | None:
+        """What the attention module weighs, if there is one."""
+        return None if self.attention is None else self.attention.own()["attention_place"]
 
     @property
     def parallel(self) -> bool:
@@ -48,14 +74,19 @@ class Stage:
 
     def in_block(self, index: int) -> Stage:
         """The stage as one block has it, counted from the stem through all stages."""
-        mixers = tuple(mixer.in_block(index) for mixer in self.mixers)
-        return replace(self, mixers=mixers, fusion=self.fusion.in_block(index))
+        here: dict[str, Any] = {}
+        for name in ("fusion", "channel_mixer", "attention", "residual"):
+            component = getattr(self, name)
+            here[name] = component and component.in_block(index)
+        return replace(self, mixers=tuple(mixer.in_block(index) for mixer in self.mixers), **here)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """The structure of a network: stages from stem to head, and the halvings between them."""
+    """The structure of a network: its stem, stages, the halvings between them, and what comes before the head."""
 
+    stem: Stem
+    position: Component | None
     stages: tuple[Stage, ...]
     halvings: tuple[Halving, ...]
 
@@ -92,7 +123,8 @@ def check_lengths(values: Mapping[str, Any]) -> None:
             f"(or split_ratio) must have one entry for each of {len(depths)} stages, got {len(branches)}",
         )
     for name, axis in AXES.items():
-        count, what = (len(depths) - 1, "halvings") if name == "downsampling" else (len(depths), "stages")
+        of_halvings = FAMILY_OF.get(name, name) in OF_HALVINGS
+        count, what = (len(depths) - 1, "halvings") if of_halvings else (len(depths), "stages")
         value = values[name]
         if isinstance(axis.kind, OrEach) and axis.kind.is_each(value) and len(value) != count:
             raise SettingError((name,), f"must have one entry for each of {count} {what}, got {len(value)}")
@@ -100,6 +132,12 @@ def check_lengths(values: Mapping[str, Any]) -> None:
 
 def structure_of(values: Mapping[str, Any]) -> Structure:
     """The structure that canonical values of all axes describe."""
+
+    def chosen(family: str, index: int) -> Any:
+        """The component of a family that stands in a stage, at a halving, or in the network; None for none."""
+        kind = FAMILIES[family].get(at(family, values[family], index))
+        return kind and kind(**{name: at(name, values[name], index) for name in kind.declared()}).settled()
+
     stages = []
     for index, (branches, depth, channels) in enumerate(
         zip(stages_of_branches(values), values["depths"], values["dims"], strict=True)
@@ -110,11 +148,46 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
             own = dict(operator.values) if isinstance(operator, Given) else {}
             common = {name: at(name, values[name], index) for name in kind.declared()}
             mixers.append(kind(**common | own).settled())
-        fusion = FUSIONS[at("fusion", values["fusion"], index)]
-        joined = fusion(**{name: at(name, values[name], index) for name in fusion.declared()}).settled()
-        stages.append(Stage(depth, channels, tuple(share for share, _ in branches), tuple(mixers), joined))
-    halvings = tuple(HALVINGS[at("downsampling", values["downsampling"], index)]() for index in range(len(stages) - 1))
-    return Structure(tuple(stages), halvings)
+        stages.append(
+            Stage(
+                depth,
+                channels,
+                tuple(share for share, _ in branches),
+                tuple(mixers),
+                fusion=chosen("fusion", index),
+                channel_mixer=chosen("channel_mixer", index),
+                attention=chosen("attention", index),
+                residual=chosen("residual", index),
+                norm=at("block_norm", values["block_norm"], index),
+                cpe=at("cpe", values["cpe"], index),
+                cascade=at("cascade", values["cascade"], index),
+                shares_weights=at("branch_weights", values["branch_weights"], index) == "shared",
+                shifts=at("shift_round", values["shift_round"], index),
+            )
+        )
+    halvings = tuple(chosen("downsampling", index) for index in range(len(stages) - 1))
+    return Structure(chosen("stem", 0), chosen("position", 0), tuple(stages), halvings)
+
+
+def places(family: str, values: Mapping[str, Any]) -> list[str | None]:
+    """The words of a family at each place where it may stand, None where it has no effect."""
+    value, stages = values[family], stages_of_branches(values)
+    if family in OF_NETWORK:
+        return [value]
+    if family in OF_HALVINGS:
+        return [at(family, value, index) for index in range(len(stages) - 1)]
+    alone = family == "fusion"
+    return [None if alone and len(stage) == 1 else at(family, value, index) for index, stage in enumerate(stages)]
+
+
+def standing(family: str, structure: Structure) -> list[Component | None]:
+    """The components of a family at each place where it may stand, None where none does or it has no effect."""
+    if family in OF_NETWORK:
+        return [getattr(structure, family)]
+    if family in OF_HALVINGS:
+        return list(structure.halvings)
+    alone = family == "fusion"
+    return [None if alone and len(stage.mixers) == 1 else getattr(stage, family) for stage in structure.stages]
 
 
 def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
@@ -124,27 +197,44 @@ def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
     where lists with one value per stage differ in length.
     """
     check_lengths(values)
-    stages = structure_of(values).stages
-    mixers = [mixer for stage in stages for mixer in stage.mixers]
-    fusions = [stage.fusion for stage in stages if len(stage.mixers) > 1]
+    structure = structure_of(values)
+    stages = stages_of_branches(values)
+    mixers = [mixer for stage in structure.stages for mixer in stage.mixers]
     dead = {}
-    if not fusions:
-        dead["fusion"] = SINGLE_BRANCH
-    for owners, components, absent in (
-        (FUSION_AXES, fusions, "fusion is not {}" if fusions else SINGLE_BRANCH),
-        (MIXER_AXES, mixers, NO_SUCH_BRANCH),
-    ):
-        for name, owner in owners.items():
-            reasons = [component.unmet(name) for component in components if component.word in owner]
-            if None not in reasons:
-                dead[name] = next(filter(None, reasons), absent.format(or_(owner)))
+    for family, owned in FAMILY_AXES.items():
+        chosen = set(places(family, values)) - {None}
+        if not chosen:
+            dead[family] = NOWHERE[family]
+        absent = f"{family} is not {{}}" if chosen else NOWHERE[family]
+        members = [member for member in standing(family, structure) if member is not None]
+        dead |= {name: reason for name, owner in owned.items() if (reason := _why_dead(name, owner, members, absent))}
+    if all(len(stage) == 1 for stage in stages):
+        dead |= {"cascade": SINGLE_BRANCH, "shift_round": SINGLE_BRANCH}
+    if not any(has_twins(stage) for stage in stages):
+        dead["branch_weights"] = NO_TWINS
+    dead |= {name: why for name, owner in MIXER_AXES.items() if (why := _why_dead(name, owner, mixers, NO_SUCH_BRANCH))}
     if len(stages) == 1:
-        dead |= {"downsampling": SINGLE_STAGE, "odd_maps": SINGLE_STAGE}
+        dead["odd_maps"] = SINGLE_STAGE
     # Drop path rises linearly from zero in the very first block.
-    late = (mixer for index, stage in enumerate(stages) if index > 0 or stage.depth > 1 for mixer in stage.mixers)
-    if not any(mixer.drops_path for mixer in late):
+    late = {
+        word_of(operator)
+        for index, (stage, depth) in enumerate(zip(stages, values["depths"], strict=True))
+        if index > 0 or depth > 1
+        for _, operator in stage
+    }
+    mixed = any(
+        word != "none" and (index > 0 or depth > 1)
+        for index, (word, depth) in enumerate(zip(places("channel_mixer", values), values["depths"]))
+    )
+    if not mixed and not any(MIXERS[word].drops_path for word in late):
         dead["drop_path_rate"] = NO_LATE_MIXER.format(NEVER_DROPPED)
     return dead
+
+
+def _why_dead(name: str, owner: Sequence[str], members: Sequence[Component], absent: str) -> str | None:
+    """Why an axis has no effect among the components that stand, in words; None where it has."""
+    reasons = [member.unmet(name) for member in members if member.word in owner]
+    return next(filter(None, reasons), absent.format(or_(owner))) if None not in reasons else None
 
 
 def branches_without_dead(
@@ -189,12 +279,17 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     settled = dict(values)
     stages = stages_of_branches(values)
     structure = structure_of(values)
-    joined = [len(stage) > 1 for stage in stages]
-    fusions = [at("fusion", values["fusion"], s) if joined[s] else None for s in range(len(stages))]
-    settled["fusion"] = _hoisted(fusions, DEFAULTS["fusion"])
-    for name in FUSION_AXES:
-        owned = [stage.fusion.own().get(name) if joined[s] else None for s, stage in enumerate(structure.stages)]
-        settled[name] = _hoisted(owned, DEFAULTS[name])
+    for family, owned in FAMILY_AXES.items():
+        settled[family] = _hoisted(list(places(family, values)), DEFAULTS[family])
+        members = [member.own() if member is not None else {} for member in standing(family, structure)]
+        for name in owned:
+            settled[name] = _hoisted([own.get(name) for own in members], DEFAULTS[name])
+    without = {SINGLE_BRANCH: [len(stage) == 1 for stage in stages], NO_TWINS: [not has_twins(s) for s in stages]}
+    for name, axis in AXES.items():
+        if isinstance(axis.kind, OrEach) and name not in FAMILIES and name not in FAMILY_OF and name not in MIXER_AXES:
+            nowhere = without.get(axis.no_effect[0] if axis.no_effect else "", [False] * len(stages))
+            held = [None if none else at(name, values[name], index) for index, none in enumerate(nowhere)]
+            settled[name] = _hoisted(held, DEFAULTS[name])
     own: list[list[dict[str, Any]]] = [[mixer.own() for mixer in stage.mixers] for stage in structure.stages]
     for name in MIXER_AXES:
         in_stages = [[values[name] for values in stage if name in values] for stage in own]
@@ -208,8 +303,6 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
             pairs.append((share, Given(word, tuple(sorted(differing.items()))) if differing else word))
         written.append(tuple(pairs))
     settled["branches"] = written[0] if len(set(written)) == 1 else tuple(written)
-    if isinstance(settled["downsampling"], tuple):
-        settled["downsampling"] = _hoisted(list(settled["downsampling"]), DEFAULTS["downsampling"])
     for name in dead_axes(settled):
         settled[name] = DEFAULTS[name]
     return settled
@@ -235,63 +328,3 @@ def _hoisted(values: list[Any], default: Any) -> Any:
         last = last if value is None else value
         filled.append(last)
     return tuple(filled)
-
-
-def check_structure(values: Mapping[str, Any]) -> None:
-    """Raises SettingError for values that do not make a network, or that make the network of another variant."""
-    structure = structure_of(values)
-    for index, stage in enumerate(structure.stages):
-        for share, width, mixer in zip(stage.shares, stage.widths, stage.mixers, strict=True):
-            if width == 0:
-                none = f"share {share:g} ({mixer.word}) of dims[{index}]={stage.channels} is none"
-                raise SettingError((), f"every branch must get a channel: {none}")
-            mixer.check(width, index)
-        if len(stage.mixers) > 1:
-            _check_kind_of_branches(stage, index)
-            stage.fusion.check(stage.widths, stage.channels, index)
-    joined = [stage for stage in structure.stages if len(stage.mixers) > 1]
-    if joined and all(isinstance(s.fusion, Shuffle) and s.channels == s.fusion.shuffle_groups for s in joined):
-        raise SettingError(
-            ("shuffle_groups",),
-            f"must be fewer than the channels, or the shuffle is concat, got {joined[0].channels} of as many",
-        )
-    if any(isinstance(stage.fusion, Apart) for stage in joined):
-        _check_streams(structure)
-
-
-def _check_kind_of_branches(stage: Stage, index: int) -> None:
-    def joins(fusion: type[Fusion] | Fusion) -> bool:
-        return fusion.joins_parallel if stage.parallel else fusion.joins_divided
-
-    if not joins(stage.fusion):
-        how = "all read every channel (shares of 1)" if stage.parallel else "divide the channels"
-        able = or_(word for word, fusion in FUSIONS.items() if joins(fusion))
-        raise SettingError(
-            ("fusion",),
-            f"must be {able} where the branches of a stage {how}, got {stage.fusion.word} in stage {index}",
-        )
-
-
-def _check_streams(structure: Structure) -> None:
-    stages = structure.stages
-    if len(stages) == 1:
-        raise SettingError(
-            ("fusion",), "none must have stages between which streams stay apart: in a single one it is concat"
-        )
-    counts = [len(stage.mixers) for stage in stages]
-    if len(set(counts)) > 1:
-        raise SettingError(
-            ("fusion",),
-            "none keeps streams apart from stem to head, so every stage must have the same number of branches; "
-            f"got {', '.join(map(str, counts))}",
-        )
-    if not all(isinstance(stage.fusion, Apart) for stage in stages):
-        words = ", ".join(stage.fusion.word for stage in stages)
-        raise SettingError(("fusion",), f"none keeps streams apart, so it must stand in every stage, got {words}")
-    for index, (stage, halving) in enumerate(zip(stages, structure.halvings)):
-        if halving.needs_two_channels and 1 in stage.widths:
-            raise SettingError(
-                ("fusion",),
-                f"none must have streams of at least two channels for downsampling={halving.word}, "
-                f"since the layer norm of one is constant; got {to_json(stage.widths)} in stage {index}",
-            )

@@ -8,8 +8,10 @@ from alive import needed
 
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost, count_model, measure_latency
+from medmamba_variants.design.axes import FAMILIES
 from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.mixers import MIXERS
+from medmamba_variants.design.wraps import ATTENTIONS
 from medmamba_variants.macs import closed_form_macs
 from medmamba_variants.model import build_model
 from medmamba_variants.scan import use_backend
@@ -163,6 +165,17 @@ def components():
         yield {"fusion": word, "split_ratio": 0.25}
         for name, declared in fusion.declared().items():
             yield {"fusion": word, **needed(fusion.declared(), name), name: declared.probe}
+    for family in ("channel_mixer", "attention", "residual", "stem", "position"):
+        for word, member in FAMILIES[family].items():
+            yield {family: word}
+            for name, declared in member.declared().items():
+                yield {family: word, **needed(member.declared(), name), name: declared.probe}
+    for word in ATTENTIONS:
+        yield {"attention": word, "attention_place": "branches", "split_ratio": 0.25}
+    yield {"channel_mixer": ["none", "mlp", "none"], "cpe": ["mixer", "both", "none"], "final_norm": "map"}
+    yield {"block_norm": "rms_norm", "cascade": True, "residual": "learned_skip", "channel_mixer": "mlp"}
+    yield {"block_norm": "dynamic_tanh", "branches": [[0.25, "ss2d"]] * 4, "branch_weights": "shared"}
+    yield {"shift_round": True, "final_norm": "pooled"}
     for word, fusion in itertools.product(HALVINGS, ("concat", "none")):
         yield {"downsampling": word, "fusion": fusion, "split_ratio": 0.5}
     yield {"direction_weights": "shared", "merge": "softmax", "scan_directions": "eight", "scan_window": 3}
