@@ -27,10 +27,12 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_c
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
 
-# Free by the convention above: layout, norms, activations, gates, pooling, sums. Names are those of ATen operations.
+# Free by the convention above: layout, norms, activations, gates, pooling, sums, comparisons, indices and their
+# arithmetic. Names are those of ATen operations.
 FREE = frozenset(
     getattr(torch.ops.aten, name)
     for name in [
+        "__rshift__",
         "_safe_softmax",
         "_softmax",
         "_to_copy",
@@ -40,16 +42,22 @@ FREE = frozenset(
         "add_",
         "addcmul",
         "alias",
+        "arange",
         "avg_pool2d",
+        "bitwise_and",
+        "bitwise_xor",
         "cat",
         "clone",
         "constant_pad_nd",
+        "detach",
         "div",
         "elu",
         "empty",
         "exp",
         "expand",
+        "gather",
         "gelu",
+        "index_add",
         "index_select",
         "lift_fresh",
         "masked_fill",
@@ -60,6 +68,7 @@ FREE = frozenset(
         "native_layer_norm",
         "neg",
         "new_zeros",
+        "nonzero",
         "ones",
         "ones_like",
         "permute",
@@ -68,11 +77,14 @@ FREE = frozenset(
         "relu",
         "roll",
         "rsqrt",
+        "rsub",
+        "scatter",
         "select",
         "sigmoid",
         "silu",
         "slice",
         "softplus",
+        "sort",
         "split",
         "split_with_sizes",
         "squeeze",
@@ -81,12 +93,14 @@ FREE = frozenset(
         "sum",
         "t",
         "tanh",
+        "topk",
         "transpose",
         "triu",
         "unbind",
         "unsqueeze",
         "view",
         "zeros",
+        "zeros_like",
     ]
 )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from medmamba_variants.design.components import axis
 from medmamba_variants.design.gated import check_inner
 from medmamba_variants.design.kinds import Choice, SettingError, whole
-from medmamba_variants.design.scan_policy import ALL_AT_ONCE, EVERYWHERE, ScanPolicy
+from medmamba_variants.design.scan_policy import ALL_AT_ONCE, EVERYWHERE, UNROUTED, ScanPolicy
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SS2D(ScanPolicy):
         "or softmax, a learned weight for each direction, equal at first",
         "VMamba, cross-merge; LocalMamba, weights of directions",
         probe="softmax",
-        needs=(ALL_AT_ONCE, EVERYWHERE),
+        needs=(ALL_AT_ONCE, EVERYWHERE, UNROUTED),
     )
 
     def rank(self, channels: int) -> int:
@@ -61,10 +61,8 @@ class SS2D(ScanPolicy):
         inner, rank = self.inner(channels), self.rank(channels)
         projections = 2 * channels * inner + inner * channels
         total = height * width * (projections + self.d_conv**2 * inner)
-        step = self.scan_atrous if len(self.parts) > 1 else 1
-        for part in self.parts:
+        for length, sets, directions in self.scans(height, width):
             # x to step sizes' low rank, B and C, once where the directions share it; then for each direction low rank
             # to step sizes, and the scan by VMamba's nine for each state.
-            scan = part.sets * (rank + 2 * self.d_state) + len(part.directions) * (rank + 9 * self.d_state)
-            total += math.prod(part.size(height, width, step)) * inner * scan
-        return total
+            total += length * inner * (sets * (rank + 2 * self.d_state) + directions * (rank + 9 * self.d_state))
+        return total + self.policy_macs(inner, height, width)

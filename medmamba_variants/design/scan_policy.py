@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -42,6 +43,10 @@ LINED = Need(
     "scan_directions have no lines",
     example="cross4",
 )
+ROUTED = Need(("routing",), lambda value: value == "top_k", "routing is none", example="top_k")
+UNROUTED = Need(("routing",), lambda value: value == "none", "routing is top_k", example="none")
+# Knots between which the learned part of a score that depends on the place alone is linear.
+KNOTS = 64
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,40 @@ class ScanPolicy(Directed):
         needs=(ALL_AT_ONCE,),
     )
 
+    scan_order: str = axis(
+        "fixed",
+        Choice(("fixed", "random_step", "learned", "learned_shuffled")),
+        "order in which positions are laid out before the directions go through them: as in the map, at random anew in "
+        "every training step, by a learned score of each image's positions, or by these scores shuffled, the control",
+        "VMamba; learned: ASM-UNet",
+        probe="learned",
+    )
+    routing: str = axis(
+        "none",
+        Choice(("none", "top_k")),
+        "whether a router, from an image's mean, keeps the routed_directions best of the directions and weighs their "
+        "outputs",
+        "Switch-UMamba; MedMamba-ESS keeps two of cross-scan's four",
+        probe="top_k",
+        needs=(SEVERAL, ALL_AT_ONCE),
+    )
+    routed_directions: int = axis(
+        2,
+        whole(2, 64),
+        "directions that the router keeps of an image (k)",
+        "MedMamba-ESS: 2 of 4; Switch-UMamba: 4 of 16",
+        probe=3,
+        needs=(ROUTED,),
+    )
+    token_reduction: str = axis(
+        "none",
+        Choice(("none", "quarter", "random_drop")),
+        "positions that are scanned: all, the first of each 2×2 patch, or as many drawn at random once; the others "
+        "take the output of their patch or the nearest; skip and gate see all. Parameters stay: also after training",
+        "QuarterMap",
+        probe="quarter",
+    )
+
     @property
     def partition(self) -> Partition:
         """The cells that each direction scans one by one."""
@@ -155,12 +194,60 @@ class ScanPolicy(Directed):
         """Sets of scan parameters, those of a direction or of all, of a grid or of all."""
         return max(part.first_set + part.sets for part in self.parts)
 
+    @property
+    def experts(self) -> tuple[Part, ...]:
+        """Each direction with its set of parameters, as a router chooses among them."""
+        own = self.direction_weights == "own"
+        return tuple(Part(0, 0, (name,), index if own else 0, 1) for index, name in enumerate(self.directions))
+
+    def scans(self, height: int, width: int) -> list[tuple[int, int, int]]:
+        """Positions, sets of parameters and directions of each scan of a map of that size."""
+        height, width = self.scanned_size(height, width)
+        if self.routing == "top_k":
+            return [(height * width, 1, 1)] * self.routed_directions
+        parts, step = self.parts, self.scan_atrous if len(self.parts) > 1 else 1
+        return [(math.prod(part.size(height, width, step)), part.sets, len(part.directions)) for part in parts]
+
+    def scanned_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of what is scanned of a map; of a random choice, those of a map with as many positions."""
+        return (height, width) if self.token_reduction == "none" else (-(-height // 2), -(-width // 2))
+
+    def policy_macs(self, inner: int, height: int, width: int) -> int:
+        """Multiply-adds of what decides on paths: a router, learned scores."""
+        total = inner * len(self.directions) if self.routing == "top_k" else 0
+        if self.scan_order.startswith("learned"):
+            total += math.prod(self.scanned_size(height, width)) * (inner + KNOTS)
+        return total
+
     def in_block(self, index: int) -> Self:
         here = super().in_block(index)
         return here if index % 2 else replace(here, window_shift="none")
 
     def check_paths(self, stage: int) -> None:
         """Raises SettingError where paths leave parameters without use, or say the same as others."""
+        if self.routing == "top_k" and self.routed_directions > len(self.directions):
+            raise SettingError(
+                ("routed_directions",),
+                f"must be at most the directions, got {self.routed_directions} of {len(self.directions)} "
+                f"in stage {stage}",
+            )
+        for name, plain, others in (
+            ("routing", "none", ("atrous_scans", "atrous_weights")),
+            ("token_reduction", "none", ("atrous_scans", "atrous_weights", "routing")),
+        ):
+            for other in others if getattr(self, name) != plain else ():
+                default = type(self).declared()[other].default
+                if getattr(self, other) != default:
+                    raise SettingError(
+                        (other,),
+                        f"must be {default} where {name} is {getattr(self, name)}, "
+                        f"got {getattr(self, other)} in stage {stage}",
+                    )
+        if self.token_reduction == "random_drop" and self.scan_order != "fixed":
+            raise SettingError(
+                ("scan_order",),
+                f"must be fixed where token_reduction is random_drop, got {self.scan_order} in stage {stage}",
+            )
         if self.atrous_scans == "disjoint":
             if len(self.directions) > self.scan_atrous**2:
                 raise SettingError(

@@ -73,15 +73,20 @@ def _scattered(seed: int) -> SortKey:
     """A pseudo-random key: an arithmetic hash of seed, map size and position, the same on every machine."""
 
     def key(row: Any, column: Any, height: int, width: int) -> tuple[Any, ...]:
-        mixed: Any = seed
-        for part in (height, width, row, column):
-            mixed = (mixed * 31 + part + 1) & _WORD
-            for _ in range(2):
-                mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _WORD
-            mixed = mixed ^ (mixed >> 16)
-        return mixed, row, column
+        return hashed(seed, height, width, row, column), row, column
 
     return key
+
+
+def hashed(seed: Any, *parts: Any) -> Any:
+    """A pseudo-random whole number below 2^32 made of others, or of arrays of 64 bits; the same on every machine."""
+    mixed = seed
+    for part in parts:
+        mixed = (mixed * 31 + part + 1) & _WORD
+        for _ in range(2):
+            mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _WORD
+        mixed = mixed ^ (mixed >> 16)
+    return mixed
 
 
 ORDERS: dict[str, Order] = {

@@ -38,7 +38,9 @@ def images(batch=2, channels=3, height=HEIGHT, width=WIDTH, dtype=torch.float32)
 
 def scale_of(config):
     """How many times larger images must be so that something follows something in each cell of every map."""
-    return max(getattr(mixer, "scan_atrous", 1) for stage in config.structure.stages for mixer in stage.mixers)
+    mixers = [mixer for stage in config.structure.stages for mixer in stage.mixers]
+    reduced = any(getattr(mixer, "token_reduction", "none") != "none" for mixer in mixers)
+    return max(2 if reduced else 1, *(getattr(mixer, "scan_atrous", 1) for mixer in mixers))
 
 
 def train_step(config, in_channels=3, scale=1):

@@ -51,7 +51,7 @@ def by_hand(x, step, scan_of):
 def test_atrous_grids_are_maps_of_their_own(step, window, size):
     module = layer(scan_atrous=step, scan_window=window)
     plain = twin(module, scan_window=window)
-    torch.testing.assert_close(module.by_parts(inner(*size)), by_hand(inner(*size), step, lambda _: plain.by_parts))
+    torch.testing.assert_close(module.mapped(inner(*size)), by_hand(inner(*size), step, lambda _: plain.mapped))
 
 
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (1, 4), (6, 3)])
@@ -63,15 +63,15 @@ def test_grids_may_have_parameters_of_their_own(size, directions, merge):
     count = 4 if directions == "own" else 1
     assert module.sets == 4 * count
     plain = [twin(module, slice(n * count, (n + 1) * count), **common) for n in range(4)]
-    y = module.by_parts(inner(*size))
-    torch.testing.assert_close(y, by_hand(inner(*size), 2, lambda index: plain[index].by_parts))
+    y = module.mapped(inner(*size))
+    torch.testing.assert_close(y, by_hand(inner(*size), 2, lambda index: plain[index].mapped))
     # The same sets in all grids are shared ones.
     with torch.no_grad():
         for name in ss2d.SET_BY_SET:
             parameter = getattr(module, name).unflatten(0, (4, -1))
             parameter.copy_(parameter[:1].expand_as(parameter))
     shared = twin(module, slice(count), scan_atrous=2, **common)
-    torch.testing.assert_close(module.by_parts(inner(*size)), shared.by_parts(inner(*size)))
+    torch.testing.assert_close(module.mapped(inner(*size)), shared.mapped(inner(*size)))
 
 
 @pytest.mark.parametrize("weights", ["own", "shared"])
@@ -84,23 +84,23 @@ def test_disjoint_grids_have_one_direction_each(weights):
     def scan_of(index):
         place = index if weights == "own" else index % 2
         directions = (("rows", "columns")[index % 2],)
-        return twin(module, slice(place, place + 1), scan_directions=directions).by_parts
+        return twin(module, slice(place, place + 1), scan_directions=directions).mapped
 
-    torch.testing.assert_close(module.by_parts(inner()), by_hand(inner(), 2, scan_of))
+    torch.testing.assert_close(module.mapped(inner()), by_hand(inner(), 2, scan_of))
 
 
 def test_lines_apart_are_maps_of_one_line():
     module = layer(scan_lines="apart", scan_directions=("rows", "rows_reverse"))
     plain = twin(module, scan_directions=("rows", "rows_reverse"))
-    rows = [plain.by_parts(inner()[:, row : row + 1]) for row in range(SIZE[0])]
-    torch.testing.assert_close(module.by_parts(inner()), torch.cat(rows, 1))
+    rows = [plain.mapped(inner()[:, row : row + 1]) for row in range(SIZE[0])]
+    torch.testing.assert_close(module.mapped(inner()), torch.cat(rows, 1))
 
 
 @pytest.mark.parametrize("axes", [{}, {"scan_window": 3}, {"scan_lines": "apart"}], ids=str)
 def test_an_atrous_step_of_one_is_none(axes):
-    assert torch.equal(layer(scan_atrous=1, **axes).by_parts(inner()), layer(**axes).by_parts(inner()))
+    assert torch.equal(layer(scan_atrous=1, **axes).mapped(inner()), layer(**axes).mapped(inner()))
     over = layer(scan_atrous=1, atrous_over="sequence")
-    assert torch.equal(over.by_parts(inner()), layer().by_parts(inner()))
+    assert torch.equal(over.mapped(inner()), layer().mapped(inner()))
 
 
 def test_atrous_sequences_are_every_other_step_of_a_direction():
@@ -108,8 +108,8 @@ def test_atrous_sequences_are_every_other_step_of_a_direction():
     module = layer(scan_atrous=2, atrous_over="sequence", scan_directions=("rows",))
     plain = twin(module, scan_directions=("rows",))
     x = inner(3, 4)
-    expected = torch.stack([plain.by_parts(x[:, :, start::2]) for start in range(2)], 3).flatten(2, 3)
-    torch.testing.assert_close(module.by_parts(x), expected)
+    expected = torch.stack([plain.mapped(x[:, :, start::2]) for start in range(2)], 3).flatten(2, 3)
+    torch.testing.assert_close(module.mapped(x), expected)
 
 
 def test_disjoint_scans_cost_a_direction():
@@ -132,3 +132,53 @@ def test_what_leaves_parameters_without_use_is_refused():
         VariantConfig(**disjoint, merge="mean")
     with pytest.raises(ValueError, match=r"^scan_lines must be left out .*: scan_directions have no lines"):
         VariantConfig(scan_lines="apart", scan_directions="hilbert4")
+
+
+def test_a_quarter_of_the_map_is_scanned_and_the_skip_sees_all():
+    """y = up(scan(down(x))) + D·x, with nearest neighbours, on odd maps, too."""
+    for size in ((5, 7), (4, 6), (1, 1), (1, 5)):
+        for axes in ({}, {"merge": "mean"}, {"merge": "softmax"}, {"direction_weights": "shared"}):
+            module = layer(token_reduction="quarter", **axes)
+            plain, x = twin(module, **axes), inner(*size)
+            skip = x * module.skip()
+            down = x[:, ::2, ::2]
+            scanned = plain.mapped(down) - down * module.skip()
+            rows, columns = torch.arange(size[0]) // 2, torch.arange(size[1]) // 2
+            torch.testing.assert_close(module.mapped(x), scanned[:, rows][:, :, columns] + skip)
+
+
+def test_token_reduction_needs_no_training():
+    """The gate stays at full resolution, and so do all parameters what they are."""
+    module = layer(token_reduction="quarter")
+    plain = twin(module)
+    x = torch.randn(2, *SIZE, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    gate = torch.nn.functional.silu(module.halves(x)[1])
+    for each in (module, plain):
+        y = each.out_norm(each.mapped(each.convolved(each.halves(x)[0])))
+        torch.testing.assert_close(each(x), each.out_proj(y * gate))
+    assert not torch.allclose(module(x), plain(x))
+    assert [*module.state_dict()] == [*plain.state_dict()]
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"scan_window": 2}, {"scan_lines": "apart", "scan_directions": ("rows",)}], ids=str
+)
+def test_dropped_positions_take_the_output_of_the_nearest(axes):
+    module = layer(token_reduction="random_drop", **axes)
+    x = inner().requires_grad_()
+    y = module.mapped(x) - x * module.skip()
+    # A position's output is that of one that is kept; the others have no influence.
+    (gradient,) = torch.autograd.grad((y * inner()).sum(), x)
+    kept = gradient.abs().sum((0, 3)).nonzero()
+    assert len(kept) == 3 * 4
+    distances = (torch.cartesian_prod(torch.arange(5), torch.arange(7))[:, None] - kept).square().sum(-1)
+    nearest = distances.argmin(1)
+    flat = y.flatten(1, 2)
+    at_kept = flat[:, kept[:, 0] * 7 + kept[:, 1]]
+    torch.testing.assert_close(flat, at_kept[:, nearest])
+    if axes.get("scan_lines"):
+        rows = [kept[kept[:, 0] == row] for row in range(5)]
+        bare = twin(module, scan_directions=("rows",))
+        expected = [bare.mapped(x[:, row[:, 0], row[:, 1]][:, None])[:, 0] for row in rows if len(row)]
+        at = x[:, kept[:, 0], kept[:, 1]]
+        torch.testing.assert_close(at_kept, torch.cat(expected, 1) - at * module.skip())

@@ -28,7 +28,9 @@ from torch.nn import functional as F
 
 from medmamba_variants.design import scan_mixer as design
 from medmamba_variants.design.scan_policy import Part
-from medmamba_variants.parts.mixers.scan_parts import by_grids
+from medmamba_variants.parts.mixers.scan_order import LearnedOrder, RandomStep
+from medmamba_variants.parts.mixers.scan_parts import by_grids, quarter, random_quarter
+from medmamba_variants.parts.mixers.scan_router import Router
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.partitions import partitioned_path
@@ -54,6 +56,8 @@ class SS2D(Wired):
         # Parts are cut out of the map before they are scanned.
         self.partition = component.partition if len(self.parts) == 1 else replace(component.partition, atrous=1)
         self.merge = component.merge
+        self.reduction = component.token_reduction
+        self.experts = component.experts
         self.d_state = component.d_state
         self.dt_rank = component.rank(channels)
         self.sets = sets = component.sets
@@ -66,6 +70,14 @@ class SS2D(Wired):
         if self.merge == "softmax":
             self.merge_logits = nn.Parameter(torch.empty(len(self.directions)))
         self._initialise()
+        self.order: nn.Module | None = None
+        if component.scan_order == "random_step":
+            self.order = RandomStep()
+        elif component.scan_order != "fixed":
+            self.order = LearnedOrder(self.d_inner, component.scan_order == "learned_shuffled")
+        self.router: nn.Module | None = None
+        if component.routing == "top_k":
+            self.router = Router(self.d_inner, len(self.directions), component.routed_directions)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -83,32 +95,63 @@ class SS2D(Wired):
 
     def forward(self, x: Tensor) -> Tensor:
         inner, z = self.halves(x)
-        y = self.by_parts(self.convolved(inner))
+        y = self.mapped(self.convolved(inner))
         return self.joined(self.out_norm(y), z)
 
-    def by_parts(self, inner: Tensor) -> Tensor:
-        """The scan of a map of inner channels, as a whole or in parts that have directions or parameters of their own.
+    def mapped(self, inner: Tensor) -> Tensor:
+        """The scan of a map of inner channels by the layer's policy, both (batch, height, width, d_inner)."""
+        if self.reduction == "none":
+            return self.ordered(inner)
+        # The skip leaves nothing out; it is linear, so that it may be added afterwards.
+        layer = self.with_parameters(Ds=torch.zeros_like(self.Ds))
+        if self.reduction == "quarter":
+            y = quarter(inner, layer.ordered)
+        else:
+            y = random_quarter(inner, self.path, layer.scanned)
+        return y + inner * self.skip().to(inner.dtype)
 
-        Both maps are (batch, height, width, d_inner).
-        """
+    def ordered(self, inner: Tensor) -> Tensor:
+        """The scan of a map whose positions may be laid out anew before."""
+        return self.divided(inner) if self.order is None else self.order(inner, self.divided)
+
+    def divided(self, inner: Tensor) -> Tensor:
+        """The scan of a map as a whole, or in parts that have directions or parameters of their own."""
+        if self.router is not None:
+            routed: Tensor = self.router(inner, lambda index, x: self.part(self.experts[index]).scanned(x))
+            return routed
         if len(self.parts) == 1:
             return self.scanned(inner)
         return by_grids(inner, self.parts, self.step, lambda grid, part: self.part(part).scanned(grid))
 
+    def skip(self) -> Tensor:
+        """What multiplies the map itself in the merged output of all directions, (d_inner,)."""
+        D = self.Ds.view(self.sets, self.d_inner).expand(len(self.directions), -1)
+        if self.merge == "softmax":
+            return self.merge_logits.softmax(0) @ D
+        return D.mean(0) if self.merge == "mean" else D.sum(0)
+
     def part(self, part: Part) -> SS2D:
         """The layer with the directions and the parameters of one part alone: the same tensors, not copies."""
-        layer = copy.copy(self)
-        layer.directions, layer.sets = part.directions, part.sets
-        layer._parameters = dict(self._parameters)
+        chosen = {}
         for name in SET_BY_SET:
             parameter = getattr(self, name)
             size = len(parameter) // self.sets
-            chosen = parameter[part.first_set * size : (part.first_set + part.sets) * size]
-            layer._parameters[name] = cast(nn.Parameter, chosen)
+            chosen[name] = parameter[part.first_set * size : (part.first_set + part.sets) * size]
+        layer = self.with_parameters(**chosen)
+        layer.directions, layer.sets = part.directions, part.sets
         return layer
 
-    def scanned(self, inner: Tensor) -> Tensor:
-        """The scan of a map (batch, height, width, d_inner) along all directions of the layer, merged to one map."""
+    def with_parameters(self, **others: Tensor) -> SS2D:
+        """The layer with other tensors for some of its parameters."""
+        layer = copy.copy(self)
+        layer._parameters = self._parameters | {name: cast(nn.Parameter, tensor) for name, tensor in others.items()}
+        return layer
+
+    def scanned(self, inner: Tensor, path: ScanPath | None = None) -> Tensor:
+        """The scan of a map (batch, height, width, d_inner) along all directions of the layer, merged to one map.
+
+        `path` stands for the layer's own path.
+        """
         batch, height, width, _ = inner.shape
         K, R, N = len(self.directions), self.dt_rank, self.d_state
         tokens = inner.reshape(batch, height * width, self.d_inner)
@@ -132,7 +175,7 @@ class SS2D(Wired):
         elif self.merge == "softmax":
             weights = self.merge_logits.softmax(0)[:, None]
             C, D = C * weights.to(C.dtype), D * weights
-        y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, self.path(height, width), factor)
+        y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, path or self.path(height, width), factor)
         return y.view(batch, height, width, self.d_inner)
 
     def path(self, height: int, width: int) -> ScanPath:
