@@ -23,7 +23,7 @@ def closed_form_macs(
     read = in_channels if isinstance(config.input_channels, str) else config.input_channels
     total = config.structure.stem.macs(read, stages[0].channels, config.patch_size, *sizes[0])
     for blocks, size in zip(config.structure.blocks, sizes, strict=True):
-        total += sum(_block_macs(stage, *size) for stage in blocks)
+        total += sum(_block(stage, *size) for stage in blocks)
     for halving, before, after, size in zip(halvings, stages, stages[1:], sizes[1:]):
         apart = isinstance(before.fusion, Apart) and len(before.mixers) > 1
         pairs = zip(before.widths, after.widths) if apart else [(before.channels, after.channels)]
@@ -31,13 +31,15 @@ def closed_form_macs(
     return total + stages[-1].channels * num_classes
 
 
-def _block_macs(stage: Stage, height: int, width: int) -> int:
-    total = sum(mixer.macs(part, height, width) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
+def _block(stage: Stage, height: int, width: int) -> int:
+    """Multiply-adds of one block, for one image's map."""
+    size = (height, width)
+    total = sum(mixer.macs(part, *size) for mixer, part in zip(stage.mixers, stage.widths, strict=True))
     if len(stage.mixers) > 1:
-        total += stage.fusion.macs(stage.widths, stage.channels, height, width)
+        total += stage.fusion.macs(stage.widths, stage.channels, *size)
     if stage.channel_mixer is not None:
-        total += stage.channel_mixer.macs(stage.channels, height, width)
+        total += stage.channel_mixer.macs(stage.channels, *size)
     if stage.attention is not None:
         weighed = stage.widths if stage.attention_place == "branches" else (stage.channels,)
-        total += sum(stage.attention.macs(channels, height, width) for channels in weighed)
+        total += sum(stage.attention.macs(channels, *size) for channels in weighed)
     return total + {"none": 0, "mixer": 1, "both": 2}[stage.cpe] * 9 * stage.channels * height * width

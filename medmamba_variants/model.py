@@ -6,7 +6,6 @@ views (batch, channels, height, width), without a copy.
 
 from __future__ import annotations
 
-from itertools import count
 from typing import cast
 
 import torch
@@ -58,9 +57,8 @@ class MedMambaVariant(nn.Module):
         rates = cast(
             list[list[float]], calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
         )
-        index = count()
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(stage, rate, next(index)) for stage, rate in zip(blocks, stage_rates, strict=True)))
+            nn.Sequential(*(Block(stage, rate) for stage, rate in zip(blocks, stage_rates, strict=True)))
             for blocks, stage_rates in zip(structure.blocks, rates, strict=True)
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))

@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import Mixer, by_word
-from medmamba_variants.design.convolutions import Axial, ConvNeXt, Depthwise, Identity, Inception
+from medmamba_variants.design.convolutions import (
+    Axial,
+    ConvNeXt,
+    Depthwise,
+    Identity,
+    Inception,
+    MultiScale,
+    Reparametrised,
+    Strips,
+)
 from medmamba_variants.design.gated import GatedConv
+from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
+from medmamba_variants.design.local.products import GatedSpatial, HighOrder
 from medmamba_variants.design.scan_mixer import SS2D
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 
 
 @dataclass(frozen=True)
@@ -32,9 +44,24 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Inception,
     Axial,
     ConvNeXt,
+    MultiScale,
+    Strips,
+    Reparametrised,
+    SelectiveKernel,
+    Deformable,
+    Dynamic,
+    Morphology,
+    GatedSpatial,
+    HighOrder,
     GatedConv,
     SSD,
     NonCausalSSD,
     LinearAttention,
     Attention,
+    Heat,
+    FourierFilter,
+    FFTBlock,
+    Haar,
+    WaveletConv,
+    PooledLowHigh,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -74,11 +74,9 @@ class Stage:
 
     def in_block(self, index: int) -> Stage:
         """The stage as one block has it, counted from the stem through all stages."""
-        here: dict[str, Any] = {}
-        for name in ("fusion", "channel_mixer", "attention", "residual"):
-            component = getattr(self, name)
-            here[name] = component and component.in_block(index)
-        return replace(self, mixers=tuple(mixer.in_block(index) for mixer in self.mixers), **here)
+        mixers = tuple(mixer.in_block(index) for mixer in self.mixers)
+        # What shifts does so in every second block.
+        return replace(self, mixers=mixers, fusion=self.fusion.in_block(index), shifts=self.shifts and index % 2 == 1)
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def stages_of_branches(values: Mapping[str, Any]) -> tuple[Branches, ...]:
 
 
 def at(name: str, value: Any, stage: int) -> Any:
-    """The value of an axis in one stage."""
+    """The value of an axis in one stage, or halving."""
     kind = AXES[name].kind
     return value[stage] if isinstance(kind, OrEach) and kind.is_each(value) else value
 
@@ -136,7 +134,7 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
     def chosen(family: str, index: int) -> Any:
         """The component of a family that stands in a stage, at a halving, or in the network; None for none."""
         kind = FAMILIES[family].get(at(family, values[family], index))
-        return kind and kind(**{name: at(name, values[name], index) for name in kind.declared()}).settled()
+        return kind and kind(**{name: at(name, values[name], index) for name in kind.declared()})
 
     stages = []
     for index, (branches, depth, channels) in enumerate(
@@ -169,25 +167,15 @@ def structure_of(values: Mapping[str, Any]) -> Structure:
     return Structure(chosen("stem", 0), chosen("position", 0), tuple(stages), halvings)
 
 
-def places(family: str, values: Mapping[str, Any]) -> list[str | None]:
-    """The words of a family at each place where it may stand, None where it has no effect."""
-    value, stages = values[family], stages_of_branches(values)
-    if family in OF_NETWORK:
-        return [value]
-    if family in OF_HALVINGS:
-        return [at(family, value, index) for index in range(len(stages) - 1)]
-    alone = family == "fusion"
-    return [None if alone and len(stage) == 1 else at(family, value, index) for index, stage in enumerate(stages)]
-
-
 def standing(family: str, structure: Structure) -> list[Component | None]:
-    """The components of a family at each place where it may stand, None where none does or it has no effect."""
+    """The components of a family, one for each place; None where none stands, or where it would have no effect."""
     if family in OF_NETWORK:
         return [getattr(structure, family)]
     if family in OF_HALVINGS:
         return list(structure.halvings)
-    alone = family == "fusion"
-    return [None if alone and len(stage.mixers) == 1 else getattr(stage, family) for stage in structure.stages]
+    if family == "fusion":
+        return [stage.fusion if len(stage.mixers) > 1 else None for stage in structure.stages]
+    return [getattr(stage, family) for stage in structure.stages]
 
 
 def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
@@ -198,43 +186,29 @@ def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
     """
     check_lengths(values)
     structure = structure_of(values)
-    stages = stages_of_branches(values)
-    mixers = [mixer for stage in structure.stages for mixer in stage.mixers]
+    stages = structure.stages
+    mixers = [mixer for stage in stages for mixer in stage.mixers]
     dead = {}
-    for family, owned in FAMILY_AXES.items():
-        chosen = set(places(family, values)) - {None}
-        if not chosen:
-            dead[family] = NOWHERE[family]
-        absent = f"{family} is not {{}}" if chosen else NOWHERE[family]
-        members = [member for member in standing(family, structure) if member is not None]
-        dead |= {name: reason for name, owner in owned.items() if (reason := _why_dead(name, owner, members, absent))}
-    if all(len(stage) == 1 for stage in stages):
+    for family, owned in {**FAMILY_AXES, "branches": MIXER_AXES}.items():
+        components = mixers if family == "branches" else [each for each in standing(family, structure) if each]
+        absent = NO_SUCH_BRANCH if family == "branches" else f"{family} is not {{}}"
+        if family in NOWHERE and not components:
+            dead[family] = absent = NOWHERE[family]
+        for name, owner in owned.items():
+            reasons = [component.unmet(name) for component in components if component.word in owner]
+            if None not in reasons:
+                dead[name] = next(filter(None, reasons), absent.format(or_(owner)))
+    if all(len(stage.mixers) == 1 for stage in stages):
         dead |= {"cascade": SINGLE_BRANCH, "shift_round": SINGLE_BRANCH}
-    if not any(has_twins(stage) for stage in stages):
+    if not any(has_twins(branches) for branches in stages_of_branches(values)):
         dead["branch_weights"] = NO_TWINS
-    dead |= {name: why for name, owner in MIXER_AXES.items() if (why := _why_dead(name, owner, mixers, NO_SUCH_BRANCH))}
     if len(stages) == 1:
         dead["odd_maps"] = SINGLE_STAGE
     # Drop path rises linearly from zero in the very first block.
-    late = {
-        word_of(operator)
-        for index, (stage, depth) in enumerate(zip(stages, values["depths"], strict=True))
-        if index > 0 or depth > 1
-        for _, operator in stage
-    }
-    mixed = any(
-        word != "none" and (index > 0 or depth > 1)
-        for index, (word, depth) in enumerate(zip(places("channel_mixer", values), values["depths"]))
-    )
-    if not mixed and not any(MIXERS[word].drops_path for word in late):
+    late = [stage for index, stage in enumerate(stages) if index > 0 or stage.depth > 1]
+    if not any(stage.channel_mixer or any(mixer.drops_path for mixer in stage.mixers) for stage in late):
         dead["drop_path_rate"] = NO_LATE_MIXER.format(NEVER_DROPPED)
     return dead
-
-
-def _why_dead(name: str, owner: Sequence[str], members: Sequence[Component], absent: str) -> str | None:
-    """Why an axis has no effect among the components that stand, in words; None where it has."""
-    reasons = [member.unmet(name) for member in members if member.word in owner]
-    return next(filter(None, reasons), absent.format(or_(owner))) if None not in reasons else None
 
 
 def branches_without_dead(
@@ -280,16 +254,19 @@ def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
     stages = stages_of_branches(values)
     structure = structure_of(values)
     for family, owned in FAMILY_AXES.items():
-        settled[family] = _hoisted(list(places(family, values)), DEFAULTS[family])
-        members = [member.own() if member is not None else {} for member in standing(family, structure)]
+        components = standing(family, structure)
+        chosen = [at(family, values[family], index) for index in range(len(components))]
+        nowhere = family in NOWHERE
+        words = [None if nowhere and each is None else word for word, each in zip(chosen, components)]
+        settled[family] = _hoisted(words, DEFAULTS[family])
         for name in owned:
-            settled[name] = _hoisted([own.get(name) for own in members], DEFAULTS[name])
+            settled[name] = _hoisted([each.own().get(name) if each else None for each in components], DEFAULTS[name])
     without = {SINGLE_BRANCH: [len(stage) == 1 for stage in stages], NO_TWINS: [not has_twins(s) for s in stages]}
     for name, axis in AXES.items():
         if isinstance(axis.kind, OrEach) and name not in FAMILIES and name not in FAMILY_OF and name not in MIXER_AXES:
-            nowhere = without.get(axis.no_effect[0] if axis.no_effect else "", [False] * len(stages))
-            held = [None if none else at(name, values[name], index) for index, none in enumerate(nowhere)]
-            settled[name] = _hoisted(held, DEFAULTS[name])
+            idle = without.get(axis.no_effect[0] if axis.no_effect else "", [False] * len(stages))
+            each = [None if none else at(name, values[name], index) for index, none in enumerate(idle)]
+            settled[name] = _hoisted(each, DEFAULTS[name])
     own: list[list[dict[str, Any]]] = [[mixer.own() for mixer in stage.mixers] for stage in structure.stages]
     for name in MIXER_AXES:
         in_stages = [[values[name] for values in stage if name in values] for stage in own]

@@ -16,15 +16,15 @@ from medmamba_variants.parts.norms import exchange_norms
 class Block(nn.Module):
     """One MedMamba block of a stage: x + fusion(operator_i(slice i of x)), on (batch, height, width, channels).
 
-    Then, where the stage has a channel mixer, x + f(norm(x)). `index` counts the blocks of the network from the stem.
+    Then, where the stage has a channel mixer, x + f(norm(x)). `stage` is as this block has it.
     """
 
-    def __init__(self, stage: Stage, drop_path: float, index: int) -> None:
+    def __init__(self, stage: Stage, drop_path: float) -> None:
         super().__init__()
         self.widths = stage.widths
         self.parallel, self.cascade = stage.parallel, stage.cascade
         # Half a branch, as ASP-VMUNet rolls; back afterwards, so that the residual's channels stay in their places.
-        self.roll = stage.channels // (2 * len(self.widths)) if stage.shifts and index % 2 else 0
+        self.roll = stage.channels // (2 * len(self.widths)) if stage.shifts else 0
         kinds = list(zip(self.widths, stage.mixers))
         distinct = list(dict.fromkeys(kinds)) if stage.shares_weights else kinds
         self.branches = nn.ModuleList(mixer.builder()(width, mixer, drop_path) for width, mixer in distinct)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from medmamba_variants.design import joints
 from medmamba_variants.design.components import Component
+from medmamba_variants.parts.init import pointwise
 
 
 class Join(nn.Module):
@@ -66,10 +67,7 @@ class Pointwise(Join):
 
     def __init__(self, widths: Sequence[int], channels: int, component: joints.Pointwise) -> None:
         super().__init__()
-        self.mixing = nn.Linear(sum(widths), channels)
-        # Initialised like every convolution of the network, though written as a product over channels.
-        nn.init.kaiming_normal_(self.mixing.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.mixing.bias)
+        self.mixing = pointwise(sum(widths), channels)
 
     def join(self, outputs: Sequence[Tensor]) -> Tensor:
         mixed: Tensor = self.mixing(torch.cat(list(outputs), dim=-1))

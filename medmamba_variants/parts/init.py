@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import nn
 
 
-def convolution(channels_in: int, channels_out: int, kernel_size: int, stride: int, padding: int) -> nn.Conv2d:
+def convolution(
+    channels_in: int, channels_out: int, kernel_size: int, stride: int, padding: int, bias: bool = True
+) -> nn.Conv2d:
     """A dense convolution with the published initialisation (He, fan out)."""
-    layer = nn.Conv2d(channels_in, channels_out, kernel_size, stride=stride, padding=padding)
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size, stride=stride, padding=padding, bias=bias)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 
@@ -18,6 +20,22 @@ def linear(channels_in: int, channels_out: int, bias: bool) -> nn.Linear:
     nn.init.trunc_normal_(layer.weight, std=0.02)
     if bias:
         nn.init.zeros_(layer.bias)
+    return layer
+
+
+def pointwise(channels_in: int, channels_out: int) -> nn.Linear:
+    """A 1×1 convolution, initialised like every convolution of the network, though written as a linear layer."""
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def preserving(channels_in: int, channels_out: int) -> nn.Linear:
+    """A linear layer that, fresh, keeps the variance of independent channels, with an offset of zero."""
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.normal_(layer.weight, std=channels_in**-0.5)
+    nn.init.zeros_(layer.bias)
     return layer
 
 

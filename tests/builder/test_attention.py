@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from moved import moved_branch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
@@ -12,14 +13,8 @@ from medmamba_variants.design import sequence_mixers as design
 X = torch.randn(2, 5, 7, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def branch(component, channels=6):
-    """A branch in double precision, its parameters away from their first values."""
-    torch.manual_seed(0)
-    module = component.builder()(channels, component, 0.0).double()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return module
+def branch(component):
+    return moved_branch(component, 6, by=0.5)
 
 
 def slow_attention(module, x, weigh, least=0.0):

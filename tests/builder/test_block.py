@@ -16,8 +16,8 @@ SMALL = {"depths": [2], "dims": [16], "drop_path_rate": 0.0, "patch_size": 2}
 def block(index=0, **axes):
     """A block of a small network in double precision and evaluation, and its stage."""
     torch.manual_seed(0)
-    stage = VariantConfig.from_dict(SMALL | axes).structure.stages[0]
-    return Block(stage, 0.0, index).double().eval(), stage
+    stage = VariantConfig.from_dict(SMALL | axes).structure.blocks[0][index]
+    return Block(stage, 0.0).double().eval(), stage
 
 
 def maps(channels=16, batch=2, height=5, width=6):

@@ -43,7 +43,10 @@ def test_every_module_it_runs_can_be_run(module):
     assert 'if __name__ == "__main__"' in source.read_text() or source.name == "__main__.py"
 
 
-@pytest.mark.parametrize("module", ["medmamba_variants.scan", "medmamba_variants.axis_table", "study.schema"])
+@pytest.mark.parametrize(
+    "module",
+    ["medmamba_variants.scan", "medmamba_variants.axis_table", "medmamba_variants.systems", "study.schema"],
+)
 def test_a_command_that_prints_ends_quietly_when_its_reader_has_gone(module):
     reader, writer = os.pipe()
     os.close(reader)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from test_scan_paths import inner, layer, twin
+from test_layer_paths import inner, layer, twin
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
