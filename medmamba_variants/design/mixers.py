@@ -18,7 +18,7 @@ from medmamba_variants.design.convolutions import (
 from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
 from medmamba_variants.design.local.products import GatedSpatial, HighOrder
-from medmamba_variants.design.scan_mixer import SS2D
+from medmamba_variants.design.scan_mixer import SS2D, TensorScan
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
 from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 
@@ -64,4 +64,5 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Haar,
     WaveletConv,
     PooledLowHigh,
+    TensorScan,
 )

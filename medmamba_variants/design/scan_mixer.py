@@ -10,6 +10,14 @@ from medmamba_variants.design.gated import check_inner
 from medmamba_variants.design.kinds import Choice, SettingError, whole
 from medmamba_variants.design.scan_policy import ALL_AT_ONCE, EVERYWHERE, UNROUTED, ScanPolicy
 
+# The planes and lines that each choice of scan_axes scans: h rows, w columns, c channels.
+SCANNED = {
+    "triplet": ("hw", "ch", "cw"),
+    "spatial_channel": ("hw", "c"),
+    "axes": ("h", "w", "c"),
+    "channel": ("c",),
+}
+
 
 @dataclass(frozen=True)
 class SS2D(ScanPolicy):
@@ -66,3 +74,60 @@ class SS2D(ScanPolicy):
             # to step sizes, and the scan by VMamba's nine for each state.
             total += length * inner * (sets * (rank + 2 * self.d_state) + directions * (rank + 9 * self.d_state))
         return total + self.policy_macs(inner, height, width)
+
+
+@dataclass(frozen=True)
+class TensorScan(SS2D):
+    """Selective scans over several planes or axes of a map, channels among them, and their mean (TM-UNet, PV-SSM)."""
+
+    word = "tensor_scan"
+    builds = "medmamba_variants.parts.mixers.tensor_scan:TensorScanBranch"
+
+    scan_axes: str = axis(
+        "triplet",
+        Choice(tuple(SCANNED)),
+        "what is scanned, by a layer each: the planes of rows and columns, channels and rows, channels and "
+        "columns; rows and columns, and channels; rows, columns and channels one by one; or channels alone",
+        "TM-UNet, RM-UNet; spatial_channel: SCFMUNet; axes: PV-SSM; channel: U-Mamba",
+        probe="axes",
+    )
+    axis_bins: int = axis(
+        4,
+        whole(2, 16),
+        "bins into which positions are averaged where they are the features of scanned channels, so that parameters do "
+        "not depend on the image's size",
+        "this project; the papers take every position as a feature",
+        probe=3,
+    )
+
+    @property
+    def scanned_axes(self) -> tuple[str, ...]:
+        """The planes and lines that are scanned."""
+        return SCANNED[self.scan_axes]
+
+    def features(self, axes: str, channels: int) -> int:
+        """Features of a position of such a plane or line."""
+        return {"ch": self.axis_bins, "cw": self.axis_bins, "c": self.axis_bins**2}.get(axes, channels)
+
+    def check(self, channels: int, stage: int) -> None:
+        super().check(channels, stage)
+        for axes in self.scanned_axes:
+            features = self.features(axes, channels)
+            check_inner(self.word, features, self.inner(features), self.expand, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        bins, total = self.axis_bins, 0
+        every = channels * height * width
+        # Rows, columns and number of the maps that are scanned, and the products that average positions into bins.
+        maps = {
+            "hw": (height, width, 1, 0),
+            "ch": (channels, height, 1, every * bins),
+            "cw": (channels, width, 1, every * bins),
+            "h": (height, 1, width, 0),
+            "w": (width, 1, height, 0),
+            "c": (channels, 1, 1, every * bins + channels * height * bins**2),
+        }
+        for axes in self.scanned_axes:
+            rows, columns, number, averages = maps[axes]
+            total += number * super().macs(self.features(axes, channels), rows, columns) + averages
+        return total

@@ -53,6 +53,8 @@ GOLDEN_DEFAULTS = {
     "routing": "none",
     "routed_directions": 2,
     "token_reduction": "none",
+    "scan_axes": "triplet",
+    "axis_bins": 4,
     "merge": "sum",
     "direction_weights": "own",
     "downsampling": "patch_merging",
@@ -276,7 +278,10 @@ def test_map_sizes():
         ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
         ({"expand": 10**400}, "expand must be a number from 0.25 to 8, got 10000"),
         ({"expand": -(10**400)}, "expand must be a number from 0.25 to 8, got -10000"),
-        ({"split_ratio": 0, "d_state": 8}, "d_state must be left out .*branches .*hold no ss2d; got d_state=8"),
+        (
+            {"split_ratio": 0, "d_state": 8},
+            "d_state must be left out .*branches .*hold no ss2d or tensor_scan; got d_state=8",
+        ),
         ({"split_ratio": 1, "fusion": "concat"}, "fusion must be left out .*single branch; got fusion=concat"),
         ({"fusion": "concat", "shuffle_groups": 4}, "shuffle_groups must be left out .*fusion is not shuffle"),
         (

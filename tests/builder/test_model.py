@@ -39,7 +39,10 @@ def images(batch=2, channels=3, height=HEIGHT, width=WIDTH, dtype=torch.float32)
 def scale_of(config):
     """How many times larger images must be so that something follows something in each cell of every map."""
     mixers = [mixer for stage in config.structure.stages for mixer in stage.mixers]
-    reduced = any(getattr(mixer, "token_reduction", "none") != "none" for mixer in mixers)
+    # What scans one axis alone, or a quarter of the positions.
+    reduced = any(
+        hasattr(mixer, "scan_axes") or getattr(mixer, "token_reduction", "none") != "none" for mixer in mixers
+    )
     return max(2 if reduced else 1, *(getattr(mixer, "scan_atrous", 1) for mixer in mixers))
 
 

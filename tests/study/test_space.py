@@ -310,7 +310,7 @@ BAD = {
     # dead axes, contradictions
     "axes: {split_ratio: [0, .5], fusion: [shuffle, concat]}": f"axes.fusion {DEAD}leave every stage a single branch; "
     "got fusion=concat (at split_ratio: 0.0, fusion: concat)",
-    "variant: {split_ratio: 0, d_state: 4}": f"variant.d_state {DEAD}hold no ss2d; got d_state=4",
+    "variant: {split_ratio: 0, d_state: 4}": f"variant.d_state {DEAD}hold no ss2d or tensor_scan; got d_state=4",
     "axes: {shuffle_groups: [2, 4], fusion: [shuffle, concat]}": "axes.shuffle_groups must be left out where it has no "
     "effect: fusion is not shuffle; got shuffle_groups=4 (at shuffle_groups: 4, fusion: concat)",
     "axes: {depths: [[1, 2, 1], [1, 1]]}": "axes.depths and dims must have one entry for each stage, "
@@ -474,7 +474,7 @@ NAMED = {
     "{a: {fussion: 3}}": f"variants.a.fussion must be one of {POINT_NAMES}; got 'fussion' (did you mean fusion?)",
     "{a: {}, b: {split_ratio: .5}}": "variants.b must differ from every other variant, got the same as a",
     "{a: {fusion: 3}}": f"variants.a.fusion must be one of {FUSION_NAMES}; got 3",
-    "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no ss2d; got d_state=2",
+    "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no ss2d or tensor_scan; got d_state=2",
     "{3: {}}": "variants must have texts as keys, got 3",
     "{' ': {}}": "variants must have names of one line as keys, got ' '",
     '{"a\\nb": {}}': "variants must have names of one line as keys, got 'a\\nb'",
