@@ -6,7 +6,7 @@ as in all such tables; an operation that is neither counted nor known to be free
 free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
 position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
 A fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
-(`design.spectral.fft_macs`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
+(`design.spectral.transforms`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
 transform sums alone.
 """
 
@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.spectral import fft_macs
+from medmamba_variants.design.spectral.transforms import fft_macs
 from medmamba_variants.model import build_model
 
 # Free by the convention above: layout, norms, activations, gates, pooling, sums, comparisons, indices and their
@@ -44,6 +44,7 @@ FREE = frozenset(
         "_to_copy",
         "_unsafe_view",
         "_upsample_bilinear2d_aa",
+        "abs",
         "add",
         "add_",
         "addcmul",
@@ -55,6 +56,7 @@ FREE = frozenset(
         "bitwise_xor",
         "cat",
         "clamp",
+        "clamp_min",
         "clone",
         "complex",
         "constant_pad_nd",
@@ -73,6 +75,7 @@ FREE = frozenset(
         "index_add",
         "index_select",
         "lift_fresh",
+        "linalg_vector_norm",
         "lt",
         "masked_fill",
         "max",
@@ -105,6 +108,7 @@ FREE = frozenset(
         "sort",
         "split",
         "split_with_sizes",
+        "sqrt",
         "squeeze",
         "stack",
         "sub",

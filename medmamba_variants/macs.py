@@ -40,6 +40,5 @@ def _block(stage: Stage, height: int, width: int) -> int:
     if stage.channel_mixer is not None:
         total += stage.channel_mixer.macs(stage.channels, *size)
     if stage.attention is not None:
-        weighed = stage.widths if stage.attention_place == "branches" else (stage.channels,)
-        total += sum(stage.attention.macs(channels, *size) for channels in weighed)
+        total += sum(stage.attention.macs(channels, *size) for channels in stage.weighed)
     return total + {"none": 0, "mixer": 1, "both": 2}[stage.cpe] * 9 * stage.channels * height * width

@@ -18,6 +18,9 @@ from medmamba_variants.parts.downsampling import Downsampling
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.stem import ColourConversion
 
+# Ends of the names of scan parameters, which S4 and Mamba spare weight decay; it spares vectors anyway.
+SPARED = ("A_logs", "Ds", "dt_projs_bias", "mixer.Bs", "mixer.Cs", "direction_embedding")
+
 
 def build_model(
     config: VariantConfig, *, num_classes: int, in_channels: int = 3, seed: int | None = None
@@ -95,4 +98,4 @@ class MedMambaVariant(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay must leave alone although they are not vectors."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("A_logs", "Ds", "dt_projs_bias"))}
+        return {name for name, _ in self.named_parameters() if name.endswith(SPARED)}

@@ -15,7 +15,9 @@ from medmamba_variants.design.components import Component, owners
 from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.kinds import Choice, Flag, Kind, Listed, Number, OrEach, SettingError, whole
 from medmamba_variants.design.mixers import MIXERS
-from medmamba_variants.design.wraps import ATTENTIONS, CHANNEL_MIXERS, POSITIONS, RESIDUALS, STEMS
+from medmamba_variants.design.wraps.around import POSITIONS, RESIDUALS, STEMS
+from medmamba_variants.design.wraps.attentions import ATTENTIONS
+from medmamba_variants.design.wraps.channel_mixers import CHANNEL_MIXERS
 from medmamba_variants.hints import one_of
 
 EACH_STAGE = "a list of whole numbers, one for each stage"

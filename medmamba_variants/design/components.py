@@ -23,6 +23,9 @@ from typing import Any, ClassVar, Self
 
 from medmamba_variants.design.kinds import Kind, SettingError
 
+# Width of a gate's bottleneck, as a fraction of the channels that it reads, and its floor.
+GATE_REDUCTION, GATE_MINIMUM = 4, 4
+
 
 @dataclass(frozen=True)
 class Need:
@@ -171,6 +174,11 @@ class Halving(Component):
     def macs(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
         """Multiply-adds for one image, in closed form; height and width are those of the halved map."""
         raise NotImplementedError
+
+
+def bottleneck(channels: int, parts: int = 1) -> int:
+    """Width of the bottleneck of a gate that reads so many channels, or of each of several parts of it."""
+    return max(channels // (parts * GATE_REDUCTION), GATE_MINIMUM)
 
 
 def check_norm(word: str, channels: int, stage: int) -> None:

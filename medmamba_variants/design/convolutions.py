@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medmamba_variants.design.bottlenecks import bottleneck
-from medmamba_variants.design.components import Mixer, axis, check_norm, shared
+from medmamba_variants.design.components import Mixer, axis, bottleneck, check_norm, shared
 from medmamba_variants.design.kinds import Choice, Number, SettingError
 
 # Hidden channels of a ConvNeXt branch for each of its channels.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmamba_variants.design.bottlenecks import bottleneck
-from medmamba_variants.design.components import Fusion, Halving, axis, by_word
+from medmamba_variants.design.components import Fusion, Halving, axis, bottleneck, by_word
 from medmamba_variants.design.fusions.gates import ChannelsAndPlaces, CoAttention, CrossAttention, EfficientChannels
 from medmamba_variants.design.fusions.sums import Add, Gated, MaxGate, Select, SqueezeSelect
 from medmamba_variants.design.kinds import Choice, Number, SettingError, whole

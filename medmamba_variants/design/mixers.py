@@ -20,7 +20,8 @@ from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphol
 from medmamba_variants.design.local.products import GatedSpatial, HighOrder
 from medmamba_variants.design.scan_mixer import SS2D, TensorScan
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
-from medmamba_variants.design.spectral import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
+from medmamba_variants.design.spectral.mixers import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
+from medmamba_variants.design.spectral.scans import DCTSplit, SpectralScan
 
 
 @dataclass(frozen=True)
@@ -65,4 +66,6 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     WaveletConv,
     PooledLowHigh,
     TensorScan,
+    SpectralScan,
+    DCTSplit,
 )

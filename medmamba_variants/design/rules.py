@@ -7,7 +7,7 @@ from typing import Any
 
 from medmamba_variants.design.axes import or_
 from medmamba_variants.design.components import Fusion
-from medmamba_variants.design.joints import FUSIONS, Apart, Shuffle
+from medmamba_variants.design.joints import FUSIONS, Apart, Concat, Shuffle
 from medmamba_variants.design.kinds import SettingError, to_json
 from medmamba_variants.design.structure import Stage, Structure, structure_of
 
@@ -37,9 +37,18 @@ def check_structure(values: Mapping[str, Any]) -> None:
 
 
 def _check_wraps(stage: Stage, index: int) -> None:
-    for operator in (stage.channel_mixer, stage.attention):
-        if operator is not None:
-            operator.check(stage.channels, index)
+    if stage.channel_mixer is not None:
+        stage.channel_mixer.check(stage.channels, index)
+    if stage.attention is not None:
+        for channels in stage.weighed:
+            stage.attention.check(channels, index)
+        joins = len(stage.mixers) > 1 and isinstance(stage.fusion, Concat) and stage.attention_place == "fusion"
+        if joins and stage.attention.word in FUSIONS:
+            raise SettingError(
+                ("attention",),
+                f"must be none where fusion={stage.attention.word} is the same as it after concat, "
+                f"got {stage.attention.word} in stage {index}",
+            )
     if stage.cpe == "both" and stage.channel_mixer is None:
         raise SettingError(
             ("cpe",), f"must be mixer or none where there is no channel_mixer, got both in stage {index}"

@@ -51,13 +51,17 @@ KNOTS = 64
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a scan: the grid that begins at an offset, the directions through it, and their sets of parameters."""
+    """A part of a scan: the grid that begins at an offset, directions through it, and the set of parameters of each."""
 
     row: int
     column: int
     directions: tuple[str, ...]
-    first_set: int
-    sets: int
+    set_of: tuple[int, ...]
+
+    @property
+    def sets(self) -> slice:
+        """The sets that the part uses, which lie side by side."""
+        return slice(min(self.set_of), max(self.set_of) + 1)
 
     def size(self, height: int, width: int, step: int) -> tuple[int, int]:
         """Rows and columns of the grid of every step-th row and column; none of a map smaller than the offset."""
@@ -119,15 +123,6 @@ class ScanPolicy(Directed):
         probe="own",
         needs=(ATROUS, GRIDS),
     )
-    direction_weights: str = axis(
-        "own",
-        Choice(("own", "shared")),
-        "projections to B, C and step sizes, A and D: of each direction its own, or one set for all directions",
-        "VMamba, SS2D; shared: PlainMamba, there with direction embeddings",
-        probe="shared",
-        needs=(ALL_AT_ONCE,),
-    )
-
     scan_order: str = axis(
         "fixed",
         Choice(("fixed", "random_step", "learned", "learned_shuffled")),
@@ -174,31 +169,36 @@ class ScanPolicy(Directed):
         )
 
     @property
+    def set_of(self) -> tuple[int, ...]:
+        """For each direction the index of its set of parameters among those of a grid."""
+        return tuple(range(len(self.directions)))
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """What is scanned with parameters or directions of its own: the atrous grids, or else the one map as it is."""
-        names, of_direction = self.directions, self.direction_weights == "own"
+        names, sets = self.directions, self.set_of
         disjoint, own = self.atrous_scans == "disjoint", self.atrous_weights == "own"
         if not (disjoint or own):
-            return (Part(0, 0, names, 0, len(names) if of_direction else 1),)
+            return (Part(0, 0, names, sets),)
         parts = []
         for index in range(self.scan_atrous**2):
             turn = index % len(names)
-            here = (names[turn],) if disjoint else names
-            count = len(here) if of_direction else 1
-            first = index * count if own else turn if of_direction else 0
-            parts.append(Part(*divmod(index, self.scan_atrous), here, first, count))
+            offset = divmod(index, self.scan_atrous)
+            if disjoint:
+                parts.append(Part(*offset, (names[turn],), (index if own else sets[turn],)))
+            else:
+                parts.append(Part(*offset, names, tuple(index * (max(sets) + 1) + each for each in sets)))
         return tuple(parts)
 
     @property
     def sets(self) -> int:
-        """Sets of scan parameters, those of a direction or of all, of a grid or of all."""
-        return max(part.first_set + part.sets for part in self.parts)
+        """Sets of scan parameters, those of a direction or of several, of a grid or of all."""
+        return max(part.sets.stop for part in self.parts)
 
     @property
     def experts(self) -> tuple[Part, ...]:
         """Each direction with its set of parameters, as a router chooses among them."""
-        own = self.direction_weights == "own"
-        return tuple(Part(0, 0, (name,), index if own else 0, 1) for index, name in enumerate(self.directions))
+        return tuple(Part(0, 0, (name,), (used,)) for name, used in zip(self.directions, self.set_of))
 
     def scans(self, height: int, width: int) -> list[tuple[int, int, int]]:
         """Positions, sets of parameters and directions of each scan of a map of that size."""
@@ -206,7 +206,10 @@ class ScanPolicy(Directed):
         if self.routing == "top_k":
             return [(height * width, 1, 1)] * self.routed_directions
         parts, step = self.parts, self.scan_atrous if len(self.parts) > 1 else 1
-        return [(math.prod(part.size(height, width, step)), part.sets, len(part.directions)) for part in parts]
+        return [
+            (math.prod(part.size(height, width, step)), part.sets.stop - part.sets.start, len(part.directions))
+            for part in parts
+        ]
 
     def scanned_size(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of what is scanned of a map; of a random choice, those of a map with as many positions."""
@@ -223,8 +226,8 @@ class ScanPolicy(Directed):
         here = super().in_block(index)
         return here if index % 2 else replace(here, window_shift="none")
 
-    def check_paths(self, stage: int) -> None:
-        """Raises SettingError where paths leave parameters without use, or say the same as others."""
+    def check(self, channels: int, stage: int) -> None:
+        super().check(channels, stage)
         if self.routing == "top_k" and self.routed_directions > len(self.directions):
             raise SettingError(
                 ("routed_directions",),
@@ -248,16 +251,9 @@ class ScanPolicy(Directed):
                 ("scan_order",),
                 f"must be fixed where token_reduction is random_drop, got {self.scan_order} in stage {stage}",
             )
-        if self.atrous_scans == "disjoint":
-            if len(self.directions) > self.scan_atrous**2:
-                raise SettingError(
-                    ("scan_atrous",),
-                    "must make a grid for each direction where atrous_scans=disjoint, "
-                    f"got {len(self.directions)} directions and {self.scan_atrous**2} grids in stage {stage}",
-                )
-            if self.atrous_weights == "own" and self.direction_weights == "shared":
-                raise SettingError(
-                    ("direction_weights",),
-                    "must be own where each grid has one direction and its own parameters, of which all its values "
-                    f"make the same; got shared in stage {stage}",
-                )
+        if self.atrous_scans == "disjoint" and len(self.directions) > self.scan_atrous**2:
+            raise SettingError(
+                ("scan_atrous",),
+                "must make a grid for each direction where atrous_scans=disjoint, "
+                f"got {len(self.directions)} directions and {self.scan_atrous**2} grids in stage {stage}",
+            )

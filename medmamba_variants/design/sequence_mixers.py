@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import Directed, Gated, check_inner
+from medmamba_variants.design.gated import DT_MAX, DT_MIN, Directed, Gated, check_steps
 from medmamba_variants.design.kinds import SettingError, whole
 from medmamba_variants.design.scan_policy import WINDOW_SHIFT
 
@@ -43,22 +43,24 @@ class SSD(Directed):
 
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         length, inner, state, directions = height * width, self.inner(channels), self.ssd_state, len(self.directions)
-        projections = channels * (2 * inner + directions * (2 * state + self.heads)) + inner * channels
-        convolution = self.d_conv**2 * (inner + 2 * directions * state)
+        wiring = self.wiring_macs(channels, inner + 2 * directions * state, directions * self.heads)
         size = min(CHUNK, length)
         chunks = math.ceil(length / size)
         # Sums of decays, C with B, and what that weighs.
         within = chunks * size**2 * (self.heads + state + inner)
         # The last states of chunks, their decays and sums over chunks, what C reads of them.
         between = 2 * chunks * size * state * inner + chunks**2 * (self.heads + state * inner) if chunks > 1 else 0
-        return length * (projections + convolution) + directions * (within + between)
+        return length * wiring + directions * (within + between)
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,17 @@ class NonCausalSSD(Gated):
 
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         inner, state = self.inner(channels), self.ssd_state
-        projections = channels * (2 * inner + 2 * state + self.heads) + inner * channels
-        return height * width * (projections + self.d_conv**2 * (inner + 2 * state) + 2 * state * inner)
+        return height * width * (self.wiring_macs(channels, inner + 2 * state, self.heads) + 2 * state * inner)
 
 
 @dataclass(frozen=True)

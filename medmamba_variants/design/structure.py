@@ -68,6 +68,11 @@ class Stage:
         return None if self.attention is None else self.attention.own()["attention_place"]
 
     @property
+    def weighed(self) -> tuple[int, ...]:
+        """Channels of each map that an attention module of its own weighs."""
+        return self.widths if self.attention_place == "branches" else (self.channels,)
+
+    @property
     def parallel(self) -> bool:
         """Whether two branches or more all read every channel, instead of dividing them."""
         return len(self.shares) > 1 and is_parallel(self.shares)

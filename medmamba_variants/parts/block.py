@@ -36,8 +36,9 @@ class Block(nn.Module):
         self.cpe = None if stage.cpe == "none" else FilterEach(stage.channels, (3, 3))
         self.place = place = stage.attention_place
         if stage.attention is not None:
-            widths = self.widths if place == "branches" else (stage.channels,)
-            self.attention = nn.ModuleList(stage.attention.builder()(width, stage.attention) for width in widths)
+            self.attention = nn.ModuleList(
+                stage.attention.builder()(channels, stage.attention) for channels in stage.weighed
+            )
         residual = stage.residual
         self.residual = None if residual is None else residual.builder()(stage.channels, residual)
         # Whether the fusion may add its map to the residual itself.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design.bottlenecks import bottleneck
+from medmamba_variants.design.components import bottleneck
 from medmamba_variants.design.fusions import gates as design
 from medmamba_variants.parts.fusions import Gate, Join
 from medmamba_variants.parts.init import linear, pointwise

@@ -1,8 +1,11 @@
-"""Linear layers and convolutions with MedMamba's initial weights."""
+"""Linear layers, convolutions and step sizes with MedMamba's initial values."""
 
 from __future__ import annotations
 
-from torch import nn
+import math
+
+import torch
+from torch import Tensor, nn
 
 
 def convolution(
@@ -45,3 +48,11 @@ def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
     # upstream: the fan is counted over all channels although each filter sees one, so these weights start small.
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
+
+
+@torch.no_grad()
+def spread_steps(bias: Tensor, low: float, high: float) -> None:
+    """Sets what softplus turns into step sizes log-uniform between two bounds (Mamba, section 3.6)."""
+    dt = torch.empty_like(bias).uniform_(math.log(low), math.log(high)).exp()
+    # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
+    bias.copy_(dt + torch.log(-torch.expm1(-dt)))

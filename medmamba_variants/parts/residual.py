@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from medmamba_variants.design import wraps as design
+from medmamba_variants.design.wraps import around as design
 
 
 class LayerScale(nn.Module):

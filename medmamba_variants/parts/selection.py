@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design.bottlenecks import bottleneck
+from medmamba_variants.design.components import bottleneck
 
 
 class Selection(nn.Module):

@@ -7,8 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from medmamba_variants.design import wraps as design
 from medmamba_variants.design.components import Component
+from medmamba_variants.design.wraps import around as design
 from medmamba_variants.parts.init import convolution
 
 # Rec. 601 luma: the weights that turn RGB into grey.

@@ -10,7 +10,7 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
     UNAVAILABLE, if there is such a name: why it can scan nothing here, or None
     NATIVE_DTYPES, if there is such a name: dtypes of which it takes any mixture as it is; the checkpoints have the
         state's dtype, y that of x, each gradient that of its tensor
-    DISCRETISATIONS, if there is such a name: the rules of `discretisation` that it knows, where they are not mamba's
+    DISCRETISATIONS, if there is such a name: the rules of discretisation that it knows, where they are not mamba's
         alone; forward and backward take `discretisation`, too
     PROJECTED, if there is such a name and it is true: delta, B and C may be parts of wider rows, as `row_stride` has
         it and `dispatch.laid_out` sees to, and delta a factor: forward and backward take `delta_weight`, too, and
@@ -27,7 +27,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.discretisation import RULES
+from medmamba_variants.scan.discretisation.rules import RULES
 from medmamba_variants.scan.paths import constant_of_graphs
 
 BACKENDS = {

@@ -34,7 +34,7 @@ def ss2d_scan(
     CPU's and Triton's kernels keep neither the product nor copies of the parts for the backward pass, unless a dtype
     must be converted; the CPU's do not even make them.
 
-    `discretisation` is a rule of the module of that name; those other than mamba's run in plain torch operations alone.
+    `discretisation` names a rule of `discretisation.factors`; all but mamba run in plain torch operations alone.
 
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
     Raises ValueError when shapes, dtypes, devices and path do not fit together, an argument is not a tensor, or the

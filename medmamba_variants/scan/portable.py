@@ -9,9 +9,9 @@ Symbols as in `reference`; `Δ` is the step size after softplus, `r` the number 
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan import discretised
 from medmamba_variants.scan.chunks import Chunk, Path, chunk_size
-from medmamba_variants.scan.discretisation import RULES
+from medmamba_variants.scan.discretisation import chunked
+from medmamba_variants.scan.discretisation.rules import RULES
 
 # The rules of discretisation that this backend knows.
 DISCRETISATIONS = RULES
@@ -23,9 +23,9 @@ def forward(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Forward pass: y (batch, length, channels) and the chunks' first states for `backward` (empty if not needed)."""
     if discretisation != "mamba":
-        return discretised.forward(
-            x, delta, A, B, C, D, delta_bias, table, resets, need_backward, discretisation=discretisation
-        )
+        inputs = (x, delta, A, B, C, D, delta_bias, table, resets)
+        with _without_autocast(x):
+            return chunked.forward(*inputs, need_backward, discretisation)
     batch, length, channels = x.shape
     K, _, d_state = A.shape
     path = Path(table, resets)
@@ -62,9 +62,9 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of x, delta, A, B, C, D and delta_bias."""
     if discretisation != "mamba":
-        return discretised.backward(
-            dy, x, delta, A, B, C, D, delta_bias, table, resets, checkpoints, discretisation=discretisation
-        )
+        inputs = (x, delta, A, B, C, D, delta_bias, table, resets)
+        with _without_autocast(x):
+            return chunked.backward(dy, *inputs, checkpoints, discretisation)
     batch, length, channels = x.shape
     K, _, d_state = A.shape
     path = Path(table, resets)
@@ -149,3 +149,8 @@ def checkpoint_shape(x: Tensor, A: Tensor, steps: int) -> tuple[int, ...]:
 def supports(x: Tensor) -> bool:
     """Whether x can be scanned: any real floating dtype, any device."""
     return x.dtype.is_floating_point
+
+
+def _without_autocast(x: Tensor) -> torch.autocast:
+    """A context in which products keep the state's precision; those here that write to given tensors do anyway."""
+    return torch.autocast(x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu", enabled=False)

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from medmamba_variants.scan.discretisation import RULES, factors
+from medmamba_variants.scan.discretisation.factors import factors
+from medmamba_variants.scan.discretisation.rules import RULES
 
 # The rules of discretisation that this backend knows.
 DISCRETISATIONS = RULES

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Callable, Iterable
+
+import yaml
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.macs import closed_form_macs
@@ -89,7 +90,10 @@ def in_full(system: System, count: Count = parameters) -> str:
     ]
     if config:
         facts += [
-            ("in a study", f"{system.name}: {json.dumps(config.diff())}"),
+            (
+                "in a study",
+                f"{system.name}: {yaml.safe_dump(config.diff(), default_flow_style=True, width=10**6).strip()}",
+            ),
             ("id", config.variant_id),
             ("parameters", f"{count(config, CLASSES):,} with {CLASSES} classes"),
             ("MACs", f"{multiply_adds(config):,} for {IMAGE_SIZE}×{IMAGE_SIZE} pixels"),

@@ -127,7 +127,7 @@ def test_conditional_positions_stand_before_each_half():
 @pytest.mark.parametrize("place", ["fusion", "branches", "stage"])
 def test_attention_weighs_what_its_place_names(place):
     plain = block(fusion="concat")[0]
-    weighing = block(fusion="concat", attention="squeeze_excite", attention_place=place)[0]
+    weighing = block(fusion="concat", attention="dual_pooling", attention_place=place)[0]
     copied(plain, weighing)
     x = maps()
     if place == "stage":

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design import convolutions as design
 from medmamba_variants.model import build_model
-from medmamba_variants.parts.block import Block
 from medmamba_variants.scan import use_backend
 
 X = torch.randn(2, 5, 7, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -129,7 +128,7 @@ def test_a_block_of_a_filter_each_beside_a_scan_is_that_of_h_vmunet():
     config = VariantConfig.from_dict(
         {"branches": [[0.5, {"depthwise": {"kernel_size": 3}}], [0.5, "ss2d"]], "dims": [12] * 4}
     )
-    block = moved(Block(config.structure.stages[0], 0.0, 0))
+    block = moved(build_model(config, num_classes=2).stages[0][0])
     x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
     local, scanning = block.branches
     with torch.no_grad():
@@ -145,7 +144,7 @@ def test_a_block_of_a_filter_each_beside_a_scan_is_that_of_h_vmunet():
 def test_an_inception_of_halves_is_the_published_block_without_its_shuffle():
     """InceptionMamba with a half through convolution and a half through the scan: side by side, and the residual."""
     config = VariantConfig.from_dict({"fusion": "concat", "dims": [12] * 4})
-    block = moved(Block(config.structure.stages[0], 0.0, 0))
+    block = moved(build_model(config, num_classes=2).stages[0][0])
     x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
     local, scanning = block.branches
     with use_backend("portable"):

@@ -14,7 +14,6 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.fusions import gates, sums
 from medmamba_variants.design.joints import FUSIONS
 from medmamba_variants.model import build_model
-from medmamba_variants.parts.block import Block
 from medmamba_variants.scan import use_backend
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -244,7 +243,7 @@ def test_se_select_of_a_scan_and_its_input_is_smm_unets():
     config = VariantConfig.from_dict(
         {"branches": [[1, "ss2d"], [1, "identity"]], "fusion": "se_select", "depths": [1], "dims": [8]}
     )
-    block = moved(Block(config.structure.stages[0], 0.0, 0))
+    block = moved(build_model(config, num_classes=2).stages[0][0])
     x = torch.randn(2, 5, 7, 8, dtype=torch.float64)
     with use_backend("portable"):
         scanned, y = block.branches[0](x), block(x)

@@ -12,6 +12,7 @@ from medmamba_variants.cost import count_cost, count_model
 from medmamba_variants.model import build_model
 from medmamba_variants.parts.mixers.scan_order import KNOTS, LearnedOrder, RandomStep
 from medmamba_variants.parts.mixers.scan_router import Router
+from medmamba_variants.parts.mixers.ss2d import SET_BY_SET
 
 SIZES = [(1, 1), (1, 5), (5, 7), (6, 4)]
 
@@ -129,7 +130,7 @@ def test_each_image_gets_its_best_directions(weights, kept):
             alone = {"scan_directions": (module.directions[index],)}
             bare = layer(**alone)
             state = {name: module.state_dict()[name] for name in bare.state_dict()}
-            for name in ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds"):
+            for name in state.keys() & set(SET_BY_SET):
                 state[name] = state[name].unflatten(0, (module.sets, -1))[sets].flatten(0, 1)
             bare.load_state_dict(state)
             expected[image] += gate * bare.mapped(x[image : image + 1])[0]

@@ -9,6 +9,8 @@ from medmamba_variants.design.mixers import SS2D
 from medmamba_variants.parts.mixers import ss2d
 
 SIZE = (5, 7)
+# Parameters of sets and of directions that the published layer has not.
+INSIDE = {"selective": "delta_c", "direction_embedding": True, "merge": "squeeze_excite"}
 
 
 def layer(channels=6, **axes):
@@ -25,7 +27,7 @@ def twin(module, sets=None, **axes):
     """A layer of other axes with a layer's parameters, or with some of its sets of them."""
     other = layer(**axes)
     state = module.state_dict()
-    for name in ss2d.SET_BY_SET if sets is not None else ():
+    for name in state.keys() & set(ss2d.SET_BY_SET) if sets is not None else ():
         state[name] = state[name].unflatten(0, (module.sets, -1))[sets].flatten(0, 1)
     other.load_state_dict(state)
     return other
@@ -55,19 +57,22 @@ def test_atrous_grids_are_maps_of_their_own(step, window, size):
 
 
 @pytest.mark.parametrize("size", [(5, 7), (1, 1), (1, 4), (6, 3)])
-@pytest.mark.parametrize("directions", ["own", "shared"])
-@pytest.mark.parametrize("merge", ["sum", "softmax"])
-def test_grids_may_have_parameters_of_their_own(size, directions, merge):
-    common = {"direction_weights": directions, "merge": merge}
+@pytest.mark.parametrize("directions", ["own", "shared", "pairs"])
+@pytest.mark.parametrize("more", [{}, {"merge": "softmax"}, {"merge": "concat"}, INSIDE], ids=str)
+def test_grids_may_have_parameters_of_their_own(size, directions, more):
+    common = {"direction_weights": directions, **more}
     module = layer(scan_atrous=2, atrous_weights="own", **common)
-    count = 4 if directions == "own" else 1
+    count = {"own": 4, "shared": 1, "pairs": 2}[directions]
     assert module.sets == 4 * count
     plain = [twin(module, slice(n * count, (n + 1) * count), **common) for n in range(4)]
     y = module.mapped(inner(*size))
     torch.testing.assert_close(y, by_hand(inner(*size), 2, lambda index: plain[index].mapped))
+    if more.get("merge") == "squeeze_excite":
+        # Its gates come from the mean of what is merged: of a grid here, of the map where grids share parameters.
+        return
     # The same sets in all grids are shared ones.
     with torch.no_grad():
-        for name in ss2d.SET_BY_SET:
+        for name in module.state_dict().keys() & set(ss2d.SET_BY_SET):
             parameter = getattr(module, name).unflatten(0, (4, -1))
             parameter.copy_(parameter[:1].expand_as(parameter))
     shared = twin(module, slice(count), scan_atrous=2, **common)

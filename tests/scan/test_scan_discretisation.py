@@ -7,8 +7,10 @@ from scipy.linalg import expm
 from scipy.signal import cont2discrete, dlsim
 from test_scan import PATHS, assert_agree, make
 
+from medmamba_variants.cost import _cpu_peak
 from medmamba_variants.scan import backends, reference, ss2d_scan, use_backend
-from medmamba_variants.scan.discretisation import RULES, factors, factors_and_slopes
+from medmamba_variants.scan.discretisation.factors import factors, factors_and_slopes
+from medmamba_variants.scan.discretisation.rules import RULES
 from medmamba_variants.scan.paths import scan_path
 
 OTHERS = RULES[1:]
@@ -125,6 +127,16 @@ def test_what_a_direction_leaves_out_does_not_leak():
         for tensor in left_out[:2]:
             tensor[:, [4, 7]] = torch.nan  # Positions that no direction visits.
         assert torch.equal(ss2d_scan(*left_out, path, discretisation=rule), expected)
+
+
+@pytest.mark.parametrize("rule", OTHERS)
+def test_what_is_kept_is_a_state_a_chunk(rule):
+    """Memory: between the chunks no more than their first states lives on, so the peak stays below that of all."""
+    path = scan_path("cross4", 48, 48)
+    inputs = make(path, batch=1, channels=16, d_state=16, dtype=torch.float32)
+    peak = _cpu_peak(lambda: torch.autograd.grad(ss2d_scan(*inputs, path, discretisation=rule).sum(), inputs))
+    all_states = 4 * 48 * 48 * 16 * 16 * 4
+    assert peak < 0.8 * all_states
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmamba_variants.design.bottlenecks import bottleneck
-from medmamba_variants.design.components import Fusion
+from medmamba_variants.design.components import Fusion, bottleneck
 
 # Side of the convolution that makes CBAM's gate on places.
 PLACES = 7

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medmamba_variants.design.bottlenecks import bottleneck
-from medmamba_variants.design.components import Fusion
+from medmamba_variants.design.components import Fusion, bottleneck
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,12 @@
 """The 2-D selective scan as a layer: gating, projections and initialisation around `scan.ss2d_scan`.
 
-Symbols, with their place in Gu & Dao, "Mamba" (2023), and Liu et al., "VMamba" (2024):
-
-    d_inner  E · width, the channels inside the layer                            Mamba, section 3.4
-    N        d_state, the size of the state of each channel                      Mamba, section 2
-    R        dt_rank, the rank of the step-size projection                       Mamba, section 3.6
-    K        the number of scan directions, each with its own parameters         VMamba, section 4.2 (cross-scan)
-    delta    step size of every position and channel, before bias and softplus   Mamba, algorithm 2
-    A        (K, d_inner, N) negative rates of decay, kept as log(−A)             Mamba, section 3.6 (S4D-real)
-    B, C     (batch, length, K, N) input and output weights of the state         Mamba, algorithm 2
-    D        (K, d_inner) skip                                                   Mamba, section 2
-    z        the gate                                                            Mamba, figure 3
-
-Everything is channel-last and in spatial order: only the scan itself knows about paths.
+Everything is channel-last and in spatial order: only the scan itself knows about paths. The symbols are those of `s6`,
+and z is the gate (Mamba, figure 3).
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import replace
 from typing import cast
 
@@ -28,48 +16,44 @@ from torch.nn import functional as F
 
 from medmamba_variants.design import scan_mixer as design
 from medmamba_variants.design.scan_policy import Part
+from medmamba_variants.parts.mixers.s6 import S6, Factors
 from medmamba_variants.parts.mixers.scan_order import LearnedOrder, RandomStep
 from medmamba_variants.parts.mixers.scan_parts import by_grids, quarter, random_quarter
 from medmamba_variants.parts.mixers.scan_router import Router
-from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
+from medmamba_variants.parts.mixers.wiring import WiredBranch
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.partitions import partitioned_path
 from medmamba_variants.scan.paths import ScanPath
 
-# Bounds of softplus(dt_projs_bias) at the start: log-uniform between them (Mamba, section 3.6).
-DT_MIN, DT_MAX = 1e-3, 1e-1
 # The parameters whose first axis goes through the sets, alone or together with the channels.
-SET_BY_SET = ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
+SET_BY_SET = ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Bs", "Cs", "Ds")
 
 
-class SS2D(Wired):
-    """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape.
-
-    Parameters carry the published names and shapes; the leading axis K follows `component.directions`, or is 1 where
-    all directions share one set; where atrous grids have parameters of their own, it has all of these grid by grid.
-    """
+class SS2D(S6):
+    """Gated scan of a map (batch, height, width, channels) along all directions at once; keeps the shape."""
 
     def __init__(self, channels: int, component: design.SS2D) -> None:
-        super().__init__(channels, component, component.inner(channels))
+        super().__init__(channels, component)
         self.directions = component.directions
-        self.parts, self.step = component.parts, component.scan_atrous
-        # Parts are cut out of the map before they are scanned.
-        self.partition = component.partition if len(self.parts) == 1 else replace(component.partition, atrous=1)
+        self.partition = component.partition
         self.merge = component.merge
-        self.reduction = component.token_reduction
-        self.experts = component.experts
-        self.d_state = component.d_state
-        self.dt_rank = component.rank(channels)
-        self.sets = sets = component.sets
-
-        self.x_proj_weight = nn.Parameter(torch.empty(sets, self.dt_rank + 2 * self.d_state, self.d_inner))
-        self.dt_projs_weight = nn.Parameter(torch.empty(sets, self.d_inner, self.dt_rank))
-        self.dt_projs_bias = nn.Parameter(torch.empty(sets, self.d_inner))
-        self.A_logs = nn.Parameter(torch.empty(sets * self.d_inner, self.d_state))
-        self.Ds = nn.Parameter(torch.empty(sets * self.d_inner))
+        self.rule = component.discretisation
+        everything = self.count * self.d_inner
         if self.merge == "softmax":
-            self.merge_logits = nn.Parameter(torch.empty(len(self.directions)))
-        self._initialise()
+            self.merge_logits = nn.Parameter(torch.zeros(self.count))
+        elif self.merge == "squeeze_excite":
+            self.squeeze = nn.Linear(everything, component.gate_hidden(channels))
+            self.excite = nn.Linear(component.gate_hidden(channels), everything)
+        elif self.merge == "concat":
+            self.merge_proj = nn.Linear(everything, self.d_inner, bias=False)
+            # Fresh, what comes out has the variance of one direction.
+            nn.init.normal_(self.merge_proj.weight, std=everything**-0.5)
+
+        self.parts, self.step = component.parts, component.scan_atrous
+        if len(self.parts) > 1:
+            # They are cut out of the map before they are scanned.
+            self.partition = replace(self.partition, atrous=1)
+        self.reduction, self.experts = component.token_reduction, component.experts
         self.order: nn.Module | None = None
         if component.scan_order == "random_step":
             self.order = RandomStep()
@@ -77,26 +61,11 @@ class SS2D(Wired):
             self.order = LearnedOrder(self.d_inner, component.scan_order == "learned_shuffled")
         self.router: nn.Module | None = None
         if component.routing == "top_k":
-            self.router = Router(self.d_inner, len(self.directions), component.routed_directions)
-
-    @torch.no_grad()
-    def _initialise(self) -> None:
-        nn.init.uniform_(self.x_proj_weight, -(self.d_inner**-0.5), self.d_inner**-0.5)
-        # Keeps the variance of delta independent of its rank.
-        nn.init.uniform_(self.dt_projs_weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-        # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
-        self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
-        # S4D-real: A = −1, −2, …, −N for every channel.
-        self.A_logs.copy_(torch.arange(1, self.d_state + 1, dtype=torch.float32, device=self.A_logs.device).log())
-        nn.init.ones_(self.Ds)
-        if self.merge == "softmax":
-            nn.init.zeros_(self.merge_logits)
+            self.router = Router(self.d_inner, self.count, component.routed_directions)
 
     def forward(self, x: Tensor) -> Tensor:
         inner, z = self.halves(x)
-        y = self.mapped(self.convolved(inner))
-        return self.joined(self.out_norm(y), z)
+        return self.joined(self.out_norm(self.mapped(self.convolved(inner))), z)
 
     def mapped(self, inner: Tensor) -> Tensor:
         """The scan of a map of inner channels by the layer's policy, both (batch, height, width, d_inner)."""
@@ -125,7 +94,7 @@ class SS2D(Wired):
 
     def skip(self) -> Tensor:
         """What multiplies the map itself in the merged output of all directions, (d_inner,)."""
-        D = self.Ds.view(self.sets, self.d_inner).expand(len(self.directions), -1)
+        D = self._for_directions(self.Ds.view(self.sets, self.d_inner), 0)
         if self.merge == "softmax":
             return self.merge_logits.softmax(0) @ D
         return D.mean(0) if self.merge == "mean" else D.sum(0)
@@ -134,11 +103,15 @@ class SS2D(Wired):
         """The layer with the directions and the parameters of one part alone: the same tensors, not copies."""
         chosen = {}
         for name in SET_BY_SET:
-            parameter = getattr(self, name)
-            size = len(parameter) // self.sets
-            chosen[name] = parameter[part.first_set * size : (part.first_set + part.sets) * size]
+            parameter = self._parameters.get(name)
+            if parameter is not None:
+                chosen[name] = parameter.unflatten(0, (self.sets, -1))[part.sets].flatten(0, 1)
+        if self.component.direction_embedding:
+            first = self.directions.index(part.directions[0])
+            chosen["direction_embedding"] = self.direction_embedding[first : first + len(part.directions)]
         layer = self.with_parameters(**chosen)
-        layer.directions, layer.sets = part.directions, part.sets
+        layer.directions, layer.count = part.directions, len(part.directions)
+        layer.sets = part.sets.stop - part.sets.start
         return layer
 
     def with_parameters(self, **others: Tensor) -> SS2D:
@@ -150,37 +123,56 @@ class SS2D(Wired):
     def scanned(self, inner: Tensor, path: ScanPath | None = None) -> Tensor:
         """The scan of a map (batch, height, width, d_inner) along all directions of the layer, merged to one map.
 
-        `path` stands for the layer's own path.
+        `path` stands for the layer's own path, where the merge needs only a weighted sum.
         """
         batch, height, width, _ = inner.shape
-        K, R, N = len(self.directions), self.dt_rank, self.d_state
         tokens = inner.reshape(batch, height * width, self.d_inner)
+        factors = self.factors(tokens)
+        if self.component.merges_apart:
+            y = self.apart(tokens, factors, height, width)
+        else:
+            y = self.together(tokens, factors, path or self.path(height, width))
+        return y.view(batch, height, width, self.d_inner)
 
-        # One product serves all directions: (batch, length, sets, R + 2N).
-        projected = F.linear(tokens, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (self.sets, R + 2 * N))
-        # In the state's precision: float32 for half precision, while float64 stays.
-        A = -torch.exp(self.A_logs.to(torch.promote_types(self.A_logs.dtype, torch.float32)))
-        A, D = A.view(self.sets, self.d_inner, N), self.Ds.view(self.sets, self.d_inner)
-        # Under autocast the factors have the same dtype, as in any other product.
-        bias: Tensor = self.dt_projs_bias
-        factor = self.dt_projs_weight.to(projected.dtype)
-        if self.sets < K:
-            projected = projected.expand(-1, -1, K, -1)
-            A, D = A.expand(K, -1, -1), D.expand(K, -1)
-            bias, factor = bias.expand(K, -1), factor.expand(K, -1, -1)
-        low_rank, B, C = projected.split((R, N, N), dim=-1)
+    def together(self, tokens: Tensor, factors: Factors, path: ScanPath) -> Tensor:
+        """The weighted sum of all directions' outputs, by one scan."""
+        C, D = factors.C, factors.D
         # A direction's output is linear in its C and D, so a weight on both is one on the output, without another scan.
         if self.merge == "mean":
-            C, D = C * (1 / K), D * (1 / K)
+            C, D = C * (1 / self.count), D * (1 / self.count)
         elif self.merge == "softmax":
             weights = self.merge_logits.softmax(0)[:, None]
             C, D = C * weights.to(C.dtype), D * weights
-        y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, path or self.path(height, width), factor)
-        return y.view(batch, height, width, self.d_inner)
+        return ss2d_scan(
+            tokens, factors.delta, factors.A, factors.B, C, D, factors.delta_bias, path,
+            factors.delta_weight, discretisation=self.rule,
+        )  # fmt: skip
 
-    def path(self, height: int, width: int) -> ScanPath:
-        """The orders in which the directions visit a map of that size."""
-        return partitioned_path(self.directions, height, width, self.partition)
+    def apart(self, tokens: Tensor, factors: Factors, height: int, width: int) -> Tensor:
+        """One output of all directions' outputs, each by a scan of its own, since a scan yields only their sum."""
+        outputs = []
+        for k, direction in enumerate(self.directions):
+            one = slice(k, k + 1)
+            y = ss2d_scan(
+                tokens, factors.delta[:, :, one], factors.A[one], factors.B[:, :, one], factors.C[:, :, one],
+                factors.D[one], factors.delta_bias[one], self.path(height, width, (direction,)),
+                factors.delta_weight[one], discretisation=self.rule,
+            )  # fmt: skip
+            outputs.append(y)
+        if self.merge == "concat":
+            merged: Tensor = self.merge_proj(torch.cat(outputs, dim=-1))
+            return merged
+        means = torch.cat([output.mean(1) for output in outputs], dim=-1)
+        # Fresh, about one, as in the fusion of that name.
+        gates = (2 * torch.sigmoid(self.excite(F.silu(self.squeeze(means)))))[:, None].chunk(self.count, dim=-1)
+        y = outputs[0] * gates[0]
+        for output, gate in zip(outputs[1:], gates[1:]):
+            y = torch.addcmul(y, output, gate)
+        return y
+
+    def path(self, height: int, width: int, directions: tuple[str, ...] | None = None) -> ScanPath:
+        """The orders in which the directions, or some of them, visit a map of that size."""
+        return partitioned_path(directions or self.directions, height, width, self.partition)
 
 
 class SS2DBranch(WiredBranch):

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import sequence_mixers as design
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN
+from medmamba_variants.parts.init import spread_steps
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.paths import constant_of_graphs, scan_path
 
@@ -104,6 +104,7 @@ class _Dual(Wired):
         seen = component.inner(channels) + 2 * directions * component.ssd_state
         super().__init__(channels, component, seen, beside=directions * component.heads)
         self.heads, self.state, self.count, self.seen = component.heads, component.ssd_state, directions, seen
+        self.steps = component.dt_min, component.dt_max
         self.dt_projs_bias = nn.Parameter(torch.empty(directions, self.heads))
         self.A_logs = nn.Parameter(torch.empty(directions, self.heads))
         self.Ds = nn.Parameter(torch.empty(directions, self.heads))
@@ -111,15 +112,13 @@ class _Dual(Wired):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-        # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
-        self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        spread_steps(self.dt_projs_bias, *self.steps)
         self.A_logs.uniform_(A_MIN, A_MAX).log_()
         nn.init.ones_(self.Ds)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
-        z, seen, delta = self.in_proj(x).split([self.d_inner, self.seen, self.count * self.heads], dim=-1)
+        z, seen, delta = self.in_proj(x).split([self.gate_width, self.seen, self.count * self.heads], dim=-1)
         seen = self.convolved(seen).flatten(1, 2)
         states = self.count * self.state
         # In the state's precision: float32 for half precision, but float64 stays.

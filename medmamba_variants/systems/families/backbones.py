@@ -201,9 +201,10 @@ SYSTEMS = (
             "channel_mixer": "mlp",
             "cpe": "both",
             "stem": "convolutions",
+            "downsampling": "inverted",
             "final_norm": "pooled",
         },
-        deviates="without rotary positions and Mamba's gate; its halvings widen to four times the channels",
+        deviates="without rotary positions and Mamba's gate; a smaller stem",
         published_params=25_000_000,
         published_by="MLLA's README",
     ),
@@ -217,7 +218,18 @@ SYSTEMS = (
         2,
         paper="Wang et al., vHeat, 2024",
         code="MzeroMiko/vHeat",
-        waits_for="mixer heat; channel mixer mlp",
+        axes={
+            "branches": [[1.0, "heat"]],
+            "depths": [2, 2, 6, 2],
+            "channel_mixer": "mlp",
+            "stem": "convolutions",
+            "downsampling": "strided_conv",
+            "final_norm": "pooled",
+        },
+        deviates=(
+            "without layer scale; norms come first; a table of frequencies in each block: 30.6 M parameters for "
+            "the 29 M in print"
+        ),
         published_params=29_000_000,
         published_by="vHeat's README",
     ),

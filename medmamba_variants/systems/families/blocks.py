@@ -36,7 +36,8 @@ SYSTEMS = (
         "textbook",
         2,
         paper="Woo et al., CBAM, 2018; Li et al., SKNet, 2019",
-        waits_for="attention cbam after the fusion; mixer selective_kernel",
+        axes={"branches": [[0.5, "selective_kernel"], [0.5, "ss2d"]], "fusion": "cbam"},
+        deviates=f"a selective kernel beside MedMamba's scan, CBAM on both; the gate on skips is left out; {OWN_PLAN}",
     ),
     System(
         "repvit",
@@ -48,7 +49,8 @@ SYSTEMS = (
         1,
         paper="Wang et al., RepViT, 2023",
         code="THU-MIG/RepViT",
-        waits_for="mixer reparam",
+        axes={"branches": [[1.0, "reparam"]], "channel_mixer": "mlp", "mlp_ratio": 2},
+        deviates=f"{OWN_PLAN}",
     ),
     System(
         "heat_conduction",
@@ -60,7 +62,8 @@ SYSTEMS = (
         2,
         paper="Wang et al., vHeat, 2024",
         code="MzeroMiko/vHeat",
-        waits_for="mixer heat",
+        axes={"branches": [[1.0, "heat"]]},
+        deviates=f"the operator alone, without an MLP; {OWN_PLAN}",
     ),
     System(
         "sam",
@@ -136,7 +139,14 @@ SYSTEMS = (
         "textbook",
         2,
         paper="Rao et al., HorNet, 2022",
-        waits_for="mixer high_order",
+        axes={
+            "branches": [[1.0, "high_order"]],
+            "interaction_order": [2, 3, 4, 5],
+            "depths": [2, 3, 18, 2],
+            "dims": [64, 128, 256, 512],
+            "channel_mixer": "mlp",
+        },
+        deviates="HorNet-T's plan, without its layer scale",
     ),
     System(
         "linear_attention_mamba",
@@ -169,7 +179,8 @@ SYSTEMS = (
         "The map in another basis, where low and high frequencies part.",
         "textbook",
         2,
-        waits_for="mixers haar, dct_split and fourier_filter",
+        axes={"branches": [[0.5, "haar"], [0.5, "fourier_filter"]]},
+        deviates=f"a Haar and a Fourier branch side by side stand for all; {OWN_PLAN}",
     ),
     System(
         "region_tversky",

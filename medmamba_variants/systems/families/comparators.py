@@ -84,11 +84,12 @@ SYSTEMS = (
         axes={
             "branches": [[1.0, "attention"]],
             "attention_window": 7,
+            "window_shift": "half",
             "heads": [3, 6, 12, 24],
             "depths": [2, 2, 2, 2],
             "channel_mixer": "mlp",
         },
-        deviates=f"{ENCODER_ONLY}; windows do not shift; without relative positions",
+        deviates=f"{ENCODER_ONLY}; without relative positions",
     ),
     System(
         "swin_umamba_in_nnuzoo",
@@ -111,8 +112,10 @@ SYSTEMS = (
         "code",
         3,
         code="AI-in-Cardiovascular-Medicine/nnUZoo",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows"},
-        deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": ["rows", "columns"], "direction_schedule": "alternate"},
+        deviates=(
+            f"{ENCODER_ONLY}; rows and columns in turn, as the benchmark's form with alternating directions; {OWN_PLAN}"
+        ),
     ),
     System(
         "mamba_nd",
@@ -124,7 +127,12 @@ SYSTEMS = (
         2,
         paper="Li et al., Mamba-ND, 2024 (arXiv 2402.05892)",
         code="jacklishufan/Mamba-ND",
-        waits_for="a schedule of orders over depth",
+        axes={
+            "branches": [[1.0, "ss2d"]],
+            "scan_directions": ["rows", "rows_reverse", "columns", "columns_reverse"],
+            "direction_schedule": "alternate",
+        },
+        deviates=f"in two dimensions, in stages of growing width; {OWN_PLAN}",
     ),
     System(
         "x2_net",
@@ -218,10 +226,10 @@ SYSTEMS = (
             "channel_mixer": "mlp",
             "cpe": "both",
             "stem": "convolutions",
-            "downsampling": "strided_conv",
+            "downsampling": "inverted",
             "final_norm": "pooled",
         },
-        deviates="its code gates by z without SiLU, here with it; a smaller stem and smaller halvings",
+        deviates="its code gates by z without SiLU, here with it; a smaller stem",
         published_params=24_270_000,
         published_by="VSSD's vssd_tiny_e300.yaml",
     ),

@@ -153,7 +153,15 @@ SYSTEMS = (
         "abstract",
         3,
         code="alibdz/prostate-segmentation",
-        waits_for="mixer high_order with scans, as h_vmunet",
+        axes={
+            "branches": [[0.5, "high_order"], [0.5, "ss2d"]],
+            "interaction_order": [2, 3, 4, 5],
+            "kernel_size": 3,
+            "channel_mixer": "mlp",
+            "residual": "layer_scale",
+            "residual_scale": 1e-06,
+        },
+        deviates=f"{ENCODER_ONLY}: h_vmunet's; {OWN_PLAN}",
     ),
     System(
         "nnuzoo",

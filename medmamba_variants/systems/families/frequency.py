@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medmamba_variants.systems.system import System
+from medmamba_variants.systems.system import ENCODER_ONLY, OWN_PLAN, System
 
 SYSTEMS = (
     System(
@@ -15,7 +15,19 @@ SYSTEMS = (
         "code",
         2,
         code="ccode-Rookie/FreqConvMamba",
-        waits_for="mixers haar and fft_block",
+        axes={
+            "branches": [
+                [[1.0, "wavelet_conv"]],
+                [[1.0, "wavelet_conv"]],
+                [[0.5, "fft_block"], [0.5, "ss2d"]],
+                [[0.5, "fft_block"], [0.5, "ss2d"]],
+            ],
+            "kernel_size": 3,
+            "fusion": "concat",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; wavelet bands are convolved depth-wise, without squeeze-excite after them; {OWN_PLAN}"
+        ),
     ),
     System(
         "wtcm_unet",
@@ -25,7 +37,8 @@ SYSTEMS = (
         "Small convolutions of wavelet bands, and a scan.",
         "fragment",
         2,
-        waits_for="mixer haar",
+        axes={"branches": [[0.5, "wavelet_conv"], [0.5, "ss2d"]], "wavelet_levels": 2},
+        deviates=f"{ENCODER_ONLY}; how both meet is inferred from the fragment; {OWN_PLAN}",
     ),
     System(
         "dual_domain_mamba",
@@ -45,7 +58,8 @@ SYSTEMS = (
         "The scan beside a learned filter of the Fourier transform.",
         "abstract",
         2,
-        waits_for="mixer fourier_filter",
+        axes={"branches": [[1.0, "fourier_filter"], [1.0, "ss2d"]], "fusion": "conv1x1"},
+        deviates=f"{ENCODER_ONLY}; joined by a 1×1 convolution, where the abstract names no fusion; {OWN_PLAN}",
     ),
     System(
         "spectral_mamba_unet",
@@ -75,6 +89,10 @@ SYSTEMS = (
         "Heat conduction at the bottleneck of a U-Mamba.",
         "abstract",
         2,
-        waits_for="mixer heat",
+        axes={
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "heat"]]],
+            "downsampling": "strided_conv",
+        },
+        deviates=f"{ENCODER_ONLY}; heat conduction in place of the last stage's convolutions; {OWN_PLAN}",
     ),
 )

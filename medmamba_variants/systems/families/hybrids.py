@@ -15,10 +15,10 @@ SYSTEMS = (
         "abstract",
         1,
         paper="Chen et al., 2025",
-        axes={"branches": [[1.0, "conv"], [1.0, "ss2d"]], "fusion": "conv1x1"},
+        axes={"branches": [[1.0, "conv"], [1.0, "ss2d"], [1.0, "multi_scale"]], "fusion": "add"},
         deviates=(
-            f"{ENCODER_ONLY}; branches of each block rather than whole encoders are side by side, joined by a 1×1 "
-            f"convolution alone; MedMamba's convolutions for ResNet's; {OWN_PLAN}"
+            f"{ENCODER_ONLY}; branches of each block rather than whole encoders are side by side, and the "
+            f"convolutions of three sizes that fuse a stage are a branch of their own; {OWN_PLAN}"
         ),
     ),
     System(
@@ -29,14 +29,8 @@ SYSTEMS = (
         "MedMamba's split with convolutions of several sizes and attention beside the scan; fusion of scales on skips.",
         "abstract",
         1,
-        axes={
-            "branches": [
-                [0.25, {"depthwise": {"kernel_size": 3}}],
-                [0.25, {"depthwise": {"kernel_size": 7}}],
-                [0.5, "ss2d"],
-            ]
-        },
-        deviates=f"{ENCODER_ONLY}; two sizes of kernel, without spatial attention; {OWN_PLAN}",
+        axes={"branches": [[0.5, "multi_scale"], [0.5, "ss2d"]]},
+        deviates=f"{ENCODER_ONLY}; without attention over places; {OWN_PLAN}",
     ),
     System(
         "ssrepvm_unet",
@@ -46,7 +40,8 @@ SYSTEMS = (
         "Half of the channels through a re-parametrised depth-wise convolution, half through the scan.",
         "fragment",
         1,
-        waits_for="mixer reparam",
+        axes={"branches": [[0.5, "reparam"], [0.5, "ss2d"]]},
+        deviates=f"{ENCODER_ONLY}; which half is which, and how both meet, is inferred from the fragment; {OWN_PLAN}",
     ),
     System(
         "mamba_cafu",
@@ -59,12 +54,12 @@ SYSTEMS = (
         code="faresbougourzi/MambaCAFU",
         axes={
             "branches": [[1.0, "conv"], [1.0, "attention"], [1.0, "ss2d"]],
-            "fusion": "conv1x1",
+            "fusion": "co_attention",
             "attention_window": 7,
         },
         deviates=(
-            f"{ENCODER_ONLY}; three branches in each block rather than three encoders, joined by a 1×1 "
-            f"convolution, without its gates; attention within windows of seven; {OWN_PLAN}"
+            f"{ENCODER_ONLY}; three branches in each block rather than three encoders; attention within windows of "
+            f"seven; {OWN_PLAN}"
         ),
     ),
     System(
@@ -75,8 +70,8 @@ SYSTEMS = (
         "A global branch of scans and a local branch of convolutions, joined in each stage.",
         "fragment",
         1,
-        axes={"branches": [[1.0, "conv"], [1.0, "ss2d"]], "fusion": "conv1x1"},
-        deviates=f"{ENCODER_ONLY}; the fragment only names both branches: joined by a 1×1 convolution; {OWN_PLAN}",
+        axes={"branches": [[1.0, "conv"], [1.0, "ss2d"]], "fusion": "add"},
+        deviates=f"{ENCODER_ONLY}; the fragment only names both branches: added up; {OWN_PLAN}",
     ),
     System(
         "pgm_unet",
@@ -129,7 +124,10 @@ SYSTEMS = (
             ],
             "fusion": "concat",
         },
-        deviates=f"{ENCODER_ONLY}; without the MLP and the pair of low and high cues; {OWN_PLAN}",
+        deviates=(
+            f"{ENCODER_ONLY}; without the MLP; its pair of low and high cues is a mixer of its own here "
+            f"(pooled_low_high); {OWN_PLAN}"
+        ),
     ),
     System(
         "inception_mamba_code",
@@ -203,9 +201,11 @@ SYSTEMS = (
         "A block of convolution and state space model.",
         "fragment",
         1,
-        axes={"fusion": "conv1x1"},
-        deviates=f"{ENCODER_ONLY}; the fragment says only that both are combined: halves of channels, joined by a 1×1 "
-        f"convolution; {OWN_PLAN}",
+        axes={"fusion": "add"},
+        deviates=(
+            f"{ENCODER_ONLY}; the fragment says only that convolution and state space model are combined: halves "
+            f"of channels, added up; {OWN_PLAN}"
+        ),
     ),
     System(
         "srl_unet",

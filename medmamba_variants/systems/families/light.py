@@ -47,7 +47,22 @@ SYSTEMS = (
         2,
         paper="Nguyen et al., AC-MambaSeg, 2024",
         code="vietthanh2710/AC-MambaSeg",
-        waits_for="learned skip; mixer selective_kernel; attention cbam",
+        axes={
+            "branches": [
+                [[0.5, "depthwise"], [0.5, "ss2d"]],
+                [[0.5, "depthwise"], [0.5, "ss2d"]],
+                [[0.5, "depthwise"], [0.5, "ss2d"]],
+                [[1.0, "selective_kernel"]],
+            ],
+            "kernel_size": 3,
+            "dilations": 3,
+            "cascade": True,
+            "residual": "learned_skip",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; the scan's half of the channels also reads what the depth-wise convolution made; "
+            f"without attention on skips; the selective kernel fills the last stage; {OWN_PLAN}"
+        ),
     ),
     System(
         "mafunet",
@@ -67,9 +82,9 @@ SYSTEMS = (
                 [0.25, {"ss2d": {"scan_directions": "rows"}}],
             ],
             "cascade": True,
-            "fusion": "squeeze_excite",
+            "fusion": "max_gate",
         },
-        deviates=f"{ENCODER_ONLY}; a gate on channels joins the groups, without maxima; {OWN_PLAN}",
+        deviates=f"{ENCODER_ONLY}; without the gate on places; {OWN_PLAN}",
     ),
     System(
         "sk_vm_pp",
@@ -165,21 +180,10 @@ SYSTEMS = (
         "code",
         2,
         code="guangguangLi/SMM-UNet",
-        axes={
-            "branches": [
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-            ],
-            "branch_weights": "shared",
-            "residual": "learned_skip",
-            "fusion": "conv1x1",
-            "attention": "squeeze_excite",
-        },
+        axes={"branches": [[1.0, {"ss2d": {"scan_directions": "rows"}}], [1.0, "identity"]], "fusion": "se_select"},
         deviates=(
-            f"{ENCODER_ONLY}; a gate on the joined groups in place of a choice between each group and its skip; "
-            f"its code scans in one direction with plain Mamba, not in four; {OWN_PLAN}"
+            f"{ENCODER_ONLY}; one scan of all channels and the skip, between which gates choose, in place of four "
+            f"groups; its code scans in one direction with plain Mamba, not in four; {OWN_PLAN}"
         ),
     ),
 )

@@ -39,7 +39,17 @@ SYSTEMS = (
         2,
         paper="Wu et al., H-vmunet, 2024 (arXiv 2403.13642)",
         code="wurenkai/H-vmunet",
-        waits_for="mixer high_order with scans",
+        axes={
+            "branches": [[0.5, "high_order"], [0.5, "ss2d"]],
+            "interaction_order": [2, 3, 4, 5],
+            "kernel_size": 3,
+            "channel_mixer": "mlp",
+            "residual": "layer_scale",
+            "residual_scale": 1e-06,
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; a product of convolutions beside the scan, in place of a product of scans; {OWN_PLAN}"
+        ),
     ),
     System(
         "h_vmunet_local_ss2d",
@@ -64,7 +74,8 @@ SYSTEMS = (
         "fragment",
         2,
         code="Ystartff/HMM-VMamba",
-        waits_for="learned morphology; mixer high_order with scans",
+        axes={"branches": [[0.5, "morphology"], [0.5, "ss2d"]]},
+        deviates=f"{ENCODER_ONLY}; morphology beside the scan, not within a product of scans; {OWN_PLAN}",
     ),
     System(
         "medmamba_deformable_2026",
@@ -74,7 +85,11 @@ SYSTEMS = (
         "Sampling at learned offsets and a state space model; another network than the classifier of the same name.",
         "fragment",
         2,
-        waits_for="mixer deformable",
+        axes={"branches": [[0.5, "deformable"], [0.5, "ss2d"]]},
+        deviates=(
+            f"{ENCODER_ONLY}; a deformable convolution beside the scan: the fragment names sampling at several "
+            f"scales and a state space model; {OWN_PLAN}"
+        ),
     ),
     System(
         "nmssm_unet",
@@ -95,7 +110,8 @@ SYSTEMS = (
         "code",
         2,
         code="gmum/MambaHoME",
-        waits_for="channel mixer soft_moe; norm DyT; mixer gsc",
+        axes={"branches": [[0.5, "gsc"], [0.5, "ss2d"]], "cascade": True, "block_norm": "dynamic_tanh"},
+        deviates=f"{ENCODER_ONLY}, in two dimensions; without its experts; {OWN_PLAN}",
     ),
     System(
         "mambaclinix",
@@ -107,7 +123,11 @@ SYSTEMS = (
         2,
         paper="Bian et al., MambaClinix, 2024",
         code="CYB08/MambaClinix-PyTorch",
-        waits_for="mixer high_order",
+        axes={
+            "branches": [[[1.0, "high_order"]], [[1.0, "high_order"]], [[1.0, "ss2d"]], [[1.0, "ss2d"]]],
+            "interaction_order": [2, 3, 3, 3],
+        },
+        deviates=f"{ENCODER_ONLY}, in two dimensions; orders of two and three; without its loss; {OWN_PLAN}",
     ),
     System(
         "mambaclinix_code",
@@ -118,7 +138,12 @@ SYSTEMS = (
         "code",
         2,
         code="CYB08/MambaClinix-PyTorch",
-        waits_for="mixer high_order with sums",
+        axes={
+            "branches": [[[1.0, "high_order"]], [[1.0, "high_order"]], [[1.0, "ss2d"]], [[1.0, "ss2d"]]],
+            "interaction_order": [2, 3, 3, 3],
+            "combine": "sum",
+        },
+        deviates=f"{ENCODER_ONLY}, in two dimensions; {OWN_PLAN}",
         form_of="mambaclinix",
     ),
     System(
@@ -182,7 +207,7 @@ SYSTEMS = (
             "branches": [[1.0, "linear_attention"]],
             "cpe": "both",
             "channel_mixer": "mlp",
-            "downsampling": "strided_conv",
+            "downsampling": "inverted",
         },
         deviates=f"{ENCODER_ONLY}; without rotary positions and Mamba's gate; {OWN_PLAN}",
     ),

@@ -84,8 +84,8 @@ SYSTEMS = (
         "code",
         2,
         code="loveAI666/MFEVM-UNet",
-        axes={"branches": [[1.0, "ss2d"]], "scan_window": 7},
-        deviates=f"{ENCODER_ONLY}; windows do not shift, without the gate; {OWN_PLAN}",
+        axes={"branches": [[1.0, "ss2d"]], "scan_window": 7, "window_shift": "half"},
+        deviates=f"{ENCODER_ONLY}; without the gate after each stage; {OWN_PLAN}",
     ),
     System(
         "mfevm_unet_code",

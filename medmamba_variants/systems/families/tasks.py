@@ -24,7 +24,11 @@ SYSTEMS = (
         "code",
         3,
         code="badhandas/SegResMamba",
-        waits_for="mixer gsc; token reduction",
+        axes={"branches": [[0.5, "gsc"], [0.5, "ss2d"]], "cascade": True, "downsampling": "strided_conv"},
+        deviates=(
+            f"{ENCODER_ONLY}, in two dimensions; the scan's half of the channels also reads the gated convolution, "
+            f"at full rather than half resolution; {OWN_PLAN}"
+        ),
     ),
     System(
         "segres_mamba_code",

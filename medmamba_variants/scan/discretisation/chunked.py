@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medmamba_variants.scan.chunks import Chunk, Path
-from medmamba_variants.scan.discretisation import factors, factors_and_slopes
+from medmamba_variants.scan.discretisation.factors import factors, factors_and_slopes
 
 
 def forward(
@@ -28,7 +28,8 @@ def forward(
         chunk = Chunk(path, start, x, delta, B, C, delta_bias)
         terms = _Terms(path, chunk, start, before, x, A, B, discretisation)
         states = terms.states(path, start, h)
-        h = states[-1]
+        # Its own memory: what is kept must not hold on to the other states of its chunk.
+        h = states[-1].clone()
         result = (chunk.C.unsqueeze(3) @ states[1:]).squeeze(3).addcmul_(chunk.x, D.unsqueeze(1))
         y.index_add_(0, chunk.positions, chunk.without_pauses(result).flatten(0, 1))
     checkpoints = torch.stack(kept) if kept else x.new_empty(0)

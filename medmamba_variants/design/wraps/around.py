@@ -1,63 +1,12 @@
-"""What stands around token mixing: channel mixers, attention modules, residual connections, stems and positions."""
+"""What stands around the branches of a network: residual connections, stems and positions."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import Component, Operator, Stem, axis, by_word, shared
-from medmamba_variants.design.kinds import Choice, Number, SettingError
-
-MLP_RATIO = axis(
-    4.0, Number(0.25, 8.0), "hidden channels of a channel mixer for each of its channels", "Vaswani 2017", probe=2.0
-)
-ATTENTION_PLACE = axis(
-    "fusion",
-    Choice(("fusion", "branches", "stage")),
-    "what attention weighs: a block's joined branches before they are added, each branch's output, or the stage's map",
-    "SENet, section 3; CBAM, section 3",
-    probe="stage",
-)
-
-
-@dataclass(frozen=True)
-class MLP(Operator):
-    """Two linear maps with a GELU between them, position by position (Vaswani 2017)."""
-
-    word = "mlp"
-    builds = "medmamba_variants.parts.channel_mixers:MLP"
-
-    mlp_ratio: float = shared(MLP_RATIO)
-
-    def hidden(self, channels: int) -> int:
-        """Hidden channels."""
-        return max(1, int(self.mlp_ratio * channels))
-
-    def macs(self, channels: int, height: int, width: int) -> int:
-        return 2 * channels * self.hidden(channels) * height * width
-
-
-CHANNEL_MIXERS: dict[str, type[Operator]] = by_word(MLP)
-
-
-@dataclass(frozen=True)
-class SqueezeExcite(Operator):
-    """A gate on every channel, computed from the mean of all channels (Hu 2018)."""
-
-    word = "squeeze_excite"
-    builds = "medmamba_variants.parts.attention:SqueezeExcite"
-
-    attention_place: str = shared(ATTENTION_PLACE)
-
-    def hidden(self, channels: int) -> int:
-        """Width of the gate's bottleneck."""
-        return max(channels // 4, 4)
-
-    def macs(self, channels: int, height: int, width: int) -> int:
-        return 2 * channels * self.hidden(channels)
-
-
-ATTENTIONS: dict[str, type[Operator]] = by_word(SqueezeExcite)
+from medmamba_variants.design.components import Component, Stem, axis, by_word
+from medmamba_variants.design.kinds import Number, SettingError
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from math import factorial
 import torch
 from torch import Tensor
 
-RULES = ("mamba", "zoh", "bilinear", "foh")
 # Where |z| is below the first, φ is a series, whose terms after so many are below the dtype's rounding.
 _SERIES = {torch.float64: (1.0, 16), torch.float32: (0.5, 7)}
 Factors = tuple[Tensor, Tensor, Tensor | None]
