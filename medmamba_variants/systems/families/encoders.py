@@ -14,7 +14,19 @@ SYSTEMS = (
         "code",
         2,
         code="qinghua0715/S-Net",
-        waits_for="mixer strips; channel mixer convglu",
+        axes={
+            "branches": [[0.5, "ss2d"], [0.5, "strips"]],
+            "cascade": True,
+            "channel_mixer": "convglu",
+            "mlp_ratio": 0.6666666666666666,
+            "patch_size": 2,
+            "depths": [2, 2],
+            "dims": [96, 192],
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; the strips' half of the channels also reads the scan, where strips follow a pair of "
+            "scan and MLP; dims are MedMamba-T's"
+        ),
     ),
     System(
         "mamba_hunet",
@@ -101,12 +113,9 @@ SYSTEMS = (
         3,
         code="bowang-lab/U-Mamba",
         axes={
-            "branches": [
-                [[1.0, "conv"]],
-                [[1.0, "conv"]],
-                [[1.0, "conv"]],
-                [[1.0, {"ss2d": {"scan_directions": "rows"}}]],
-            ],
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]]],
+            "scan_directions": "rows",
+            "inner_conv": "causal1d",
             "downsampling": "strided_conv",
         },
         deviates=f"{ENCODER_ONLY}: u_mamba's, in two dimensions; {OWN_PLAN}",

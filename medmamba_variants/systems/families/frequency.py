@@ -24,10 +24,9 @@ SYSTEMS = (
             ],
             "kernel_size": 3,
             "fusion": "concat",
+            "attention": ["squeeze_excite", "squeeze_excite", "none", "none"],
         },
-        deviates=(
-            f"{ENCODER_ONLY}; wavelet bands are convolved depth-wise, without squeeze-excite after them; {OWN_PLAN}"
-        ),
+        deviates=f"{ENCODER_ONLY}; wavelet bands are convolved depth-wise; {OWN_PLAN}",
     ),
     System(
         "wtcm_unet",
