@@ -6,7 +6,7 @@ as in all such tables; an operation that is neither counted nor known to be free
 free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
 position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
 A fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
-(`design.spectral.fft_macs`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
+(`design.spectral.transforms`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
 transform sums alone.
 """
 
@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.spectral import fft_macs
+from medmamba_variants.design.spectral.transforms import fft_macs
 from medmamba_variants.model import build_model
 
 # Free by the convention above: layout, norms, activations, gates, pooling, sums. Names are those of ATen operations.

@@ -149,8 +149,9 @@ class SpectralChannels(nn.Module):
 def _cached_waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
     chosen = np.array([design.WAVES[c * len(design.WAVES) // channels] for c in range(channels)])
     row, column = (np.arange(size)[:, None] + 0.5 for size in (height, width))
-    down = np.cos(np.pi * row * chosen[:, 0] / height)
-    across = np.cos(np.pi * column * chosen[:, 1] / width)
+    # A map of few rows or columns has no faster waves.
+    down = np.cos(np.pi * row * np.minimum(chosen[:, 0], height - 1) / height)
+    across = np.cos(np.pi * column * np.minimum(chosen[:, 1], width - 1) / width)
     return torch.from_numpy((down[:, None] * across[None]).astype(np.float32)).to(device)
 
 

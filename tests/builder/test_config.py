@@ -93,6 +93,7 @@ GOLDEN_DEFAULTS = {
     "spectral_groups": 4,
     "wavelet_levels": 1,
     "pool_stride": 4,
+    "low_band": 0.25,
 }
 GOLDEN_IDS = {
     "medmamba_t": "44136fa355b3",
@@ -280,7 +281,7 @@ def test_map_sizes():
         ({"d_state": "1\n6"}, r"d_state must be a whole number .*got the string '1\\n6'"),
         ({"expand": 10**400}, "expand must be a number from 0.25 to 8, got 10000"),
         ({"expand": -(10**400)}, "expand must be a number from 0.25 to 8, got -10000"),
-        ({"split_ratio": 0, "d_state": 8}, "d_state must be left out .*branches .*hold no ss2d; got d_state=8"),
+        ({"split_ratio": 0, "d_state": 8}, "d_state must be left out .*branches .*hold no ss2d, .*; got d_state=8"),
         ({"split_ratio": 1, "fusion": "concat"}, "fusion must be left out .*single branch; got fusion=concat"),
         ({"fusion": "concat", "shuffle_groups": 4}, "shuffle_groups must be left out .*fusion is not shuffle"),
         (

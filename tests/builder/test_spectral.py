@@ -2,19 +2,23 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import fft
+from torch import nn
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import spectral as design
 from medmamba_variants.design.mixers import MIXERS
+from medmamba_variants.design.spectral import mixers as design
+from medmamba_variants.design.spectral import scans as spectral_scans
+from medmamba_variants.design.spectral.transforms import fft_macs, fft_pair_macs, half
 from medmamba_variants.parts import patches
 from medmamba_variants.parts.mixers.spectral import transforms, wavelets
 from medmamba_variants.parts.mixers.spectral.heat import conduct
 
-WORDS = ["heat", "fourier_filter", "fft_block", "haar", "wavelet_conv", "pooled_low_high"]
+WORDS = ["heat", "fourier_filter", "fft_block", "haar", "wavelet_conv", "pooled_low_high", "spectral_scan", "dct_split"]
 SIZES = [(1, 1), (1, 7), (2, 1), (5, 4), (6, 9), (8, 8)]
 
 
@@ -52,10 +56,10 @@ def test_cosine_transforms_are_scipys_keep_squares_and_come_back(height, width):
 def test_fourier_transforms_are_scipys_keep_squares_and_come_back(height, width):
     x = noise(2, height, width, 3)
     y = transforms.spectrum(x)
-    assert y.shape == (2, height, design.half(width), 3)
+    assert y.shape == (2, height, half(width), 3)
     torch.testing.assert_close(y, torch.from_numpy(fft.rfft2(x.numpy(), axes=(1, 2), norm="ortho")))
     # Frequencies that stand for their conjugates, too, count twice.
-    twice = torch.full((design.half(width), 1), 2.0, dtype=torch.float64)
+    twice = torch.full((half(width), 1), 2.0, dtype=torch.float64)
     twice[0] = 1
     if width % 2 == 0:
         twice[-1] = 1
@@ -67,12 +71,12 @@ def test_fourier_transforms_are_scipys_keep_squares_and_come_back(height, width)
 @pytest.mark.parametrize("width", [4, 5])
 def test_frequencies_of_no_real_map_lose_what_it_cannot_have(width):
     """Of the whole spectrum, its missing half filled in as conjugates, the real part comes back."""
-    y = torch.complex(noise(1, 6, design.half(width), 2), noise(1, 6, design.half(width), 2, seed=1))
+    y = torch.complex(noise(1, 6, half(width), 2), noise(1, 6, half(width), 2, seed=1))
     whole = torch.zeros(1, 6, width, 2, dtype=y.dtype)
     for row in range(6):
         for column in range(width):
-            own = column < design.half(width)
-            opposite = y[:, -row % 6, -column % width].conj() if -column % width < design.half(width) else None
+            own = column < half(width)
+            opposite = y[:, -row % 6, -column % width].conj() if -column % width < half(width) else None
             if own and opposite is not None:
                 whole[:, row, column] = (y[:, row, column] + opposite) / 2
             else:
@@ -83,12 +87,12 @@ def test_frequencies_of_no_real_map_lose_what_it_cannot_have(width):
 
 
 def test_costs_of_transforms_by_hand():
-    assert design.fft_macs(3, 8) == 3 * 5 * 8 * 3 // 2
-    assert design.fft_macs(1, 64, real=True) == 5 * 64 * 6 // 4
-    assert design.fft_macs(5, 1) == design.fft_macs(0, 8) == 0
-    assert design.fft_macs(1, 7) == math.ceil(2.5 * 7 * math.log2(7))
+    assert fft_macs(3, 8) == 3 * 5 * 8 * 3 // 2
+    assert fft_macs(1, 64, real=True) == 5 * 64 * 6 // 4
+    assert fft_macs(5, 1) == fft_macs(0, 8) == 0
+    assert fft_macs(1, 7) == math.ceil(2.5 * 7 * math.log2(7))
     # There: 64 real points; back: five of eight columns as complex numbers, then eight real rows.
-    assert design.fft_pair_macs(2, 8, 8) == 2 * (480 + 5 * 60 + 8 * 30)
+    assert fft_pair_macs(2, 8, 8) == 2 * (480 + 5 * 60 + 8 * 30)
 
 
 def test_tables_are_read_as_they_stand_and_between_their_points():
@@ -265,6 +269,58 @@ def test_coarse_and_fine_cues_by_hand(height, width):
     torch.testing.assert_close(module(x), module.mixing(low + high))
 
 
+@pytest.mark.parametrize(("height", "width"), SIZES)
+def test_without_its_scan_a_spectral_scan_is_the_transform_there_and_back(height, width):
+    module = branch(spectral_scans.SpectralScan())
+    module.spectral_norm = module.mixer = nn.Identity()
+    x = noise(2, height, width, 6)
+    torch.testing.assert_close(module(x), module.norm(x))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (6, 9)])
+def test_the_scan_sees_frequencies_from_negative_to_positive(height, width):
+    module = branch(spectral_scans.SpectralScan(d_state=4))
+    x = noise(2, height, width, 6)
+    y = torch.from_numpy(fft.rfft2(module.norm(x).detach().numpy(), axes=(1, 2), norm="ortho"))
+    rows = sorted(range(height), key=lambda row: row if row < height / 2 else row - height)
+    ordered = torch.stack([y.real, y.imag], -1).flatten(-2)[:, rows]
+    scanned = module.mixer(module.spectral_norm(ordered)).detach()
+    back = torch.empty_like(scanned)
+    back[:, rows] = scanned
+    back = fft.irfft2(torch.complex(back[..., ::2], back[..., 1::2]), s=(height, width), axes=(1, 2), norm="ortho")
+    torch.testing.assert_close(module(x), torch.from_numpy(back))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (5, 4), (6, 9)])
+@pytest.mark.parametrize("share", [0.25, 2 / 3])
+def test_low_frequencies_are_scanned_and_the_rest_is_convolved(height, width, share):
+    module = branch(spectral_scans.DCTSplit(d_state=4, low_band=share))
+    x = noise(2, height, width, 6)
+    normed = module.norm(x).detach()
+    rows, columns = module.component.low(height, width)
+    frequencies = fft.dctn(normed.numpy(), axes=(1, 2), norm="ortho")
+    low = frequencies[:, :rows, :columns].copy()
+    frequencies[:, :rows, :columns] = 0
+    high = torch.from_numpy(fft.idctn(frequencies, axes=(1, 2), norm="ortho"))
+    scanned = np.zeros_like(frequencies)
+    scanned[:, :rows, :columns] = module.mixer(module.low_norm(torch.from_numpy(low))).detach().numpy()
+    taps = F.conv2d(high.permute(0, 3, 1, 2), module.filters.weight, module.filters.bias, padding=1, groups=6)
+    expected = torch.from_numpy(fft.idctn(scanned, axes=(1, 2), norm="ortho")) + module.mixing(taps.permute(0, 2, 3, 1))
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_a_share_of_the_frequencies_is_rounded_up_but_not_for_its_last_digits():
+    assert spectral_scans.DCTSplit(low_band=0.1).low(30, 31) == (3, 4)
+    assert spectral_scans.DCTSplit(low_band=0.25).low(9, 8) == (3, 2)
+    # Two where there are more, so that there are steps to scan; one is left to the convolution.
+    assert [spectral_scans.DCTSplit(low_band=0.05).low(size, 1) for size in (1, 2, 3, 9)] == [
+        (1, 1),
+        (1, 1),
+        (2, 1),
+        (2, 1),
+    ]
+
+
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_maps_of_any_size_train(word, height, width):
@@ -292,7 +348,7 @@ def test_fresh_branches_speak_as_loudly_as_their_peers(word):
 
 @pytest.mark.parametrize("word", WORDS)
 def test_one_channel_is_refused_where_a_norm_would_hide_it(word):
-    with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1 in stage 0"):
+    with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1.* in stage 0"):
         VariantConfig.from_dict({"dims": [4, 8, 16, 32], "branches": [[0.75, "conv"], [0.25, word]]})
 
 

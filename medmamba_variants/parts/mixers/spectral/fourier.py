@@ -6,7 +6,8 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from medmamba_variants.design import spectral as design
+from medmamba_variants.design.spectral import mixers as design
+from medmamba_variants.design.spectral.transforms import half
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.conv import BatchNorm
 from medmamba_variants.parts.mixers.depthwise import FilterEach
@@ -33,7 +34,7 @@ class FourierFilterBranch(nn.Module):
         self.side = component.frequency_table
         self.norm = nn.LayerNorm(channels)
         # Real and imaginary part of each; for real maps, half of a row's frequencies say it all.
-        self.table = nn.Parameter(torch.empty(2, self.side, design.half(self.side), channels))
+        self.table = nn.Parameter(torch.empty(2, self.side, half(self.side), channels))
         nn.init.normal_(self.table, std=0.5**0.5)
         self.mixing = linear(channels, channels, bias=True)
         self.drop_path = DropPath(drop_path)
@@ -50,9 +51,7 @@ class FourierFilterBranch(nn.Module):
         """
         table = self.table.to(torch.promote_types(self.table.dtype, torch.float32))
         down = read_table(table.transpose(0, 1), self.side, height, height, wraps=True)
-        real, imaginary = (
-            read_table(down.transpose(0, 2), self.side, width, design.half(width)).transpose(0, 2).unbind(1)
-        )
+        real, imaginary = read_table(down.transpose(0, 2), self.side, width, half(width)).transpose(0, 2).unbind(1)
         return torch.complex(real, imaginary)
 
 

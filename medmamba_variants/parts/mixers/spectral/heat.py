@@ -9,7 +9,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design import spectral as design
+from medmamba_variants.design.spectral import mixers as design
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.depthwise import FilterEach
 from medmamba_variants.parts.mixers.gate import gated

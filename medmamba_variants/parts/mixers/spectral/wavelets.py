@@ -6,7 +6,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from medmamba_variants.design import spectral as design
+from medmamba_variants.design.spectral import mixers as design
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.depthwise import FilterEach
 from medmamba_variants.parts.patches import even, haar, inverse_haar

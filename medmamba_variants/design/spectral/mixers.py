@@ -1,4 +1,4 @@
-"""Mixers that work on the frequencies of a map, or on its coarse and its fine part, and what transforms cost."""
+"""Mixers that work on the frequencies of a map, or on its coarse and its fine part."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
 from medmamba_variants.design.convolutions import KERNEL_SIZE
 from medmamba_variants.design.kinds import Choice, SettingError, whole
+from medmamba_variants.design.spectral.transforms import fft_pair_macs, half
 
 FREQUENCY_TABLE = axis(
     8,
@@ -20,27 +21,6 @@ FREQUENCY_TABLE = axis(
 WAVELET_LEVELS = axis(
     1, whole(1, 5), "levels of the Haar transform, each of the low band of the level before", "WTConv, section 3.2", 2
 )
-
-
-def fft_macs(lines: int, points: int, real: bool = False) -> int:
-    """Multiply-adds of some Fourier transforms of so many points each, rounded up.
-
-    Counted as 5·n·log2(n) flops for n complex points and half as many for real ones, the usual convention whatever the
-    algorithm and n (Frigo & Johnson, FFTW), at two flops a multiply-add. A transform over two axes has their product as
-    points.
-    """
-    return math.ceil((1.25 if real else 2.5) * lines * points * math.log2(points)) if points else 0
-
-
-def fft_pair_macs(channels: int, height: int, width: int) -> int:
-    """Multiply-adds of a real map's transform over both axes and back, where half of the frequencies are kept."""
-    back = fft_macs(channels * half(width), height) + fft_macs(channels * height, width, real=True)
-    return fft_macs(channels, height * width, real=True) + back
-
-
-def half(width: int) -> int:
-    """The frequencies of a row of real numbers that are not conjugates of others."""
-    return width // 2 + 1
 
 
 @dataclass(frozen=True)
