@@ -180,24 +180,31 @@ SYSTEMS = (
         paper="Hatamizadeh and Kautz, MambaVision, 2024 (arXiv 2407.08083)",
         code="NVlabs/MambaVision",
         axes={
-            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]], [[1.0, "attention"]]],
+            "branches": [
+                [[1.0, "conv"]],
+                [[1.0, "conv"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "attention"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "attention"]],
+            ],
             "scan_directions": "rows",
             "gate": "concat",
             "inner_conv": "same1d",
             "expand": 0.5,
             "d_state": 8,
-            "heads": 16,
-            "attention_window": 7,
-            "channel_mixer": ["none", "none", "mlp", "mlp"],
-            "depths": [1, 3, 8, 4],
-            "dims": [80, 160, 320, 640],
+            "heads": [8, 8, 8, 8, 16, 16],
+            "attention_window": [14, 14, 14, 14, 7, 7],
+            "channel_mixer": ["none", "none", "mlp", "mlp", "mlp", "mlp"],
+            "depths": [1, 3, 4, 4, 2, 2],
+            "dims": [80, 160, 320, 320, 640, 640],
             "stem": "convolutions",
-            "downsampling": "strided_conv",
+            "downsampling": ["strided_conv", "strided_conv", "none", "strided_conv", "none"],
             "final_norm": "map",
         },
         deviates=(
-            "the third stage scans and the last attends, where in each of them the first half scans and the "
-            "second attends; MedMamba's convolutions, with a 1×1 more, in the first two"
+            "a 1×1 convolution more in the blocks of its first two stages; a norm before the gate's half is "
+            "joined; no layer scale"
         ),
         published_params=31_800_000,
         published_by="MambaVision's README",

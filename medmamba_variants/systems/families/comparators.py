@@ -157,14 +157,16 @@ SYSTEMS = (
         paper="Ma et al., U-Mamba, 2024 (arXiv 2401.04722)",
         code="bowang-lab/U-Mamba",
         axes={
-            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]]],
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]]],
             "scan_directions": "rows",
             "inner_conv": "causal1d",
-            "downsampling": "strided_conv",
+            "depths": [2, 2, 2, 2, 1],
+            "dims": [96, 192, 384, 768, 768],
+            "downsampling": ["strided_conv", "strided_conv", "strided_conv", "none"],
         },
         deviates=(
-            f"{ENCODER_ONLY}; the form with Mamba at the bottleneck, in place of a convolution rather than after "
-            f"it; {OWN_PLAN}"
+            f"{ENCODER_ONLY}; the form with Mamba at the bottleneck, behind its convolutions; two blocks a stage, "
+            "widths of MedMamba-T"
         ),
     ),
     System(

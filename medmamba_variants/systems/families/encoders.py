@@ -15,18 +15,15 @@ SYSTEMS = (
         2,
         code="qinghua0715/S-Net",
         axes={
-            "branches": [[0.5, "ss2d"], [0.5, "strips"]],
-            "cascade": True,
-            "channel_mixer": "convglu",
+            "branches": [[[1.0, "ss2d"]], [[1.0, "strips"]], [[1.0, "ss2d"]], [[1.0, "strips"]]],
+            "channel_mixer": ["convglu", "none", "convglu", "none"],
             "mlp_ratio": 0.6666666666666666,
             "patch_size": 2,
-            "depths": [2, 2],
-            "dims": [96, 192],
+            "depths": [2, 1, 2, 1],
+            "dims": [96, 96, 192, 192],
+            "downsampling": ["none", "patch_merging", "none"],
         },
-        deviates=(
-            f"{ENCODER_ONLY}; the strips' half of the channels also reads the scan, where strips follow a pair of "
-            "scan and MLP; dims are MedMamba-T's"
-        ),
+        deviates=f"{ENCODER_ONLY}; widths are MedMamba-T's",
     ),
     System(
         "mamba_hunet",
@@ -113,12 +110,14 @@ SYSTEMS = (
         3,
         code="bowang-lab/U-Mamba",
         axes={
-            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]]],
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]]],
             "scan_directions": "rows",
             "inner_conv": "causal1d",
-            "downsampling": "strided_conv",
+            "depths": [2, 2, 2, 2, 1],
+            "dims": [96, 192, 384, 768, 768],
+            "downsampling": ["strided_conv", "strided_conv", "strided_conv", "none"],
         },
-        deviates=f"{ENCODER_ONLY}: u_mamba's, in two dimensions; {OWN_PLAN}",
+        deviates=f"{ENCODER_ONLY}: u_mamba's, in two dimensions",
     ),
     System(
         "pro_mamba",
@@ -163,14 +162,17 @@ SYSTEMS = (
         3,
         code="alibdz/prostate-segmentation",
         axes={
-            "branches": [[0.5, "high_order"], [0.5, "ss2d"]],
+            "branches": [[1.0, "h_ss2d"]],
             "interaction_order": [2, 3, 4, 5],
-            "kernel_size": 3,
+            "depths": [2, 2, 2, 2],
+            "dims": [16, 32, 64, 128],
             "channel_mixer": "mlp",
             "residual": "layer_scale",
             "residual_scale": 1e-06,
+            "stem": "convolutions",
+            "downsampling": "strided_conv",
         },
-        deviates=f"{ENCODER_ONLY}: h_vmunet's; {OWN_PLAN}",
+        deviates=f"{ENCODER_ONLY}: h_vmunet's",
     ),
     System(
         "nnuzoo",

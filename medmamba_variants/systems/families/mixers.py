@@ -41,15 +41,19 @@ SYSTEMS = (
         paper="Wu et al., H-vmunet, 2024 (arXiv 2403.13642)",
         code="wurenkai/H-vmunet",
         axes={
-            "branches": [[0.5, "high_order"], [0.5, "ss2d"]],
+            "branches": [[1.0, "h_ss2d"]],
             "interaction_order": [2, 3, 4, 5],
-            "kernel_size": 3,
+            "depths": [2, 2, 2, 2],
+            "dims": [16, 32, 64, 128],
             "channel_mixer": "mlp",
             "residual": "layer_scale",
             "residual_scale": 1e-06,
+            "stem": "convolutions",
+            "downsampling": "strided_conv",
         },
         deviates=(
-            f"{ENCODER_ONLY}; a product of convolutions beside the scan, in place of a product of scans; {OWN_PLAN}"
+            f"{ENCODER_ONLY}; factors are filtered depth-wise alone, where half of what they hold is scanned, too "
+            "(h_vmunet_local_ss2d)"
         ),
     ),
     System(
@@ -75,8 +79,8 @@ SYSTEMS = (
         "fragment",
         2,
         code="Ystartff/HMM-VMamba",
-        axes={"branches": [[0.5, "morphology"], [0.5, "ss2d"]]},
-        deviates=f"{ENCODER_ONLY}; morphology beside the scan, not within a product of scans; {OWN_PLAN}",
+        axes={"branches": [[0.5, "morphology"], [0.5, "h_ss2d"]]},
+        deviates=f"{ENCODER_ONLY}; morphology beside the product of scans, not within it; {OWN_PLAN}",
     ),
     System(
         "medmamba_deformable_2026",
