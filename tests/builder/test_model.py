@@ -198,7 +198,8 @@ def test_a_choice_that_is_swallowed_is_seen(monkeypatch):
 
 @pytest.mark.parametrize(("fusion", "down"), list(itertools.product(FUSIONS, HALVINGS)), ids=lambda pair: str(pair))
 def test_fusions_and_downsamplings_combine(fusion, down):
-    config = VariantConfig.from_dict({"fusion": fusion, "downsampling": down, "odd_maps": "pad"}, base=SMALL)
+    padding = VariantConfig.from_dict({"odd_maps": "pad"}, base=SMALL)
+    config = VariantConfig.from_dict({"fusion": fusion, "downsampling": down}, base=padding)
     model = build_model(config, num_classes=2, in_channels=1, seed=0).eval()
     features = model.forward_features(images(channels=1, height=45, width=70))
     sizes = config.map_sizes(45, 70)
