@@ -51,7 +51,10 @@ class StrategyChoice:
 
 @dataclass(frozen=True)
 class Study:
-    """One question and all that is needed to answer it; made by `load_study`, never changed."""
+    """One question and all that is needed to answer it; made by `load_study`, never changed.
+
+    `hypothesis`, `controls` and `caveat` are for readers: like the question they are in no hash.
+    """
 
     name: str
     question: str
@@ -69,6 +72,9 @@ class Study:
     contrasts: tuple[Contrast, ...]
     alpha: float
     correction: str
+    hypothesis: str = ""
+    controls: str = ""
+    caveat: str = ""
 
     @property
     def is_grid(self) -> bool:
@@ -168,6 +174,9 @@ class Study:
             "study_hash": self.study_hash,
             "contrasts_hash": self.contrasts_hash,
             "question": self.question,
+            "hypothesis": self.hypothesis,
+            "controls": self.controls,
+            "caveat": self.caveat,
             "file": str(self.path),
             "file_text": self.text,
             "base_name": self.base_name,

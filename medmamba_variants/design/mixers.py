@@ -18,7 +18,7 @@ from medmamba_variants.design.convolutions import (
 from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
 from medmamba_variants.design.local.products import GatedSpatial, HighOrder, HighOrderScan
-from medmamba_variants.design.scan_mixer import SS2D
+from medmamba_variants.design.scan_mixer import SS2D, TensorScan
 from medmamba_variants.design.sequences.attention import Attention, LinearAttention
 from medmamba_variants.design.sequences.duality import SSD, NonCausalSSD
 from medmamba_variants.design.sequences.recurrent import GRU, LSTM, MLSTM, RNN, NmODE, NmODESS2D
@@ -78,6 +78,7 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Haar,
     WaveletConv,
     PooledLowHigh,
+    TensorScan,
     SpectralScan,
     DCTSplit,
 )

@@ -111,6 +111,9 @@ SOURCE = {
 STUDY = Mapped(
     {
         "question": Setting(Text(), "what the study asks, one sentence", required=True),
+        "hypothesis": Setting(Text(), "what it expects, such that its runs could refute it"),
+        "controls": Setting(Text(), "arms that tell the effect asked about from what comes with it"),
+        "caveat": Setting(Text(), "what its outcome would not show"),
         "base": Setting(Choice(tuple(PRESETS)), "preset that every variant starts from", required=True),
         "variant": Setting(Point(), "axes set alike in every variant"),
         "axes": Setting(Axes(), "axes under study: the values to try, or {low, high, log, step} for a search"),

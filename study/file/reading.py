@@ -85,7 +85,7 @@ class _Reader:
             )
         return Study(
             name=self.text.path.stem,
-            question=" ".join(self.values["question"].split()),
+            question=self.words("question"),
             path=self.text.path.absolute(),
             text=self.text.text,
             base_name=self.values["base"],
@@ -100,7 +100,14 @@ class _Reader:
             contrasts=parse_contrasts(declared, grid, named, self.point),
             alpha=float(self.values.get("alpha", 0.05)),
             correction=self.values.get("correction", "holm"),
+            hypothesis=self.words("hypothesis"),
+            controls=self.words("controls"),
+            caveat=self.words("caveat"),
         )
+
+    def words(self, key: str) -> str:
+        """The text under a key as one line, empty where the file leaves it out."""
+        return " ".join(self.values.get(key, "").split())
 
     def strategy(self) -> StrategyChoice:
         given = {**self.values.get("strategy", {"name": GRID})}

@@ -28,7 +28,9 @@ def describe(
 ) -> list[str]:
     """The lines of a dry run; reads the store and writes nothing."""
     study = plan.study
-    lines = [f"{study.name}: {study.question}", f"file {study.path}", f"store {store}", ""]
+    told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
+    lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
+    lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
     lines += ["", *_datasets(study, inputs)]
     cells, counts = _cells(plan, store)

@@ -1,4 +1,4 @@
-"""Study files: what they come to, every error with its whole text, overrides, hashes, and the five files shipped."""
+"""Study files: what they come to, every error with its whole text, overrides, hashes, and the files shipped."""
 
 import dataclasses
 import json
@@ -13,22 +13,22 @@ import pytest
 import yaml
 
 from analysis.metrics import METRICS
-from analysis.power import smallest_adjusted_p
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, FUSIONS, MIXER_AXES, SUGAR, or_
 from study.cells import Cell, DataRef
-from study.data.phantoms.sets import PHANTOMS
+from study.data.phantoms.sets import PHANTOMS, parse_name
 from study.data.readers import FILE_KINDS
 from study.file.keys import SOURCE, STRATEGY, STUDY
 from study.file.keys import study_schema as json_schema
 from study.file.reading import Range, load_study
 from study.planning.plan import make_plan
+from study.planning.reach import reaches
 from study.recipe import Recipe
 from study.store.ledger import Ledger
 from study.strategies.samplers import SAMPLERS
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+FILES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
 
 GRID = """
 question: How much
@@ -665,29 +665,39 @@ def test_the_manifest_is_plain_json(write):
 def test_a_shipped_file_loads_and_opens_with_its_purpose(path):
     study = load_study(path)
     lines = path.read_text().splitlines()
-    assert lines[0] == "# yaml-language-server: $schema=schema.json"
-    heads = ("# Question:", "# Command:", "# Cells:", "# Cost:", "# Expect:")
+    depth = len(path.relative_to(ROOT / "search_spaces").parts) - 1
+    assert lines[0] == f"# yaml-language-server: $schema={'../' * depth}schema.json"
+    heads = ("# Command:", "# Cells:", "# Cost:")
     header = [line for line in lines if line.startswith("#")]
     assert [head for line in header for head in heads if line.startswith(head)] == list(heads)
-    assert f"python -m study.launch search_spaces/{path.name}" in path.read_text()
+    assert f"python -m study.launch {path.relative_to(ROOT)}" in path.read_text()
     cells = make_plan(study, refs(study), Ledger("/nonexistent")).total
     assert f"= {cells}" in next(line for line in header if line.startswith("# Cells:"))
-    assert set(study.datasets) <= set(PHANTOMS)
-    assert len(study.seeds) == (5 if study.is_grid else 2)
+    assert len(study.seeds) >= (5 if study.is_grid else 2)
+    assert study.hypothesis and study.controls and study.caveat
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_shipped_file_needs_no_download(path):
+    """Every data set is a phantom whose dials can be turned so."""
+    for name in load_study(path).datasets:
+        plain, _ = parse_name(name)
+        assert plain in PHANTOMS
 
 
 def test_the_studies_are_there():
-    names = ["downsampling", "fusion", "joint_search", "scan_directions", "scan_orders", "split_ratio", "ssm_needed"]
-    assert [path.stem for path in FILES] == names
+    top = ["downsampling", "fusion", "joint_search", "scan_directions", "scan_orders", "split_ratio", "ssm_needed"]
+    assert [path.stem for path in FILES if path.parent.name == "search_spaces"] == top
+    assert {path.parent.name for path in FILES} == {"search_spaces", "blocks", "data", "plan", "scan"}
+    # Results are kept by a study's name.
+    assert len({path.stem for path in FILES}) == len(FILES)
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.stem != "joint_search"], ids=lambda path: path.stem)
 def test_a_shipped_grid_can_reach_its_alpha(path):
     study = load_study(path)
     assert study.contrasts
-    for family in {contrast.family for contrast in study.contrasts}:
-        size = sum(contrast.family == family for contrast in study.contrasts)
-        assert smallest_adjusted_p(len(study.datasets), size, study.correction) < study.alpha
+    assert all(reaches(study, contrast) and contrast.kind == "confirmatory" for contrast in study.contrasts)
     against = {contrast.against for contrast in study.contrasts} | {contrast.baseline for contrast in study.contrasts}
     assert against == {variant for _, variant in study.variants()}
 

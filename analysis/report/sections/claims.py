@@ -74,10 +74,12 @@ def asked_cells(evidence: Evidence) -> int:
 
 
 def question(evidence: Evidence) -> Part:
-    """The section on what was asked: strategy, axes, seeds, data sets and contrasts."""
+    """The section on what was asked: hypothesis and controls, strategy, axes, seeds, data sets and contrasts."""
     manifest = evidence.manifest
     axes = {name: json.dumps(values, ensure_ascii=False) for name, values in (manifest.get("axes") or {}).items()}
     items = {
+        # What an author wrote for readers, where there is any.
+        **{key: str(manifest[key]) for key in ("hypothesis", "controls", "caveat") if manifest.get(key)},
         "strategy": str((manifest.get("strategy") or {}).get("name", "grid")),
         "base": str(manifest.get("base_name") or "–"),
         **{f"axis {name}": values for name, values in axes.items()},
