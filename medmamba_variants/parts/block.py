@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medmamba_variants.design.structure import Stage
+from medmamba_variants.fused.joins import parted
 
 
 class Block(nn.Module):
@@ -23,5 +24,5 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if len(self.widths) == 1:
             return x + self.branches[0](x)
-        slices = x.split(self.widths, dim=-1)
+        x, *slices = parted(x, self.widths)
         return self.fusion(x, [branch(part) for branch, part in zip(self.branches, slices)])

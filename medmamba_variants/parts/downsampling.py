@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.components import Halving
 from medmamba_variants.design.joints import Apart
+from medmamba_variants.fused.norms import LayerNorm, patch_norm
 from medmamba_variants.parts.init import linear
 
 
@@ -23,14 +24,11 @@ class PatchMerging(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * channels_in)
+        self.norm = LayerNorm(4 * channels_in)
         self.reduction = linear(4 * channels_in, channels_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, channels = x.shape
-        # Pixels follow each other down the columns of the patch: (0, 0), (1, 0), (0, 1), (1, 1).
-        patches = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        return self.reduction(self.norm(patches.reshape(batch, height // 2, width // 2, 4 * channels)))
+        return self.reduction(patch_norm(x, self.norm))
 
 
 class _Pool(nn.Module):
@@ -40,7 +38,7 @@ class _Pool(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
+        self.norm = LayerNorm(channels_in)
         self.reduction = linear(channels_in, channels_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +63,7 @@ class StridedConv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
+        self.norm = LayerNorm(channels_in)
         self.reduction = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out", nonlinearity="relu")
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from medmamba_variants.design import joints
 from medmamba_variants.design.components import Component
+from medmamba_variants.fused.joins import shuffled_sum
 
 
 class Concat(nn.Module):
@@ -37,11 +38,13 @@ class Shuffle(nn.Module):
         self.interleaves = self.groups == len(widths) and len(set(widths)) == 1
 
     def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
+        # upstream: the residual is added as it is, not shuffled.
+        if self.interleaves and self.groups == 2:
+            return shuffled_sum(x, *outputs)
         if self.interleaves:
             shuffled = torch.stack(outputs, dim=-1)
         else:
             shuffled = torch.cat(outputs, dim=-1).unflatten(-1, (self.groups, -1)).transpose(-1, -2)
-        # upstream: the residual is added as it is, not shuffled.
         return (x.unflatten(-1, (-1, self.groups)) + shuffled).flatten(-2)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import gated as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.parts.mixers.ss2d import gated
 
@@ -24,7 +25,7 @@ class GatedConv(nn.Module):
         inner = component.inner(channels)
         self.in_proj = linear(channels, 2 * inner, bias=False)
         self.conv2d = depthwise(inner, component.d_conv)
-        self.out_norm = nn.LayerNorm(inner)
+        self.out_norm = LayerNorm(inner)
         self.out_proj = linear(inner, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ class GatedConvBranch(nn.Module):
 
     def __init__(self, channels: int, component: design.GatedConv, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = GatedConv(channels, component)
         self.drop_path = DropPath(drop_path)
 

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import mixers as design
+from medmamba_variants.fused.filters import filtered_silu
+from medmamba_variants.fused.norms import LayerNorm, gated_norm
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.paths import scan_path
@@ -60,12 +62,14 @@ class SS2D(nn.Module):
         self.Ds = nn.Parameter(torch.empty(sets * self.d_inner))
         if self.merge == "softmax":
             self.merge_logits = nn.Parameter(torch.empty(len(self.directions)))
-        self.out_norm = nn.LayerNorm(self.d_inner)
+        self.out_norm = LayerNorm(self.d_inner)
         self.out_proj = linear(self.d_inner, channels, bias=False)
         self._initialise()
 
     @torch.no_grad()
     def _initialise(self) -> None:
+        if self.A_logs.is_meta:
+            return
         nn.init.uniform_(self.x_proj_weight, -(self.d_inner**-0.5), self.d_inner**-0.5)
         # Keeps the variance of delta independent of its rank.
         nn.init.uniform_(self.dt_projs_weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
@@ -85,7 +89,7 @@ class SS2D(nn.Module):
         weight_inner, weight_gate = self.in_proj.weight.chunk(2)
         z = F.linear(x, weight_gate)
         inner = F.linear(x, weight_inner)
-        inner = F.silu(self.conv2d(inner.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        inner = filtered_silu(inner, self.conv2d)
         tokens = inner.reshape(batch, height * width, self.d_inner)
 
         # One product serves all directions: (batch, length, sets, R + 2N).
@@ -109,8 +113,7 @@ class SS2D(nn.Module):
             C, D = C * weights.to(C.dtype), D * weights
         path = scan_path(self.directions, height, width, self.window)
         y = ss2d_scan(tokens, low_rank, A, B, C, D, bias, path, factor)
-        y = self.out_norm(y).view(batch, height, width, self.d_inner)
-        return self.out_proj(gated(y, z))
+        return self.out_proj(gated_norm(y.view_as(z), z, self.out_norm))
 
 
 def gated(y: Tensor, z: Tensor) -> Tensor:
@@ -152,7 +155,7 @@ class SS2DBranch(nn.Module):
 
     def __init__(self, channels: int, component: design.SS2D, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = SS2D(channels, component)
         self.drop_path = DropPath(drop_path)
 

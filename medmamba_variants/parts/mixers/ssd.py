@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import sequence_mixers as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN, gated
 from medmamba_variants.scan.paths import constant_of_graphs, scan_path
@@ -111,7 +112,7 @@ class _Dual(nn.Module):
         self.dt_projs_bias = nn.Parameter(torch.empty(directions, self.heads))
         self.A_logs = nn.Parameter(torch.empty(directions, self.heads))
         self.Ds = nn.Parameter(torch.empty(directions, self.heads))
-        self.out_norm = nn.LayerNorm(self.inner)
+        self.out_norm = LayerNorm(self.inner)
         self.out_proj = linear(self.inner, channels, bias=False)
         self._initialise()
 
@@ -184,7 +185,7 @@ class SSDBranch(nn.Module):
 
     def __init__(self, channels: int, component: design.SSD, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = SSD(channels, component)
         self.drop_path = DropPath(drop_path)
 
@@ -197,7 +198,7 @@ class NonCausalSSDBranch(nn.Module):
 
     def __init__(self, channels: int, component: design.NonCausalSSD, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = NonCausalSSD(channels, component)
         self.drop_path = DropPath(drop_path)
 
