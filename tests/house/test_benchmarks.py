@@ -102,3 +102,21 @@ def test_the_report_benchmark_refuses_what_is_no_checkout(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--against", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 2 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
+
+
+def test_the_step_benchmark_in_small_against_another_checkout(tmp_path):
+    out = tmp_path / "step.json"
+    size = ["--turns", "2", "--steps", "1", "--networks", "nano", "--threads", "1", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "step_cpu.py"), "--against", str(ROOT), *size]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert report["against"] == report["commit"]
+    (row,) = report["rows"]
+    # The same code from the same start: both have trained as far.
+    assert row["network"] == "nano 28×28" and row["losses"][0] == row["losses"][1]
+    for name in ("step_seconds", "step_cpu_seconds", "backward_seconds", "backward_cpu_seconds"):
+        assert row[name]["ours"] > 0 and row[name]["ratio"] > 0 and f"{name} " in run.stdout
+    command[-len(size) - 1] = str(tmp_path)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
