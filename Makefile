@@ -41,9 +41,10 @@ bench: $(READY)
 notebooks: $(READY)
 	$(BIN)/python -m analysis.run_notebooks $(ARGS)
 
-# After a change of an axis or a setting: updates the schema that editors use for completion.
+# After a change of an axis or a setting: updates the schema that editors use for completion, and the page of axes.
 schema: $(READY)
 	$(BIN)/python -m study.schema search_spaces/schema.json
+	$(BIN)/python -m medmamba_variants.axis_table docs
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 to 3.13 on the PATH, found none" >&2; exit 1; }

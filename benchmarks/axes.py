@@ -15,6 +15,7 @@ channels)}. They are timed at SIZES, forward and backward, with what a pass adds
 
 import argparse
 import statistics
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
@@ -23,12 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "builder"))
+
+from alive import alive
 from machine import RESULTS, PeakMemory, write_results
 from turns import take_turns, typical_ratio
 
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost
-from medmamba_variants.design.axes import AXES, FUSION_AXES, MIXER_AXES
+from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import Choice, OrEach
 from medmamba_variants.design.mixers import MIXERS
 from medmamba_variants.design.orders import Directions
@@ -51,6 +56,8 @@ REASONS: dict[str, str] = {
     "mixer=inception": "three filters of a quarter of the channels each read and write maps for few multiply-adds",
     "mixer=axial": "two filters a channel read and write maps for few multiply-adds",
 }
+# What a choice stands beside where it has no place in the baseline.
+BESIDE: dict[str, dict[str, Any]] = {"cpe=both": {"channel_mixer": "mlp"}}
 # Sizes at which sequence mixers meet their peers: batch, channels, side.
 SIZES = ((64, 48, 14), (32, 96, 28))
 # Values of these axes are sizes, not choices.
@@ -68,18 +75,9 @@ def choices() -> Iterator[tuple[str, dict[str, Any]]]:
         values = kind.names() if isinstance(kind, Choice | Directions) else ()
         for value in dict.fromkeys((*values, axis.probe, axis.default)):
             if value != getattr(BASE, name):
-                yield f"{name}={value}", owner_of(name) | {name: value}
+                yield f"{name}={value}", alive(name) | BESIDE.get(f"{name}={value}", {}) | {name: value}
     for order in ORDERS:
         yield f"scan_order={order}", {"scan_directions": [order, f"{order}_reverse"]}
-
-
-def owner_of(name: str) -> dict[str, Any]:
-    """The difference from the baseline under which an axis has an effect."""
-    if name not in BASE.dead_axes():
-        return {}
-    if name in MIXER_AXES:
-        return {"branches": [(0.5, "conv"), (0.5, MIXER_AXES[name][0])]}
-    return {"fusion": FUSION_AXES[name][0]}
 
 
 def make_step(config: VariantConfig, batch: int) -> Callable[[], None]:

@@ -3,10 +3,10 @@
     python benchmarks/draws.py                # 10,000 draws, of which each hundredth is built on the meta device, too
     python benchmarks/draws.py --draws 500 --seed 1
 
-A draw chooses one to four branches with any mixers and shares, then a value for every axis that has an effect beside
-them: any of its names, its default, its probe, or a number within reach of the two. It is made into a variant with its
-structure and the closed form of its MACs. A combination that the space itself refuses (SettingError) is counted and
-drawn again; any other error ends the run. Writes benchmarks/results/draws.json.
+A draw chooses one to four branches with any mixers and shares, and a value for every axis that has an effect beside
+the others: any of its names, its default, its probe, or a number within reach of the two. It is made into a variant
+with its structure and the closed form of its MACs. A combination that the space itself refuses (SettingError) is
+counted and drawn again; any other error ends the run. Writes benchmarks/results/draws.json.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from machine import RESULTS, write_results
 
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.cost import count_cost
-from medmamba_variants.design.axes import AXES, parse_axis
+from medmamba_variants.design.axes import AXES, DEFAULTS, parse_axis
 from medmamba_variants.design.kinds import Number, OrEach, SettingError
 from medmamba_variants.design.mixers import MIXERS
 from medmamba_variants.design.structure import dead_axes
@@ -44,12 +44,14 @@ def draw(stream: random.Random) -> dict[str, Any]:
     cuts = sorted(stream.sample(range(1, PARTS), count - 1))
     shares = [(high - low) / PARTS for low, high in zip([0, *cuts], [*cuts, PARTS])]
     chosen: dict[str, Any] = {"branches": [(share, stream.choice(list(MIXERS))) for share in shares]}
-    # First what decides whether other axes have an effect.
-    for name in sorted((name for name in AXES if name not in FIXED), key=lambda name: name != "fusion"):
-        values = {other: getattr(BASE, other) for other in AXES}
-        values |= {other: parse_axis(other, value) for other, value in chosen.items()}
-        if name not in dead_axes(values):
-            chosen[name] = _value(name, stream)
+    chosen |= {name: _value(name, stream) for name in AXES if name not in FIXED}
+    values = {name: getattr(BASE, name) for name in FIXED}
+    values |= {name: parse_axis(name, value) for name, value in chosen.items()}
+    # What has no effect is left out, as a search leaves it out; then what hung on that has none either.
+    while dropped := [name for name in dead_axes(values) if name in chosen]:
+        for name in dropped:
+            del chosen[name]
+            values[name] = DEFAULTS[name]
     return chosen
 
 

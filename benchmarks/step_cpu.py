@@ -52,12 +52,15 @@ def stored_scan(
     delta_bias: Tensor,
     path: ScanPath,
     delta_weight: Tensor | None = None,
+    *,
+    discretisation: str = "mamba",
 ) -> Tensor:
     """The operator computed like selective_scan_ref, between the cross-scan and merge of a path without gaps.
 
     exp(Δ·A) and Δ·B·x are tensors (batch, K·channels, length, d_state), B and C are repeated for every channel, and
     autograd follows each step of a loop that indexes them.
     """
+    assert discretisation == "mamba"
     channels, orders = x.shape[2], torch.from_numpy(path.table.astype("int64"))
     if delta_weight is not None:
         delta = product(delta, delta_weight)
@@ -81,7 +84,7 @@ def stored_scan(
     return torch.zeros_like(x).index_add(1, orders.flatten(), merged)
 
 
-STAND_INS: dict[str, Any] = {"none": lambda x, *_: x, "stored": stored_scan}
+STAND_INS: dict[str, Any] = {"none": lambda x, *_, **__: x, "stored": stored_scan}
 
 
 @contextmanager

@@ -6,7 +6,7 @@
 
 `PRESETS` names variants, `AXES` declares every axis; `ss2d_scan` is the scan along any path that `scan_path`,
 `window_path` or `custom_path` makes, `selective_scan` the same kernels in mamba-ssm's layout, and `use_backend` sends
-the scans of a block of code through one backend.
+the scans of a block of code through one backend. `SYSTEMS` maps published systems to the variants that stand for them.
 """
 
 import lazy_loader

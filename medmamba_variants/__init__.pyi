@@ -24,3 +24,5 @@ from .scan.paths import (
     window_path as window_path,
 )
 from .scan.selective import selective_scan as selective_scan
+from .systems.registry import SYSTEMS as SYSTEMS
+from .systems.system import System as System

@@ -16,11 +16,12 @@ from medmamba_variants.design import presets
 from medmamba_variants.design.axes import DEFAULTS, find_axis, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio, is_per_stage, word_of
 from medmamba_variants.design.kinds import SettingError, short, to_json
+from medmamba_variants.design.rules import check_structure
 from medmamba_variants.design.structure import (
     Structure,
+    branches_without_dead,
     canonical,
     check_lengths,
-    check_structure,
     dead_axes,
     dead_error,
     stages_of_branches,
@@ -45,7 +46,9 @@ class VariantConfig:
         check_lengths(values)
         for name, reason in dead_axes(values).items():
             if values[name] != DEFAULTS[name]:
-                raise dead_error(name, reason, values[name])
+                raise dead_error((name,), reason, values[name])
+        for path, value, reason in branches_without_dead(values)[1]:
+            raise dead_error(path, reason, value)
         values = canonical(values)
         check_structure(values)
         self.__dict__["_values"] = values
@@ -68,8 +71,10 @@ class VariantConfig:
         for name, reason in dead_axes(values).items():
             # Repeating the base's value is not a step along the axis, so it is not an error either.
             if name in given and given[name] not in (start._values[name], DEFAULTS[name]):
-                raise dead_error(name, reason, given[name])
+                raise dead_error((name,), reason, given[name])
             values[name] = DEFAULTS[name]
+        if "branches" not in given:
+            values["branches"], _ = branches_without_dead(values)
         return cls(**values)
 
     @property
@@ -153,9 +158,10 @@ class VariantConfig:
         Raises ValueError where a stage is left without a pixel, naming the stage and the setting that fixes it.
         """
         sizes = [(height // self.patch_size, width // self.patch_size)]
-        for _ in self.depths[1:]:
-            up = 1 if self.odd_maps == "pad" else 0
-            sizes.append(((sizes[-1][0] + up) // 2, (sizes[-1][1] + up) // 2))
+        up = 1 if self.odd_maps == "pad" else 0
+        for halving in self.structure.halvings:
+            rows, columns = sizes[-1]
+            sizes.append(((rows + up) // 2, (columns + up) // 2) if halving.halves else (rows, columns))
         for stage, size in enumerate(sizes):
             if 0 in size:
                 mend = "odd_maps=pad or " if self.odd_maps == "truncate" and 0 not in sizes[0] else ""

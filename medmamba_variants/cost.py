@@ -1,14 +1,18 @@
 """Costs of a variant: parameters and multiply-adds counted without running it, seconds and bytes by running it.
 
 Convention of counting: one multiply-add of a convolution, a matrix product or the scan is one MAC, and two flops;
-papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling and additions are not counted, as in all
-such tables; an operation that is neither counted nor known to be free is an error: no choice is silently free. The
-scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and position
-(VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
+papers that print "FLOPs" mostly mean MACs. Norms, activations, gates, pooling, maxima and additions are not counted,
+as in all such tables; an operation that is neither counted nor known to be free is an error: no choice is silently
+free. The scan counts through its operator's formula, nine multiply-adds for each state of each channel, direction and
+position (VMamba's convention), and the product that yields its step sizes; the usual counters take the scan for zero.
+A fast Fourier transform of n complex points counts 5·n·log2(n) flops, of real ones half as many
+(`design.spectral.transforms`), whatever the algorithm; a cosine transform is the matrix products that make it, a Haar
+transform sums alone.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import time
@@ -19,12 +23,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401 - registers deform_conv2d
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.spectral.transforms import fft_macs
 from medmamba_variants.model import build_model
 
 # Free by the convention above: layout, norms, activations, gates, pooling, sums. Names are those of ATen operations.
@@ -35,23 +41,37 @@ FREE = frozenset(
         "_softmax",
         "_to_copy",
         "_unsafe_view",
+        "_upsample_bilinear2d_aa",
+        "abs",
         "add",
+        "add_",
         "addcmul",
         "alias",
+        "amax",
+        "arange",
         "avg_pool2d",
         "cat",
+        "clamp",
+        "clamp_min",
         "clone",
+        "complex",
         "constant_pad_nd",
+        "cos",
         "div",
         "elu",
         "empty",
         "exp",
         "expand",
+        "floor_divide",
         "gelu",
+        "index",
         "index_select",
         "lift_fresh",
+        "linalg_vector_norm",
         "masked_fill",
+        "max",
         "max_pool2d_with_indices",
+        "maximum",
         "mean",
         "mul",
         "native_batch_norm",
@@ -61,8 +81,14 @@ FREE = frozenset(
         "ones",
         "ones_like",
         "permute",
+        "pow",
         "promote_types",
+        "reflection_pad2d",
         "relu",
+        "remainder",
+        "roll",
+        "rsub",
+        "rsqrt",
         "select",
         "sigmoid",
         "silu",
@@ -70,16 +96,21 @@ FREE = frozenset(
         "softplus",
         "split",
         "split_with_sizes",
+        "sqrt",
         "squeeze",
         "stack",
         "sub",
         "sum",
         "t",
+        "tanh",
         "transpose",
         "triu",
         "unbind",
+        "unfold",
         "unsqueeze",
         "view",
+        "view_as_complex",
+        "view_as_real",
         "zeros",
     ]
 )
@@ -92,8 +123,40 @@ def _attention_flops(
     return int(sdpa_flop_count(query, key, value))
 
 
-# What torch's counter knows on other devices but not on a CPU.
-FORMULAS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+def _deformable_flops(images: Any, weight: Any, offset: Any, *options: Any, out_shape: Any = None) -> int:
+    """Flops of a deformable convolution by the shapes of its arguments: bilinear samples of four pixels, and taps."""
+    (batch, channels, _, _), (filters, channels_of_group, rows, columns), (_, _, height, width) = images, weight, offset
+    samples = batch * channels * rows * columns * height * width
+    taps = batch * filters * channels_of_group * rows * columns * height * width
+    return int(2 * (4 * samples + taps))
+
+
+def _fourier_flops(shape: Any, dims: Any, real: bool) -> int:
+    """Flops of a fast Fourier transform of these axes of a tensor, whose shape counts all points of a real one."""
+    points = math.prod(shape[dim] for dim in dims)
+    return 2 * fft_macs(math.prod(shape) // points, points, real) if points else 0
+
+
+def _fft_c2c_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
+    return _fourier_flops(x, dims, real=False)
+
+
+def _fft_r2c_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
+    return _fourier_flops(x, dims, real=True)
+
+
+def _fft_c2r_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
+    return _fourier_flops(out_shape, dims, real=True)
+
+
+# What torch's counter does not know, or on other devices only, and an operation of torchvision.
+FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    torch.ops.torchvision.deform_conv2d: _deformable_flops,
+    torch.ops.aten._fft_c2c: _fft_c2c_flops,
+    torch.ops.aten._fft_r2c: _fft_r2c_flops,
+    torch.ops.aten._fft_c2r: _fft_c2r_flops,
+}
 
 
 @dataclass(frozen=True)

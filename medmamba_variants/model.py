@@ -17,7 +17,10 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.parts.block import Block
 from medmamba_variants.parts.downsampling import Downsampling
 from medmamba_variants.parts.init import Valueless, linear
-from medmamba_variants.parts.stem import ColourConversion, Stem
+from medmamba_variants.parts.stem import ColourConversion
+
+# Ends of the names of scan parameters, which S4 and Mamba spare weight decay; it spares vectors anyway.
+SPARED = ("A_logs", "Ds", "dt_projs_bias", "mixer.Bs", "mixer.Cs", "direction_embedding")
 
 
 def build_model(
@@ -51,25 +54,35 @@ class MedMambaVariant(nn.Module):
         self.config = config
         self.in_channels = in_channels
         self.colour = ColourConversion(config.input_channels, in_channels)
-        self.stem = Stem(self.colour.channels_out, config)
+        structure, dims = config.structure, config.dims
+        stem, position = structure.stem, structure.position
+        self.stem = stem.builder()(self.colour.channels_out, dims[0], config.patch_size, stem)
+        self.position = nn.Identity() if position is None else position.builder()(dims[0], position)
         # Rising linearly from block to block, one list per stage, whatever timm's docstring says of stagewise.
         rates = cast(
             list[list[float]], calculate_drop_path_rates(config.drop_path_rate, list(config.depths), stagewise=True)
         )
         self.stages = nn.ModuleList(
-            nn.Sequential(*(Block(stage, rate) for rate in stage_rates))
-            for stage, stage_rates in zip(config.structure.stages, rates, strict=True)
+            nn.Sequential(*(Block(stage, rate) for stage, rate in zip(blocks, stage_rates, strict=True)))
+            for blocks, stage_rates in zip(structure.blocks, rates, strict=True)
         )
         self.downsamplings = nn.ModuleList(Downsampling(stage, config) for stage in range(len(config.depths) - 1))
-        self.head = linear(config.dims[-1], num_classes, bias=True)
+        # upstream: no norm between the last stage and the head.
+        self.final_norm = config.final_norm
+        if self.final_norm != "none":
+            self.norm = nn.LayerNorm(dims[-1])
+        self.head = linear(dims[-1], num_classes, bias=True)
         # Filters in the layout of the maps: otherwise every step would convert them, and their gradients back.
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
-        # upstream: no norm between the last stage and the head.
-        return self.head(self.forward_features(x)[-1].mean((1, 2)))
+        last = self.forward_features(x)[-1]
+        if self.final_norm == "map":
+            last = self.norm(last)
+        pooled = last.mean((1, 2))
+        return self.head(self.norm(pooled) if self.final_norm == "pooled" else pooled)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """The output of every stage before halving, (batch, height, width, channels) each.
@@ -81,7 +94,7 @@ class MedMambaVariant(nn.Module):
                 f"images must be (batch, {self.in_channels} channels, height, width), got {tuple(x.shape)}"
             )
         self.config.map_sizes(x.shape[2], x.shape[3])
-        x = self.stem(self.colour(x))
+        x = self.position(self.stem(self.colour(x)))
         features = [self.stages[0](x)]
         for halve, stage in zip(self.downsamplings, self.stages[1:]):
             features.append(stage(halve(features[-1])))
@@ -89,4 +102,4 @@ class MedMambaVariant(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay must leave alone although they are not vectors."""
-        return {name for name, _ in self.named_parameters() if name.endswith(("A_logs", "Ds", "dt_projs_bias"))}
+        return {name for name, _ in self.named_parameters() if name.endswith(SPARED)}

@@ -25,8 +25,8 @@ RULE = "must be a list of [share, operator] pairs, or one such list for each sta
 class BranchLists(Kind):
     """Kind of the branches axis: (share of channels, operator) pairs with shares adding up to one, or a list per stage.
 
-    An operator is a word, or {word: {axis: value}} where a branch has values of its own. A share of zero drops its
-    branch.
+    Where two shares or more are all one, the branches run in parallel, each on every channel. An operator is a word, or
+    {word: {axis: value}} where a branch has values of its own. A share of zero drops its branch.
     """
 
     mixers: Mapping[str, type[Mixer]]
@@ -53,10 +53,10 @@ class BranchLists(Kind):
             operator = self._operator(pair[1], (*path, index))
             if share > 0:
                 pairs.append((share, operator))
-        total = sum(share for share, _ in pairs)
+        total = 1.0 if pairs and is_parallel([share for share, _ in pairs]) else sum(share for share, _ in pairs)
         # Thirds cannot be written exactly: the last digits may miss by one for each branch.
         if abs(total - 1) > 10**-SHARE_DIGITS * max(len(pairs), 1) + 1e-12:
-            raise SettingError(path, f"shares must add up to 1, got {total:g}")
+            raise SettingError(path, f"shares must add up to 1, or all be 1 for branches in parallel, got {total:g}")
         if len(pairs) > MAX_BRANCHES:
             raise SettingError(path, f"must have at most {MAX_BRANCHES} branches, got {len(pairs)}")
         return tuple(pairs)
@@ -103,6 +103,16 @@ class BranchLists(Kind):
 
     def names(self) -> tuple[str, ...]:
         return tuple(self.mixers)
+
+
+def is_parallel(shares: Sequence[float]) -> bool:
+    """Whether every branch reads all channels."""
+    return all(share == 1 for share in shares)
+
+
+def has_twins(branches: Branches) -> bool:
+    """Whether two branches have the same share and operator."""
+    return len(set(branches)) < len(branches)
 
 
 def word_of(operator: str | Given) -> str:

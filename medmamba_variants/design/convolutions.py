@@ -1,14 +1,17 @@
-"""Mixers that see a neighbourhood or nothing beyond a pixel: depth-wise convolutions, and the channels as they are."""
+"""Mixers of fixed depth-wise filters, and the one that sees nothing beyond a pixel: the channels as they are."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from medmamba_variants.design.components import Mixer, axis, check_norm, shared
+from medmamba_variants.design.components import Mixer, axis, bottleneck, check_norm, shared
 from medmamba_variants.design.kinds import Choice, Number, SettingError
 
 # Hidden channels of a ConvNeXt branch for each of its channels.
 MLP_RATIO = 4
+# Sides of the filters of a multi-scale branch, and lengths of the strips.
+SCALES = (3, 5, 7)
+STRIPS = (7, 11, 21)
 
 KERNEL_SIZE = axis(
     7,
@@ -18,7 +21,11 @@ KERNEL_SIZE = axis(
     probe=5,
 )
 DILATION = axis(
-    1, Choice((1, 2, 3, 4)), "pixels from tap to tap of a depth-wise convolution", "Yu & Koltun 2016", probe=2
+    1,
+    Choice((1, 2, 3, 4)),
+    "pixels from tap to tap of a depth-wise convolution",
+    "Yu & Koltun 2016; growing from stage to stage, [1,2,3,4], in HC-Mamba",
+    probe=2,
 )
 
 
@@ -112,3 +119,46 @@ class ConvNeXt(Mixer):
 
     def macs(self, channels: int, height: int, width: int) -> int:
         return (self.kernel_size**2 + 2 * MLP_RATIO * channels) * channels * height * width
+
+
+@dataclass(frozen=True)
+class MultiScale(Mixer):
+    """Depth-wise filters of sides 3, 5 and 7 added up, then a linear map (the fusion block of a dual-branch SSM)."""
+
+    word = "multi_scale"
+    builds = "medmamba_variants.parts.mixers.depthwise:MultiScaleBranch"
+
+    def check(self, channels: int, stage: int) -> None:
+        check_norm(self.word, channels, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        return (sum(side**2 for side in SCALES) + channels) * channels * height * width
+
+
+@dataclass(frozen=True)
+class Strips(Mixer):
+    """A 5×5 filter and, after it, crosses of strips of 7, 11 and 21 taps, mixed and added to the input (S-Net)."""
+
+    word = "strips"
+    builds = "medmamba_variants.parts.mixers.depthwise:StripsBranch"
+
+    def check(self, channels: int, stage: int) -> None:
+        check_norm(self.word, channels, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        return (5**2 + 2 * sum(STRIPS) + channels) * channels * height * width
+
+
+@dataclass(frozen=True)
+class Reparametrised(Mixer):
+    """Depth-wise 3×3 and 1×1 filters and the input itself, trained apart, one 3×3 filter once trained (RepViT)."""
+
+    word = "reparam"
+    builds = "medmamba_variants.parts.mixers.depthwise:ReparametrisedBranch"
+
+    def check(self, channels: int, stage: int) -> None:
+        check_norm(self.word, channels, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        # As it is used once trained, which is how a network is counted.
+        return (9 + channels) * channels * height * width + 2 * channels * bottleneck(channels)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from medmamba_variants.design.components import Mixer, axis, check_norm, shared
-from medmamba_variants.design.gated import D_CONV, EXPAND, check_inner
+from medmamba_variants.design.gated import DT_MAX, DT_MIN, Directed, Gated, check_steps
 from medmamba_variants.design.kinds import SettingError, whole
-from medmamba_variants.design.orders import Directions, directions_of
+from medmamba_variants.design.scan_policy import WINDOW_SHIFT
 
 # Steps that are multiplied out at once; a state is handed on from one such chunk to the next.
 CHUNK = 64
@@ -23,14 +24,6 @@ HEADS = axis(
 SSD_STATE = axis(
     64, whole(1, 256), "size of the state of each channel in state-space duality (N)", "Mamba-2, section 6", probe=8
 )
-# SS2D declares this for itself, too; the axes refuse to be made where the two differ.
-SCAN_DIRECTIONS = axis(
-    "cross4",
-    Directions(),
-    "paths over the map, whose outputs merge makes one: a named set or a list of directions",
-    "VMamba, cross-scan",
-    probe="corner4",
-)
 
 
 def check_heads(word: str, channels: int, heads: int, stage: int) -> None:
@@ -42,68 +35,54 @@ def check_heads(word: str, channels: int, heads: int, stage: int) -> None:
 
 
 @dataclass(frozen=True)
-class SSD(Mixer):
+class SSD(Directed):
     """State-space duality: a scan whose states decay by one number for each head and position (Mamba-2)."""
 
     word = "ssd"
     builds = "medmamba_variants.parts.mixers.ssd:SSDBranch"
 
-    expand: float = shared(EXPAND)
-    d_conv: int = shared(D_CONV)
-    scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
-
-    @property
-    def directions(self) -> tuple[str, ...]:
-        """The names of the scan directions, in the order of their parameters."""
-        return directions_of(self.scan_directions)
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         length, inner, state, directions = height * width, self.inner(channels), self.ssd_state, len(self.directions)
-        projections = channels * (2 * inner + directions * (2 * state + self.heads)) + inner * channels
-        convolution = self.d_conv**2 * (inner + 2 * directions * state)
+        wiring = self.wiring_macs(channels, inner + 2 * directions * state, directions * self.heads)
         size = min(CHUNK, length)
         chunks = math.ceil(length / size)
         # Sums of decays, C with B, and what that weighs.
         within = chunks * size**2 * (self.heads + state + inner)
         # The last states of chunks, their decays and sums over chunks, what C reads of them.
         between = 2 * chunks * size * state * inner + chunks**2 * (self.heads + state * inner) if chunks > 1 else 0
-        return length * (projections + convolution) + directions * (within + between)
+        return length * wiring + directions * (within + between)
 
 
 @dataclass(frozen=True)
-class NonCausalSSD(Mixer):
+class NonCausalSSD(Gated):
     """State-space duality without decay or order: all positions write one state, which all read (VSSD)."""
 
     word = "nc_ssd"
     builds = "medmamba_variants.parts.mixers.ssd:NonCausalSSDBranch"
 
-    expand: float = shared(EXPAND)
-    d_conv: int = shared(D_CONV)
     heads: int = shared(HEADS)
     ssd_state: int = shared(SSD_STATE)
-
-    def inner(self, channels: int) -> int:
-        """Channels inside the layer."""
-        return int(self.expand * channels)
+    dt_min: float = shared(DT_MIN)
+    dt_max: float = shared(DT_MAX)
 
     def check(self, channels: int, stage: int) -> None:
-        check_inner(self.word, channels, self.inner(channels), self.expand, stage)
+        super().check(channels, stage)
+        check_steps(self.dt_min, self.dt_max, stage)
         check_heads(self.word, self.inner(channels), self.heads, stage)
 
     def macs(self, channels: int, height: int, width: int) -> int:
         inner, state = self.inner(channels), self.ssd_state
-        projections = channels * (2 * inner + 2 * state + self.heads) + inner * channels
-        return height * width * (projections + self.d_conv**2 * (inner + 2 * state) + 2 * state * inner)
+        return height * width * (self.wiring_macs(channels, inner + 2 * state, self.heads) + 2 * state * inner)
 
 
 @dataclass(frozen=True)
@@ -127,7 +106,7 @@ class LinearAttention(Mixer):
 
 @dataclass(frozen=True)
 class Attention(Mixer):
-    """Softmax attention between all positions of the map, or of windows of it (Vaswani 2017; Swin, without shift)."""
+    """Softmax attention between all positions of the map, or of windows of it (Vaswani 2017; Swin)."""
 
     word = "attention"
     builds = "medmamba_variants.parts.mixers.attention:AttentionBranch"
@@ -140,6 +119,15 @@ class Attention(Mixer):
         "Swin Transformer, section 3.2",
         probe=4,
     )
+    window_shift: str = shared(WINDOW_SHIFT)
+
+    def in_block(self, index: int) -> Self:
+        return self if index % 2 else replace(self, window_shift="none")
+
+    def before(self, side: int) -> int:
+        """How many positions the first window reaches over the edge, along a side of the map."""
+        window = self.attention_window
+        return window - window // 2 if self.window_shift == "half" and window < side else 0
 
     def window(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of a window on a map of that size."""
@@ -152,5 +140,5 @@ class Attention(Mixer):
 
     def macs(self, channels: int, height: int, width: int) -> int:
         rows, columns = self.window(height, width)
-        windows = math.ceil(height / rows) * math.ceil(width / columns)
+        windows = math.ceil((height + self.before(height)) / rows) * math.ceil((width + self.before(width)) / columns)
         return 4 * channels**2 * height * width + windows * 2 * channels * (rows * columns) ** 2

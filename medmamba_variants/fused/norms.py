@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.fused.fitting import fits, kernels, must_trace, traced_gradients, wants_gradients, with_rows
+from medmamba_variants.fused.gate import gated
 
 
 class LayerNorm(nn.LayerNorm):
@@ -29,17 +30,25 @@ class LayerNorm(nn.LayerNorm):
 def gated_norm(y: Tensor, z: Tensor, norm: nn.Module) -> Tensor:
     """norm(y) · silu(z), both (…, channels); `norm` may be any module, but a layer norm has a kernel."""
     if not isinstance(norm, nn.LayerNorm):
-        normed: Tensor = norm(y)
-        return normed * F.silu(z)
+        return gated(norm(y), z)
     return _normed(y, z, norm.weight, norm.bias, norm.eps, 0)
 
 
-def patch_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """Layer norm of the 2×2 patches of an even map, (batch, height / 2, width / 2, 4 · channels).
+def patch_norm(x: Tensor, norm: nn.Module) -> Tensor:
+    """Norm of the 2×2 patches of an even map, (batch, height / 2, width / 2, 4 · channels).
 
     The pixels of a patch follow each other down its columns: (0, 0), (1, 0), (0, 1), (1, 1).
     """
+    if not isinstance(norm, nn.LayerNorm):
+        normed: Tensor = norm(_patches(x))
+        return normed
     return _normed(x, None, norm.weight, norm.bias, norm.eps, x.shape[2] // 2)
+
+
+def _patches(x: Tensor) -> Tensor:
+    batch, height, width, channels = x.shape
+    patches = x.reshape(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
+    return patches.reshape(batch, height // 2, width // 2, 4 * channels)
 
 
 def _normed(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, columns: int) -> Tensor:
@@ -56,9 +65,7 @@ def _normed(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, epsilo
 
 def _plain_norm(x: Tensor, gate: Tensor | None, weight: Tensor, bias: Tensor, epsilon: float, columns: int) -> Tensor:
     if columns:
-        batch, height, _, channels = x.shape
-        x = x.reshape(batch, height // 2, 2, columns, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        x = x.reshape(batch, height // 2, columns, 4 * channels)
+        x = _patches(x)
     y = F.layer_norm(x, weight.shape, weight, bias, epsilon)
     return y if gate is None else y * F.silu(gate)
 

@@ -1,12 +1,13 @@
-"""Linear layers and convolutions with MedMamba's initial weights."""
+"""Linear layers, convolutions and step sizes with MedMamba's initial values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 FILLERS = frozenset(
@@ -29,9 +30,11 @@ class Valueless(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def convolution(channels_in: int, channels_out: int, kernel_size: int, stride: int, padding: int) -> nn.Conv2d:
+def convolution(
+    channels_in: int, channels_out: int, kernel_size: int, stride: int, padding: int, bias: bool = True
+) -> nn.Conv2d:
     """A dense convolution with the published initialisation (He, fan out)."""
-    layer = nn.Conv2d(channels_in, channels_out, kernel_size, stride=stride, padding=padding)
+    layer = nn.Conv2d(channels_in, channels_out, kernel_size, stride=stride, padding=padding, bias=bias)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
 
@@ -45,9 +48,33 @@ def linear(channels_in: int, channels_out: int, bias: bool) -> nn.Linear:
     return layer
 
 
+def pointwise(channels_in: int, channels_out: int) -> nn.Linear:
+    """A 1×1 convolution, initialised like every convolution of the network, though written as a linear layer."""
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def preserving(channels_in: int, channels_out: int) -> nn.Linear:
+    """A linear layer that, fresh, keeps the variance of independent channels, with an offset of zero."""
+    layer = nn.Linear(channels_in, channels_out)
+    nn.init.normal_(layer.weight, std=channels_in**-0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
     """A depth-wise convolution that keeps the map's size, with the published initialisation."""
     layer = nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
     # upstream: the fan is counted over all channels although each filter sees one, so these weights start small.
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
+
+
+@torch.no_grad()
+def spread_steps(bias: Tensor, low: float, high: float) -> None:
+    """Sets what softplus turns into step sizes log-uniform between two bounds (Mamba, section 3.6)."""
+    dt = torch.empty_like(bias).uniform_(math.log(low), math.log(high)).exp()
+    # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
+    bias.copy_(dt + torch.log(-torch.expm1(-dt)))

@@ -10,6 +10,8 @@ A backend is a module with functions on contiguous tensors of one dtype and devi
     UNAVAILABLE, if there is such a name: why it can scan nothing here, or None
     NATIVE_DTYPES, if there is such a name: dtypes of which it takes any mixture as it is; the checkpoints have the
         state's dtype, y that of x, each gradient that of its tensor
+    DISCRETISATIONS, if there is such a name: the rules of discretisation that it knows, where they are not mamba's
+        alone; forward and backward take `discretisation`, too
     PROJECTED, if there is such a name and it is true: delta, B and C may be parts of wider rows, as `row_stride` has
         it and `dispatch.laid_out` sees to, and delta a factor: forward and backward take `delta_weight`, too, and
         backward returns its gradient last
@@ -25,6 +27,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from medmamba_variants.scan.discretisation.rules import RULES
 from medmamba_variants.scan.paths import constant_of_graphs
 
 BACKENDS = {
@@ -42,7 +45,7 @@ _asked_for: str | None = None
 _requests: list[list[str]] = []
 _turn = threading.Lock()
 _loaded: dict[str, ModuleType] = {}
-_chosen: dict[tuple[str | None, str, torch.dtype], str] = {}
+_chosen: dict[tuple[str | None, str, torch.dtype, str], str] = {}
 
 
 def _renew() -> None:
@@ -87,17 +90,23 @@ def load_backend(name: str) -> ModuleType:
     return module
 
 
-def backend_name(device_type: str, dtype: torch.dtype) -> str:
-    """The backend that scans tensors of a device type and dtype now: the requested one, or the best that works here."""
-    return _choose(_asked_for, device_type, dtype)
+def backend_name(device_type: str, dtype: torch.dtype, discretisation: str = "mamba") -> str:
+    """The backend that scans tensors of a device type and dtype now: the requested one, or the best that works here.
+
+    Raises ValueError for an unknown rule of discretisation, and where the requested backend cannot scan such tensors by
+    that rule.
+    """
+    return _choose(_asked_for, device_type, dtype, discretisation)
 
 
 # A backend's abilities are read off its module, and an import cannot be traced.
 @constant_of_graphs
-def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
-    key = asked_for, device_type, dtype
+def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype, rule: str) -> str:
+    key = asked_for, device_type, dtype, rule
     if (name := _chosen.get(key)) is not None:
         return name
+    if rule not in RULES:
+        raise ValueError(f"the scan's discretisation must be one of {', '.join(RULES)}, got {rule!r}")
     if device_type == "meta":
         name = "portable"  # Nothing is computed.
     elif asked_for is not None:
@@ -106,9 +115,16 @@ def _choose(asked_for: str | None, device_type: str, dtype: torch.dtype) -> str:
             reason = getattr(module, "UNAVAILABLE", None)
             why = f": {reason}" if reason else ""
             raise ValueError(f"the scan's backend {asked_for!r} cannot scan {dtype} on {device_type}{why}")
+        if rule not in _rules(module):
+            known = ", ".join(_rules(module))
+            raise ValueError(f"the discretisation must be one of the scan's backend {asked_for!r}: {known}; got {rule}")
         name = asked_for
     else:
-        name = next(name for name in PREFERRED.get(device_type, ("portable",)) if _works(name, device_type, dtype))
+        name = next(
+            name
+            for name in PREFERRED.get(device_type, ("portable",))
+            if _works(name, device_type, dtype) and rule in _rules(load_backend(name))
+        )
     _chosen[key] = name
     return name
 
@@ -142,6 +158,11 @@ def takes_as_is(name: str, *dtypes: torch.dtype) -> bool:
     """Whether a backend takes a mixture of dtypes as it is; the others get a single dtype, that of the state."""
     native: frozenset[torch.dtype] = getattr(load_backend(name), "NATIVE_DTYPES", frozenset())
     return native.issuperset(dtypes)
+
+
+def _rules(module: ModuleType) -> tuple[str, ...]:
+    rules: tuple[str, ...] = getattr(module, "DISCRETISATIONS", ("mamba",))
+    return rules
 
 
 def _works(name: str, device_type: str, dtype: torch.dtype) -> bool:

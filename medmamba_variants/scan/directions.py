@@ -18,11 +18,15 @@ _WORD = 0xFFFFFFFF
 
 @dataclass(frozen=True)
 class Order:
-    """An order, one way through a map: what it does, what its reverse does, and the key that sorts the positions."""
+    """An order, one way through a map: what it does, what its reverse does, and the key that sorts the positions.
+
+    `lines`: it goes line by line, and the first number of the key names the line.
+    """
 
     words: str
     reverse: str
     key: SortKey
+    lines: bool = True
 
 
 def _ring(row: Any, column: Any, height: int, width: int) -> Any:
@@ -165,17 +169,20 @@ ORDERS: dict[str, Order] = {
         "Hilbert's curve from the top left corner towards the top right one",
         "hilbert backwards",
         _hilbert,
+        lines=False,
     ),
     "hilbert_transposed": Order(
         "Hilbert's curve from the top left corner towards the bottom left one",
         "hilbert_transposed backwards",
         lambda row, column, height, width: _hilbert(column, row, width, height),
+        lines=False,
     ),
     # Morton 1966, likewise.
     "z_order": Order(
         "the Z-order curve: quarter after quarter, and so within each",
         "z_order backwards",
         _morton,
+        lines=False,
     ),
     # The null against which an order that means something is held: neighbours are as far apart as any two positions.
     **{
@@ -183,6 +190,7 @@ ORDERS: dict[str, Order] = {
             f"a fixed pseudo-random permutation, number {seed}: the null of scan orders",
             f"random_{seed} backwards",
             _scattered(seed),
+            lines=False,
         )
         for seed in range(4)
     },

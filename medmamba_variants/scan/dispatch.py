@@ -10,7 +10,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from medmamba_variants.scan.backends import load_backend, row_stride, takes_projected
 
-# Multiply-adds of each visited step, channel and state: VMamba's count for this recurrence (`flops_selective_scan_fn`).
+# Multiply-adds of each visited step, channel and state: VMamba's count for this recurrence (`flops_selective_scan_fn`),
+# here for every rule of discretisation.
 MACS_PER_STATE = 9
 TWICE = "ss2d_scan can be differentiated once only: its backward pass has no derivative"
 
@@ -23,18 +24,20 @@ Gradients = tuple[Tensor | None, ...]
 def _operator(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, need_backward: bool, backend: str,
+    discretisation: str = "mamba",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     inputs = laid_out(backend, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
-    return run_forward(inputs, need_backward, backend)
+    return run_forward(inputs, need_backward, backend, discretisation)
 
 
 @torch.library.custom_op("medmamba::ss2d_scan_backward", mutates_args=())
 def _backward_operator(
     dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     delta_weight: Tensor | None, table: Tensor, resets: Tensor, checkpoints: Tensor, visited: int, backend: str,
+    discretisation: str = "mamba",
 ) -> list[Tensor]:  # fmt: skip
     inputs = laid_out(backend, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
-    return list(run_backward(dy, inputs, checkpoints, backend))
+    return list(run_backward(dy, inputs, checkpoints, backend, discretisation))
 
 
 def laid_out(
@@ -66,27 +69,36 @@ def laid_out(
     )
 
 
-def run_forward(inputs: Inputs, need_backward: bool, backend: str) -> tuple[Tensor, Tensor]:
+def run_forward(inputs: Inputs, need_backward: bool, backend: str, discretisation: str) -> tuple[Tensor, Tensor]:
     """Runs the forward pass and returns y and what the backend keeps for its backward pass."""
     *tensors, delta_weight, table, resets = inputs
-    factor = {} if delta_weight is None else {"delta_weight": delta_weight}
-    result: tuple[Tensor, Tensor] = load_backend(backend).forward(*tensors, table, resets, need_backward, **factor)
+    rest = _rest(delta_weight, discretisation)
+    result: tuple[Tensor, Tensor] = load_backend(backend).forward(*tensors, table, resets, need_backward, **rest)
     return result
 
 
-def run_backward(dy: Tensor, inputs: Inputs, checkpoints: Tensor, backend: str) -> Sequence[Tensor]:
+def run_backward(
+    dy: Tensor, inputs: Inputs, checkpoints: Tensor, backend: str, discretisation: str
+) -> Sequence[Tensor]:
     """Runs the backward pass and returns the gradients of the seven inputs, and of delta_weight where it is given."""
     *tensors, delta_weight, table, resets = inputs
-    factor = {} if delta_weight is None else {"delta_weight": delta_weight}
+    rest = _rest(delta_weight, discretisation)
     module = load_backend(backend)
-    gradients: Sequence[Tensor] = module.backward(dy.contiguous(), *tensors, table, resets, checkpoints, **factor)
+    gradients: Sequence[Tensor] = module.backward(dy.contiguous(), *tensors, table, resets, checkpoints, **rest)
     return gradients
+
+
+def _rest(delta_weight: Tensor | None, discretisation: str) -> dict[str, Any]:
+    """What only some backends take, and only where it says more than the default."""
+    rest: dict[str, Any] = {} if delta_weight is None else {"delta_weight": delta_weight}
+    return rest if discretisation == "mamba" else rest | {"discretisation": discretisation}
 
 
 @_operator.register_fake
 def _(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, need_backward: bool, backend: str,
+    discretisation: str = "mamba",
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     # Checkpoints are states, and a state has at least float32.
     dtype = torch.promote_types(x.dtype, torch.float32)
@@ -97,6 +109,7 @@ def _(
 def _(
     dy: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
     delta_weight: Tensor | None, table: Tensor, resets: Tensor, checkpoints: Tensor, visited: int, backend: str,
+    discretisation: str = "mamba",
 ) -> list[Tensor]:  # fmt: skip
     inputs = (x, delta, A, B, C, D, delta_bias, delta_weight)
     return [tensor.new_empty(tensor.shape) for tensor in inputs if tensor is not None]
@@ -110,19 +123,19 @@ def _checkpoint_shape(x: Tensor, A: Tensor, table: Tensor, need_backward: bool, 
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, visited, _, backend = inputs
+    *tensors, visited, _, backend, discretisation = inputs
     ctx.save_for_backward(*tensors, output[1])
-    ctx.rest = visited, backend
+    ctx.rest = visited, backend, discretisation
     # Otherwise the checkpoints, which have no gradient, get one of zeros.
     ctx.set_materialize_grads(False)
 
 
 def _operator_backward(ctx: Any, dy: Tensor | None, _: Tensor | None) -> Gradients:
     if dy is None:
-        return (None,) * 13
+        return (None,) * 14
     gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *ctx.saved_tensors, *ctx.rest)
     # Autograd drops gradients that are not needed.
-    return *gradients, *[None] * (13 - len(gradients))
+    return *gradients, *[None] * (14 - len(gradients))
 
 
 def _refuse_twice(*arguments: Any) -> NoReturn:
@@ -138,7 +151,7 @@ def scan_flops(
     x: tuple[int, ...], delta: tuple[int, ...], A: tuple[int, ...], B: tuple[int, ...], C: tuple[int, ...],
     D: tuple[int, ...], delta_bias: tuple[int, ...], delta_weight: tuple[int, ...] | None,
     table: tuple[int, ...], resets: tuple[int, ...], visited: int, need_backward: bool, backend: str,
-    out_shape: object = None,
+    discretisation: str = "mamba", out_shape: object = None,
 ) -> int:  # fmt: skip
     """FLOPs of the operator: two for each multiply-add, as in torch's counts of matrix products."""
     return 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))
@@ -149,7 +162,7 @@ def scan_backward_flops(
     dy: tuple[int, ...], x: tuple[int, ...], delta: tuple[int, ...], A: tuple[int, ...], B: tuple[int, ...],
     C: tuple[int, ...], D: tuple[int, ...], delta_bias: tuple[int, ...], delta_weight: tuple[int, ...] | None,
     table: tuple[int, ...], resets: tuple[int, ...], checkpoints: tuple[int, ...], visited: int, backend: str,
-    out_shape: object = None,
+    discretisation: str = "mamba", out_shape: object = None,
 ) -> int:  # fmt: skip
     """FLOPs of the backward operator: twice the forward's, as for matrix products; the recomputation is not counted."""
     return 2 * 2 * (scan_macs(x[0], visited, A[1], A[2]) + _product_macs(x, delta_weight))

@@ -21,7 +21,7 @@ from medmamba_variants.scan.products import product
 
 def ss2d_scan(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, delta_bias: Tensor | None,
-    path: ScanPath, delta_weight: Tensor | None = None,
+    path: ScanPath, delta_weight: Tensor | None = None, *, discretisation: str = "mamba",
 ) -> Tensor:  # fmt: skip
     """Selective scans of x along the K directions of a path, summed over directions: y (batch, length, channels).
 
@@ -34,8 +34,11 @@ def ss2d_scan(
     CPU's and Triton's kernels keep neither the product nor copies of the parts for the backward pass, unless a dtype
     must be converted; the CPU's do not even make them.
 
+    `discretisation` names a rule of `discretisation.factors`; all but mamba run in plain torch operations alone.
+
     y has x's dtype. The state has the widest dtype among the arguments, at least float32, also under autocast.
-    Raises ValueError when shapes, dtypes, devices and path do not fit together, or an argument is not a tensor.
+    Raises ValueError when shapes, dtypes, devices and path do not fit together, an argument is not a tensor, or the
+    rule is unknown, or is not one of the backend that was asked for.
     """
     if not (
         isinstance(path, ScanPath)
@@ -83,7 +86,7 @@ def ss2d_scan(
         or (delta_weight is not None and delta_weight.dtype is not dtype)
     )
     inner = _state_dtype(x, delta, A, B, C, D, delta_bias, delta_weight) if mixed else dtype
-    name = backend_name(x.device.type, inner)
+    name = backend_name(x.device.type, inner, discretisation)
     if delta_weight is not None and not takes_projected(name):
         # Like kernels that make it themselves: in the state's precision, whatever autocast wants for matrix products.
         kind = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"  # The meta device has none.
@@ -114,16 +117,15 @@ def ss2d_scan(
     if must_dispatch(x, delta, A, B, C, D, delta_bias, *factor):
         if not torch.compiler.is_compiling():
             _refuse_transforms(x, delta, A, B, C, D, delta_bias, *factor)
-        y, _ = torch.ops.medmamba.ss2d_scan(
-            x, delta, A, B, C, D, delta_bias, delta_weight, table, resets, path.visited, need_backward, name
-        )
+        rest = path.visited, need_backward, name, discretisation
+        y, _ = torch.ops.medmamba.ss2d_scan(x, delta, A, B, C, D, delta_bias, delta_weight, table, resets, *rest)
     elif need_backward:
         # Copied here, in sight of autograd: what the function saves must be its own inputs.
         inputs = laid_out(name, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
-        y = _Scan.apply(*inputs, path.visited, name)
+        y = _Scan.apply(*inputs, path.visited, name, discretisation)
     else:
         inputs = laid_out(name, x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
-        y, _ = run_forward(inputs, False, name)
+        y, _ = run_forward(inputs, False, name, discretisation)
     return y if y.dtype is dtype else y.to(dtype)
 
 
@@ -153,26 +155,29 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor,
         delta_weight: Tensor | None, table: Tensor, resets: Tensor, visited: int, backend: str,
+        discretisation: str,
     ) -> Tensor:  # fmt: skip
         inputs = (x, delta, A, B, C, D, delta_bias, delta_weight, table, resets)
-        y, checkpoints = run_forward(inputs, True, backend)
+        y, checkpoints = run_forward(inputs, True, backend, discretisation)
         ctx.save_for_backward(*inputs, checkpoints)
-        ctx.rest = visited, backend
+        ctx.rest = visited, backend, discretisation
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Gradients:
         # Grad mode is on here only under create_graph: the operator then refuses a second derivative.
-        visited, backend = ctx.rest
+        visited, backend, discretisation = ctx.rest
         *inputs, checkpoints = ctx.saved_tensors
         _refuse_transforms(dy)
         if torch.is_grad_enabled() or must_dispatch(dy):
-            gradients = torch.ops.medmamba.ss2d_scan_backward(dy, *inputs, checkpoints, visited, backend)
+            gradients = torch.ops.medmamba.ss2d_scan_backward(
+                dy, *inputs, checkpoints, visited, backend, discretisation
+            )
         else:
             # Hooks on saved tensors may give them back with other strides.
-            gradients = run_backward(dy, laid_out(backend, *inputs), checkpoints.contiguous(), backend)
+            gradients = run_backward(dy, laid_out(backend, *inputs), checkpoints.contiguous(), backend, discretisation)
         # Autograd drops gradients that are not needed.
-        return *gradients, *[None] * (12 - len(gradients))
+        return *gradients, *[None] * (13 - len(gradients))
 
 
 def must_dispatch(*tensors: Tensor) -> bool:

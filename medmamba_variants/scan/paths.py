@@ -121,7 +121,7 @@ def _new_path(directions: str | tuple[str, ...], height: int, width: int, window
         return window_path(directions, height, width, (window, window))
     names = resolve_directions(directions)
     _check_map(height, width)
-    return custom_path(np.stack([_order(name, height, width) for name in names]), height * width)
+    return custom_path(np.stack([order_of_positions(name, height, width) for name in names]), height * width)
 
 
 _small_path, _large_path = lru_cache(maxsize=512)(_new_path), lru_cache(maxsize=16)(_new_path)
@@ -139,7 +139,9 @@ def window_path(directions: str | Sequence[str], height: int, width: int, window
         raise ValueError(f"window must have at least one row and one column, got {window}")
     grid = np.arange(height * width, dtype=np.int32).reshape(height, width)
     tiles = [grid[i : i + rows, j : j + columns] for i in range(0, height, rows) for j in range(0, width, columns)]
-    table = np.stack([np.concatenate([tile.ravel()[_order(name, *tile.shape)] for tile in tiles]) for name in names])
+    table = np.stack(
+        [np.concatenate([tile.ravel()[order_of_positions(name, *tile.shape)] for tile in tiles]) for name in names]
+    )
     resets = np.zeros_like(table, dtype=np.uint8)
     resets[:, np.cumsum([0] + [tile.size for tile in tiles[:-1]])] = 1
     return custom_path(table, height * width, resets)
@@ -181,7 +183,7 @@ def custom_path(
     return ScanPath(int(length), table32, resets8, int((table32 >= 0).sum()))
 
 
-def _order(name: str, height: int, width: int) -> np.ndarray:
+def order_of_positions(name: str, height: int, width: int) -> np.ndarray:
     """Positions of a (height, width) map in the order of one direction, (height · width,) int32."""
     order, backwards = order_of(name)
     row, column = (part.ravel() for part in np.indices((height, width), dtype=np.int64))

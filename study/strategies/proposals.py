@@ -12,14 +12,14 @@ from typing import Any
 
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.axes import AXES, SUGAR, parse_axis
+from medmamba_variants.design.axes import AXES, FAMILIES, SUGAR, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio
 from medmamba_variants.design.structure import dead_axes
 from study.cells import Cell
 from study.definition import Range, Study
 
-# Whether other axes have an effect hangs on these, each on those before it.
-DECIDING = ("depths", "branches", "split_ratio", "fusion")
+# Whether other axes have an effect hangs on these, each on those before it, and on axes of their own component.
+DECIDING = ("depths", "branches", "split_ratio", *FAMILIES)
 # Values in steps are rounded to this many decimals.
 STEP_DIGITS = 12
 
@@ -77,8 +77,9 @@ def next_axis(study: Study, params: Mapping[str, Any]) -> str | None:
         dead = {}
     waiting = [name for name in study.axes if name not in params and name not in dead]
     for name in waiting:
-        decided_by = DECIDING[: DECIDING.index(name)] if name in DECIDING else DECIDING
-        if not (AXES | SUGAR)[name].no_effect or not set(decided_by) & set(waiting):
+        axis = (AXES | SUGAR)[name]
+        decided_by = DECIDING[: DECIDING.index(name)] if name in DECIDING else (*DECIDING, *axis.hangs_on)
+        if not axis.no_effect or not set(decided_by) & set(waiting):
             return name
     return None
 

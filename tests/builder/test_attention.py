@@ -1,7 +1,10 @@
 """Attention: told again position by position, its windows as maps of their own, its weights written out."""
 
+import itertools
+
 import pytest
 import torch
+from moved import moved_branch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
@@ -10,14 +13,8 @@ from medmamba_variants.design import sequence_mixers as design
 X = torch.randn(2, 5, 7, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def branch(component, channels=6):
-    """A branch in double precision, its parameters away from their first values."""
-    torch.manual_seed(0)
-    module = component.builder()(channels, component, 0.0).double()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return module
+def branch(component):
+    return moved_branch(component, 6, by=0.5)
 
 
 def slow_attention(module, x, weigh, least=0.0):
@@ -79,9 +76,22 @@ def test_windows_are_maps_of_their_own_cut_by_the_edge(side):
     assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize(("side", "rows", "columns"), [(2, [0, 1, 3, 5], [0, 1, 3, 5, 7]), (6, [0, 5], [0, 3, 7])])
+def test_shifted_windows_are_cut_at_both_ends(side, rows, columns):
+    """By half a window; a side of the map that is a single window stays whole."""
+    module, whole = branch(design.Attention(2, side, "half")), branch(design.Attention(2))
+    whole.load_state_dict(module.state_dict())
+    expected = torch.zeros_like(X)
+    for top, bottom in itertools.pairwise(rows):
+        for left, right in itertools.pairwise(columns):
+            tile = (slice(None), slice(top, bottom), slice(left, right))
+            expected[tile] = whole(X[tile])
+    torch.testing.assert_close(module(X), expected)
+
+
 @pytest.mark.parametrize("side", [7, 8, 256])
 def test_a_window_that_holds_the_map_is_none(side):
-    module, whole = branch(design.Attention(2, side)), branch(design.Attention(2))
+    module, whole = branch(design.Attention(2, side, "half")), branch(design.Attention(2))
     assert torch.equal(module(X), whole(X))
     assert module.component.macs(6, 5, 7) == whole.component.macs(6, 5, 7)
 

@@ -2,23 +2,19 @@
 
 import pytest
 import torch
+from moved import moved, moved_branch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design import convolutions as design
 from medmamba_variants.model import build_model
+from medmamba_variants.scan import use_backend
 
 X = torch.randn(2, 5, 7, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def branch(component, channels=11):
-    """A branch in double precision, its parameters away from their first values."""
-    torch.manual_seed(0)
-    module = component.builder()(channels, component, 0.0).double()
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return module
+def branch(component):
+    return moved_branch(component, 11)
 
 
 def slow_filter(x, weight, bias, dilation=1):
@@ -68,6 +64,93 @@ def test_convnext_is_its_layers_in_a_row():
     assert (fresh.scale == 0.1).all()
 
 
+def test_multi_scale_adds_up_three_sides():
+    module = branch(design.MultiScale())
+    assert [filters.kernel_size for filters in module.filters] == [(3, 3), (5, 5), (7, 7)]
+    x = module.norm(X)
+    torch.testing.assert_close(module(X), module.mixing(sum(filtered(filters, x) for filters in module.filters)))
+
+
+def test_strips_are_crosses_over_what_is_near():
+    module = branch(design.Strips())
+    x = module.norm(X)
+    near = slow_filter(x, module.near.weight, 0)
+    seen = near
+    for length, (row, column) in zip((7, 11, 21), module.crosses, strict=True):
+        assert row.kernel_size == (1, length) and column.kernel_size == (length, 1)
+        seen = seen + slow_filter(slow_filter(near, row.weight, 0), column.weight, 0)
+    u = x + normed(module.batch_norm, seen @ module.mixing.weight.T)
+    torch.testing.assert_close(module(X), u / (1 + (-u).exp()))
+
+
+def normed(norm, x):
+    """Batch norm by its running statistics, on channels that stand last."""
+    scaled = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight
+    return scaled if norm.bias is None else scaled + norm.bias
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 6), (1, 1)])
+def test_one_filter_does_what_three_were_trained_to(size):
+    filters = branch(design.Reparametrised()).filters
+    x = X[:, : size[0], : size[1]].clone().requires_grad_()
+    apart = normed(filters.inner_norm, slow_filter(x, filters.filters.weight, 0)) + filters.weight * x + x
+    expected = normed(filters.outer_norm, apart)
+    torch.testing.assert_close(filters(x), expected, rtol=1e-12, atol=1e-12)
+    # In training, as soon as the statistics no longer follow the batch, with the same gradients.
+    training = filters.train()
+    for norm in (training.inner_norm, training.outer_norm):
+        norm.eval()
+    torch.testing.assert_close(training(x), expected, rtol=1e-12, atol=1e-12)
+    dout = torch.randn_like(expected)
+    leaves = [x, *filters.parameters()]
+    one = torch.autograd.grad(filters.eval()(x), leaves, dout)
+    for ours, theirs in zip(one, torch.autograd.grad(expected, leaves, dout)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-11)
+
+
+def test_a_trained_reparametrised_branch_evaluates_as_one_filter():
+    """Statistics followed real batches here, and the layer before and behind it are those of the branch."""
+    torch.manual_seed(0)
+    module = design.Reparametrised().builder()(6, design.Reparametrised(), 0.0).double().train()
+    for _ in range(200):
+        module(torch.randn(4, 5, 7, 6, dtype=torch.float64) + 1)
+    x = torch.randn(64, 5, 7, 6, dtype=torch.float64) + 1
+    trained, evaluated = module(x), module.eval()(x)
+    assert (trained - evaluated).abs().mean() < 0.1 * evaluated.std()
+    weight, bias = module.filters.fuse()
+    seen = slow_filter(module.norm(x), weight, bias)
+    gate = torch.sigmoid(module.gate.excite(F.silu(module.gate.squeeze(seen.mean((1, 2))))))
+    torch.testing.assert_close(evaluated, module.mixing(seen * 2 * gate[:, None, None]))
+
+
+def test_a_block_of_a_filter_each_beside_a_scan_is_that_of_h_vmunet():
+    """Two halves, a depth-wise 3×3 filter and a scan, interleaved channel by channel, without the residual."""
+    config = VariantConfig.from_dict(
+        {"branches": [[0.5, {"depthwise": {"kernel_size": 3}}], [0.5, "ss2d"]], "dims": [12] * 4}
+    )
+    block = moved(build_model(config, num_classes=2).stages[0][0])
+    x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
+    local, scanning = block.branches
+    with torch.no_grad():
+        local.mixing.weight.copy_(torch.eye(6))
+        local.mixing.bias.zero_()
+    interleaved = torch.empty_like(x)
+    interleaved[..., 0::2] = filtered(local.filters, local.norm(x[..., :6]))
+    with use_backend("portable"):
+        interleaved[..., 1::2] = scanning(x[..., 6:])
+        torch.testing.assert_close(block(x) - x, interleaved)
+
+
+def test_an_inception_of_halves_is_the_published_block_without_its_shuffle():
+    """InceptionMamba with a half through convolution and a half through the scan: side by side, and the residual."""
+    config = VariantConfig.from_dict({"fusion": "concat", "dims": [12] * 4})
+    block = moved(build_model(config, num_classes=2).stages[0][0])
+    x = torch.randn(2, 5, 7, 12, dtype=torch.float64)
+    local, scanning = block.branches
+    with use_backend("portable"):
+        torch.testing.assert_close(block(x), x + torch.cat([local(x[..., :6]), scanning(x[..., 6:])], -1))
+
+
 @pytest.mark.parametrize("component", [design.Depthwise(9), design.Axial(9), design.Inception(9)])
 def test_fresh_filters_keep_the_variance_of_noise(component):
     torch.manual_seed(0)
@@ -99,7 +182,7 @@ def test_identity_alone_has_no_weight_and_does_not_grow():
     torch.testing.assert_close(normed.square().mean(-1), torch.ones(2, 5, 7), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("word", ["identity", "depthwise", "axial", "convnext"])
+@pytest.mark.parametrize("word", ["identity", "depthwise", "axial", "convnext", "multi_scale", "strips", "reparam"])
 def test_one_channel_is_refused_where_a_norm_would_hide_it(word):
     with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1 in stage 0"):
         VariantConfig.from_dict({"dims": [4, 8, 16, 32], "branches": [[0.75, "conv"], [0.25, word]]})

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from medmamba_variants.checkpoints import to_public_state_dict
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design import joints
-from medmamba_variants.design.axes import AXES
+from medmamba_variants.design.axes import AXES, FAMILIES
 from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.kinds import Choice, OrEach
 from medmamba_variants.design.mixers import MIXERS, SS2D
@@ -88,10 +88,36 @@ def steps(base):
     yield "branches", ((0.5, "conv"), (0.5, {"ss2d": {"expand": 1.0, "d_conv": 5}}))
 
 
+# What a step needs around it where it makes no network of a base.
+ROOM = {
+    "cpe": {"channel_mixer": "mlp"},
+    "cascade": {"branches": ((0.5, "conv"), (0.5, "ss2d"))},
+    "fusion": {"branches": ((1, "conv"), (1, "ss2d")), "fusion": "conv1x1"},
+}
+
+
+def room_for(base, name, value):
+    """The base itself, or with what makes a step from it a network."""
+    try:
+        VariantConfig.from_dict({name: value}, base=base)
+    except ValueError:
+        base = VariantConfig.from_dict(ROOM[name], base=base)
+    return base
+
+
 @cache
 def logits_of(base, in_channels):
     torch.set_num_threads(1)
     return train_step(base, in_channels=in_channels)[0]
+
+
+def has_nothing_to_decay(config, parameter):
+    """Whether a parameter is the rates of a scan over one position: of two pixels' frequencies a single one is low."""
+    if not parameter.endswith("A_logs"):
+        return False
+    stage, branch = (int(parameter.split(".")[place]) for place in (1, 4))
+    mixer = config.structure.stages[stage].mixers[branch]
+    return mixer.word == "dct_split" and mixer.low(*config.map_sizes(HEIGHT, WIDTH)[stage]) == (1, 1)
 
 
 def check_alive(base, name, value):
@@ -101,7 +127,7 @@ def check_alive(base, name, value):
     for parameter, gradient in gradients.items():
         assert gradient is not None, parameter
         assert gradient.isfinite().all(), parameter
-        assert gradient.count_nonzero() > 0, parameter
+        assert gradient.count_nonzero() > 0 or has_nothing_to_decay(config, parameter), parameter
     assert logits.isfinite().all()
     plain = logits_of(base, 3)
     if (name, value) == ("input_channels", 3):
@@ -119,12 +145,12 @@ def check_alive(base, name, value):
         (start, name, value)
         for start, base in BASES.items()
         for name, value in steps(base)
-        if VariantConfig.from_dict({name: value}, base=base) != base
+        if VariantConfig.from_dict({name: value}, base=room_for(base, name, value)) != base
     ],
     ids=str,
 )
 def test_one_step_along_every_axis_is_alive(start, name, value):
-    check_alive(BASES[start], name, value)
+    check_alive(room_for(BASES[start], name, value), name, value)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +187,8 @@ def test_a_choice_that_is_swallowed_is_seen(monkeypatch):
 
 @pytest.mark.parametrize(("fusion", "down"), list(itertools.product(FUSIONS, HALVINGS)), ids=lambda pair: str(pair))
 def test_fusions_and_downsamplings_combine(fusion, down):
-    config = VariantConfig.from_dict({"fusion": fusion, "downsampling": down, "odd_maps": "pad"}, base=SMALL)
+    padding = VariantConfig.from_dict({"odd_maps": "pad"}, base=SMALL)
+    config = VariantConfig.from_dict({"fusion": fusion, "downsampling": down}, base=padding)
     model = build_model(config, num_classes=2, in_channels=1, seed=0).eval()
     features = model.forward_features(images(channels=1, height=45, width=70))
     sizes = config.map_sizes(45, 70)
@@ -170,7 +197,7 @@ def test_fusions_and_downsamplings_combine(fusion, down):
 
 
 def test_no_class_swallows_options():
-    for registry in (MIXERS, FUSIONS, HALVINGS):
+    for registry in (MIXERS, *FAMILIES.values()):
         for entry in registry.values():
             kinds = {parameter.kind for parameter in inspect.signature(entry().builder()).parameters.values()}
             assert inspect.Parameter.VAR_KEYWORD not in kinds
@@ -313,7 +340,7 @@ def test_fusion_none_keeps_the_streams_apart():
 
 
 def test_shuffle_of_unequal_branches_is_the_published_permutation():
-    fusion = fusions.Shuffle((12, 4), joints.Shuffle(4))
+    fusion = fusions.Shuffle((12, 4), 16, joints.Shuffle(4))
     x, left, right = (
         torch.zeros(1, 1, 1, 16),
         torch.arange(12.0).view(1, 1, 1, 12),
@@ -321,7 +348,7 @@ def test_shuffle_of_unequal_branches_is_the_published_permutation():
     )
     # Four groups of four, read across the groups.
     assert fusion(x, [left, right]).flatten().tolist() == [g * 4 + i for i in range(4) for g in range(4)]
-    equal = fusions.Shuffle((3, 3), joints.Shuffle())
+    equal = fusions.Shuffle((3, 3), 6, joints.Shuffle())
     assert equal.interleaves
     pieces = [torch.tensor([0.0, 1, 2]).view(1, 1, 1, 3), torch.tensor([3.0, 4, 5]).view(1, 1, 1, 3)]
     assert equal(torch.zeros(1, 1, 1, 6), pieces).flatten().tolist() == [0, 3, 1, 4, 2, 5]
@@ -331,10 +358,10 @@ def test_fresh_gates_are_about_one():
     """Squeeze-excite and attention start near plain concatenation, so a comparison is not one of scale."""
     outputs = [torch.rand(2, 3, 4, 24), torch.rand(2, 3, 4, 8)]
     x = torch.randn(2, 3, 4, 32)
-    plain = fusions.Concat((24, 8), joints.Concat())(x, outputs)
+    plain = fusions.Concat((24, 8), 32, joints.Concat())(x, outputs)
     for component in (joints.SqueezeExcite(), joints.Attention()):
         torch.manual_seed(0)
-        gated = component.builder()((24, 8), component)(x, outputs)
+        gated = component.builder()((24, 8), 32, component)(x, outputs)
         ratio = (gated - x) / (plain - x)
         assert 0.5 < ratio.min().item() < ratio.max().item() < 1.5
         assert not torch.allclose(gated, plain)

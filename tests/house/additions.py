@@ -107,8 +107,8 @@ class Subtract(Fusion):
             FUSIONS,
             """
 class Subtraction(Concat):
-    def forward(self, x: Tensor, outputs: list[Tensor]) -> Tensor:
-        return x - torch.cat(outputs, dim=-1)
+    def join(self, outputs: Sequence[Tensor]) -> Tensor:
+        return -torch.cat(list(outputs), dim=-1)
 """,
         ),
     },
@@ -127,6 +127,10 @@ MIXER = Addition(
             DESIGNS,
             "MIXERS",
             '''
+from medmamba_variants.design.components import axis
+from medmamba_variants.design.kinds import whole
+
+
 @dataclass(frozen=True)
 class Pointwise(Mixer):
     """A 1×1 convolution, as often as asked for."""
@@ -209,8 +213,8 @@ AXIS = Addition(
         ),
         "call": replaced(
             MODEL,
-            "self.head(self.forward_features(x)[-1].mean((1, 2)))",
-            "self.head(self.drop(self.forward_features(x)[-1].mean((1, 2))))",
+            "pooled = last.mean((1, 2))",
+            "pooled = self.drop(last.mean((1, 2)))",
         ),
         "pin": entry(DEFAULTS, "GOLDEN_DEFAULTS", '"head_dropout": 0.0'),
     },

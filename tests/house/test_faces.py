@@ -13,10 +13,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 # What users may rely on: a name may be added, none may go.
 FACES = {
-    "medmamba_variants": "AXES Cost MedMambaVariant Measurement PRESETS ScanPath VariantConfig build_model count_cost "
-    "custom_path load_public_state_dict measure_latency preset scan_path selective_scan ss2d_scan use_backend "
-    "window_path",
+    "medmamba_variants": "AXES Cost MedMambaVariant Measurement PRESETS SYSTEMS ScanPath System VariantConfig "
+    "build_model count_cost custom_path load_public_state_dict measure_latency preset scan_path selective_scan "
+    "ss2d_scan use_backend window_path",
     "medmamba_variants.scan": "selective_scan ss2d_scan use_backend",
+    "medmamba_variants.systems": "SYSTEMS System",
     "study": "Cell Contrast DataRef Ledger NUMERICS_VERSION Recipe Study load_dataset load_study open_source run_cell",
     "study.data": "Dataset DatasetInfo Source Split fingerprint load_dataset open_source source_for",
     "analysis": "Contrast Interval METRICS Verdict absent_cells adjust all_metrics best_under_budget "

@@ -15,7 +15,7 @@ import yaml
 from analysis.metrics import METRICS
 from analysis.power import smallest_adjusted_p
 from medmamba_variants.config import PRESETS, VariantConfig
-from medmamba_variants.design.axes import AXES, FUSIONS, SUGAR
+from medmamba_variants.design.axes import AXES, FUSIONS, MIXER_AXES, SUGAR, or_
 from study.cells import Cell, DataRef
 from study.data.phantoms.sets import PHANTOMS
 from study.data.readers import FILE_KINDS
@@ -56,6 +56,7 @@ datasets: [phantom_ct]
 METRIC_NAMES = ", ".join(METRICS)
 POINT_NAMES = ", ".join([*AXES, *SUGAR])
 FUSION_NAMES = ", ".join(FUSIONS)
+SCANS = or_(MIXER_AXES["d_state"])
 
 
 @pytest.fixture
@@ -310,7 +311,7 @@ BAD = {
     # dead axes, contradictions
     "axes: {split_ratio: [0, .5], fusion: [shuffle, concat]}": f"axes.fusion {DEAD}leave every stage a single branch; "
     "got fusion=concat (at split_ratio: 0.0, fusion: concat)",
-    "variant: {split_ratio: 0, d_state: 4}": f"variant.d_state {DEAD}hold no ss2d; got d_state=4",
+    "variant: {split_ratio: 0, d_state: 4}": f"variant.d_state {DEAD}hold no {SCANS}; got d_state=4",
     "axes: {shuffle_groups: [2, 4], fusion: [shuffle, concat]}": "axes.shuffle_groups must be left out where it has no "
     "effect: fusion is not shuffle; got shuffle_groups=4 (at shuffle_groups: 4, fusion: concat)",
     "axes: {depths: [[1, 2, 1], [1, 1]]}": "axes.depths and dims must have one entry for each stage, "
@@ -474,7 +475,7 @@ NAMED = {
     "{a: {fussion: 3}}": f"variants.a.fussion must be one of {POINT_NAMES}; got 'fussion' (did you mean fusion?)",
     "{a: {}, b: {split_ratio: .5}}": "variants.b must differ from every other variant, got the same as a",
     "{a: {fusion: 3}}": f"variants.a.fusion must be one of {FUSION_NAMES}; got 3",
-    "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no ss2d; got d_state=2",
+    "{a: {split_ratio: 0, d_state: 2}}": f"variants.a.d_state {DEAD}hold no {SCANS}; got d_state=2",
     "{3: {}}": "variants must have texts as keys, got 3",
     "{' ': {}}": "variants must have names of one line as keys, got ' '",
     '{"a\\nb": {}}': "variants must have names of one line as keys, got 'a\\nb'",

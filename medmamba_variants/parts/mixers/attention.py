@@ -20,9 +20,10 @@ SMALLEST_WEIGHT = 1e-6
 class AttentionBranch(nn.Module):
     """Layer norm, softmax attention within windows or all over the map, a linear map, drop path.
 
-    Vaswani et al., "Attention is all you need" (2017), and its windows from Liu et al., "Swin Transformer" (2021),
-    without a shift: what lies in different windows meets in other branches and where the map is halved. A window that
-    the map's edge cuts holds only positions of the map. Nothing tells a position from another but its window.
+    Vaswani et al., "Attention is all you need" (2017), and its windows from Liu et al., "Swin Transformer" (2021).
+    Without a shift, what lies in different windows meets in other branches and where the map is halved. A window that
+    the map's edge cuts holds only positions of the map, as Swin's masks have it where windows move. Nothing tells a
+    position from another but its window.
     """
 
     def __init__(self, channels: int, component: design.Attention, drop_path: float) -> None:
@@ -41,8 +42,9 @@ class AttentionBranch(nn.Module):
     def _attend(self, qkv: Tensor) -> Tensor:
         batch, height, width, channels = qkv.shape
         rows, columns = self.component.window(height, width)
-        down, across = math.ceil(height / rows), math.ceil(width / columns)
-        edge = (0, across * columns - width, 0, down * rows - height)
+        top, left = self.component.before(height), self.component.before(width)
+        down, across = math.ceil((top + height) / rows), math.ceil((left + width) / columns)
+        edge = (left, across * columns - left - width, top, down * rows - top - height)
         mask = None
         if any(edge):
             # What lies beyond the edge is no key; as a query it is cut off afterwards.
@@ -55,7 +57,8 @@ class AttentionBranch(nn.Module):
         query, key, value = windows.reshape(3, batch * down * across, self.heads, rows * columns, size)
         y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         y = y.view(batch, down, across, self.heads, rows, columns, size).permute(0, 1, 4, 2, 5, 3, 6)
-        return y.reshape(batch, down * rows, across * columns, self.heads * size)[:, :height, :width]
+        y = y.reshape(batch, down * rows, across * columns, self.heads * size)
+        return y[:, top : top + height, left : left + width]
 
 
 class LinearAttentionBranch(nn.Module):

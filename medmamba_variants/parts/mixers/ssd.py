@@ -22,14 +22,12 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import sequence_mixers as design
-from medmamba_variants.fused.norms import LayerNorm
-from medmamba_variants.parts.init import depthwise, linear
-from medmamba_variants.parts.mixers.ss2d import DT_MAX, DT_MIN, gated
+from medmamba_variants.parts.init import spread_steps
+from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.paths import constant_of_graphs, scan_path
 
 # Bounds of −A at the start: uniform between them (Mamba-2's code).
@@ -99,40 +97,34 @@ def orders(directions: tuple[str, ...], height: int, width: int, device: torch.d
         return _cached_orders(directions, height, width, device)
 
 
-class _Dual(nn.Module):
-    """What the two layers share: projections, gate and first values; `mix` is what they differ in."""
+class _Dual(Wired):
+    """What the two layers share: projections and first values; `mix` is what they differ in."""
 
     def __init__(self, channels: int, component: design.SSD | design.NonCausalSSD, directions: int) -> None:
-        super().__init__()
-        self.inner = component.inner(channels)
-        self.heads, self.state, self.count = component.heads, component.ssd_state, directions
-        self.seen = self.inner + 2 * directions * self.state
-        self.in_proj = linear(channels, self.inner + self.seen + directions * self.heads, bias=False)
-        self.conv2d = depthwise(self.seen, component.d_conv)
+        seen = component.inner(channels) + 2 * directions * component.ssd_state
+        super().__init__(channels, component, seen, beside=directions * component.heads)
+        self.heads, self.state, self.count, self.seen = component.heads, component.ssd_state, directions, seen
+        self.steps = component.dt_min, component.dt_max
         self.dt_projs_bias = nn.Parameter(torch.empty(directions, self.heads))
         self.A_logs = nn.Parameter(torch.empty(directions, self.heads))
         self.Ds = nn.Parameter(torch.empty(directions, self.heads))
-        self.out_norm = LayerNorm(self.inner)
-        self.out_proj = linear(self.inner, channels, bias=False)
         self._initialise()
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        dt = torch.empty_like(self.dt_projs_bias).uniform_(math.log(DT_MIN), math.log(DT_MAX)).exp()
-        # Inverse of softplus: log(exp(dt) − 1), written so that small dt keep their digits.
-        self.dt_projs_bias.copy_(dt + torch.log(-torch.expm1(-dt)))
+        spread_steps(self.dt_projs_bias, *self.steps)
         self.A_logs.uniform_(A_MIN, A_MAX).log_()
         nn.init.ones_(self.Ds)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
-        z, seen, delta = self.in_proj(x).split([self.inner, self.seen, self.count * self.heads], dim=-1)
-        seen = F.silu(self.conv2d(seen.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)).flatten(1, 2)
+        z, seen, delta = self.in_proj(x).split([self.gate_width, self.seen, self.count * self.heads], dim=-1)
+        seen = self.convolved(seen).flatten(1, 2)
         states = self.count * self.state
         # In the state's precision: float32 for half precision, but float64 stays.
         dtype = torch.promote_types(seen.dtype, torch.float32)
-        u, B, C = (part.to(dtype) for part in seen.split([self.inner, states, states], dim=-1))
-        u = u.unflatten(-1, (self.heads, self.inner // self.heads))
+        u, B, C = (part.to(dtype) for part in seen.split([self.d_inner, states, states], dim=-1))
+        u = u.unflatten(-1, (self.heads, self.d_inner // self.heads))
         delta = delta.flatten(1, 2).to(dtype).unflatten(-1, (self.count, self.heads))
         # The meta device, on which costs are counted, knows no autocast.
         with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
@@ -140,7 +132,7 @@ class _Dual(nn.Module):
             rates = torch.exp(self.A_logs.to(dtype))
             B, C = (each.unflatten(-1, (self.count, self.state)) for each in (B, C))
             y = self.mix(u, delta, rates, B, C, (height, width)) + u * self.Ds.sum(0)[:, None]
-        return self.out_proj(gated(self.out_norm(y.flatten(2)).unflatten(1, (height, width)), z))
+        return self.normed_and_joined(y.flatten(2).unflatten(1, (height, width)), z)
 
     def mix(self, u: Tensor, delta: Tensor, rates: Tensor, B: Tensor, C: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps u (batch, length, H, P), by delta (batch, length, K, H), rates (K, H), B, C (batch, length, K, N)."""
@@ -180,27 +172,13 @@ class NonCausalSSD(_Dual):
         return (C.squeeze(2) @ state).view_as(u)
 
 
-class SSDBranch(nn.Module):
+class SSDBranch(WiredBranch):
     """Layer norm, state-space duality along paths, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, component: design.SSD, drop_path: float) -> None:
-        super().__init__()
-        self.norm = LayerNorm(channels)
-        self.mixer = SSD(channels, component)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.mixer(self.norm(x)))
+    layer = SSD
 
 
-class NonCausalSSDBranch(nn.Module):
+class NonCausalSSDBranch(WiredBranch):
     """Layer norm, state-space duality without order, drop path. Map in, map of the same shape out."""
 
-    def __init__(self, channels: int, component: design.NonCausalSSD, drop_path: float) -> None:
-        super().__init__()
-        self.norm = LayerNorm(channels)
-        self.mixer = NonCausalSSD(channels, component)
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.mixer(self.norm(x)))
+    layer = NonCausalSSD

@@ -23,7 +23,7 @@ def test_it_is_the_scan_layer_whose_scan_is_the_identity(monkeypatch, expand, d_
 
     x = torch.randn(2, 5, 7, 6, dtype=torch.float64)
     assert not torch.allclose(scanning(x), without(x), rtol=1e-3)
-    monkeypatch.setattr(ss2d, "ss2d_scan", lambda tokens, *rest: tokens)
+    monkeypatch.setattr(ss2d, "ss2d_scan", lambda tokens, *rest, **more: tokens)
     ours, theirs = without(x), scanning(x)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
     ours.square().sum().backward()
@@ -35,7 +35,8 @@ def test_it_is_the_scan_layer_whose_scan_is_the_identity(monkeypatch, expand, d_
 
 def test_it_shares_the_axes_of_the_scan_layer():
     config = VariantConfig.from_dict({"branches": [[0.5, "conv"], [0.5, "gated_conv"]], "expand": 1, "d_conv": 5})
-    assert [mixer.own() for mixer in config.structure.stages[0].mixers] == [{}, {"expand": 1.0, "d_conv": 5}]
+    given = {"expand": 1.0, "d_conv": 5, "inner_conv": "dw2d", "gate": "silu"}
+    assert [mixer.own() for mixer in config.structure.stages[0].mixers] == [{}, given]
     assert set(config.dead_axes()) >= {"d_state", "scan_directions"}
     with pytest.raises(
         ValueError, match=r"gated_conv must have .*got 6, and 1 inner ones with expand=0.25, in stage 0"

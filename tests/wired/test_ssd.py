@@ -59,7 +59,7 @@ def slow_layer(module, x, directions):
     p, component = dict(module.mixer.named_parameters()), module.mixer
     x = module.norm(x)
     batch, height, width, _ = x.shape
-    K, N, H, inner = len(directions), component.state, component.heads, component.inner
+    K, N, H, inner = len(directions), component.state, component.heads, component.d_inner
     z, seen, delta = (x @ p["in_proj.weight"].T).split([inner, inner + 2 * K * N, K * H], -1)
     weight = p["conv2d.weight"]
     seen = F.conv2d(

@@ -1,0 +1,2 @@
+from .registry import SYSTEMS as SYSTEMS
+from .system import System as System
