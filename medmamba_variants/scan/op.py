@@ -186,15 +186,20 @@ def must_dispatch(*tensors: Tensor) -> bool:
     It must for a tracer, a dispatch mode such as a FLOP counter, a transform or a tensor subclass, and for a tensor
     whose memory is not its value, such as a negated view or torch's zeros without memory.
     """
-    return (
+    if (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
         or tensors[0].is_meta  # All are on one device.
-        or any(type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor() for tensor in tensors)
-    )
+    ):
+        return True
+    # Not a generator, as this runs several times in every block.
+    for tensor in tensors:  # noqa: SIM110
+        if type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor():
+            return True
+    return False
 
 
 def _refuse_transforms(*tensors: Tensor) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.sequences import attention as design
+from medmamba_variants.fused.gate import gated
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import depthwise, linear
-from medmamba_variants.parts.mixers.gate import gated
 from medmamba_variants.parts.mixers.sequences.rotary import position_angles, rotate
 from medmamba_variants.scan.paths import constant_of_graphs
 
@@ -34,7 +35,7 @@ class AttentionBranch(nn.Module):
         super().__init__()
         self.component = component
         self.heads = component.heads
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         # Without offsets: to softmax one of the keys is none.
         self.qkv = linear(channels, 3 * channels, bias=False)
         self.mixing = linear(channels, channels, bias=True)
@@ -88,7 +89,7 @@ class LinearAttentionBranch(nn.Module):
     def __init__(self, channels: int, component: design.LinearAttention, drop_path: float) -> None:
         super().__init__()
         self.heads = component.heads
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.qkv = linear(channels, 3 * channels, bias=True)
         self.lepe = depthwise(channels, 3)
         self.mixing = linear(channels, channels, bias=True)

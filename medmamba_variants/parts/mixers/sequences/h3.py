@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.sequences import state_spaces as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import linear, spread_steps
 from medmamba_variants.scan import ss2d_scan
 from medmamba_variants.scan.dual.products import in_order, in_place
@@ -38,7 +39,7 @@ class H3(nn.Module):
         self.Bs, self.Cs = nn.Parameter(torch.empty(states)), nn.Parameter(torch.empty(states))
         self.dt_projs_bias = nn.Parameter(torch.empty(count * channels))
         self.Ds = nn.Parameter(torch.ones(count * channels))
-        self.out_norm = nn.LayerNorm(channels)
+        self.out_norm = LayerNorm(channels)
         self.mixing = linear(channels, channels, bias=False)
         self._initialise()
 
@@ -77,7 +78,7 @@ class H3Branch(nn.Module):
 
     def __init__(self, channels: int, component: design.H3, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = H3(channels, component)
         self.drop_path = DropPath(drop_path)
 

@@ -103,7 +103,7 @@ class Mamba3(Wired):
             path = scan_path(self.directions, height, width)
             y = trapezoidal_scan(u, delta, torch.sigmoid(newer), rates, angles, B, C, path)
             y = y + u * self.Ds.sum(0)[:, None]
-        return self.joined(self.out_norm(y.flatten(2)).unflatten(1, (height, width)), z)
+        return self.normed_and_joined(y.flatten(2).unflatten(1, (height, width)), z)
 
 
 class Mamba3Branch(WiredBranch):

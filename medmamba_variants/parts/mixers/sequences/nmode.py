@@ -9,6 +9,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from medmamba_variants.design.sequences import recurrent as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.parts.mixers.ss2d import SS2D
 
@@ -48,7 +49,7 @@ class NmODEBranch(nn.Module):
     def __init__(self, channels: int, component: design.NmODE, drop_path: float) -> None:
         super().__init__()
         self.steps, self.solver = component.ode_steps, component.ode_solver
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.in_proj = linear(channels, channels, bias=False)
         self.conv2d = depthwise(channels, component.d_conv)
         assert self.conv2d.bias is not None
@@ -67,7 +68,7 @@ class NmODESS2DBranch(nn.Module):
     def __init__(self, channels: int, component: design.NmODESS2D, drop_path: float) -> None:
         super().__init__()
         self.steps, self.solver = component.ode_steps, component.ode_solver
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = SS2D(channels, component)
         self.offset = nn.Parameter(torch.full((channels,), STEEPEST))
         self.mixing = linear(channels, channels, bias=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
 from medmamba_variants.design.sequences import recurrent as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import linear
 
 KINDS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -28,7 +29,7 @@ class RecurrentBranch(nn.Module):
         super().__init__()
         self.kind, self.both = component.word, component.bidirectional
         self.cross = component.rnn_sweep == "cross"
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         # Its parameters alone: a compiler cannot see torch's modules.
         network = KINDS[self.kind](channels, component.units(channels), bidirectional=component.bidirectional)
         self.network = nn.ParameterList(network.parameters())

@@ -74,7 +74,7 @@ class TwoD(Wired):
                 delta = F.softplus(F.linear(low_rank[..., k, :], weights[k], self.dt_projs_bias[k].to(dtype)))
                 keys, queries = (each[..., k, :].flip(axes) for each in (B, C))
                 total = total + plane_scan(u.flip(axes), delta.flip(axes), A[k], keys, queries).flip(axes)
-        return self.joined(self.out_norm(total), z)
+        return self.normed_and_joined(total, z)
 
 
 class TwoDBranch(WiredBranch):
