@@ -158,9 +158,10 @@ class VariantConfig:
         Raises ValueError where a stage is left without a pixel, naming the stage and the setting that fixes it.
         """
         sizes = [(height // self.patch_size, width // self.patch_size)]
-        for _ in self.depths[1:]:
-            up = 1 if self.odd_maps == "pad" else 0
-            sizes.append(((sizes[-1][0] + up) // 2, (sizes[-1][1] + up) // 2))
+        up = 1 if self.odd_maps == "pad" else 0
+        for halving in self.structure.halvings:
+            rows, columns = sizes[-1]
+            sizes.append(((rows + up) // 2, (columns + up) // 2) if halving.halves else (rows, columns))
         for stage, size in enumerate(sizes):
             if 0 in size:
                 mend = "odd_maps=pad or " if self.odd_maps == "truncate" and 0 not in sizes[0] else ""

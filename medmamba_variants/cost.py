@@ -33,10 +33,12 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.spectral.transforms import fft_macs
 from medmamba_variants.model import build_model
 
-# Free by the convention above: layout, norms, activations, gates, pooling, sums. Names are those of ATen operations.
+# Free by the convention above: layout, norms, activations, gates, pooling, sums, comparisons, indices and their
+# arithmetic. Names are those of ATen operations.
 FREE = frozenset(
     getattr(torch.ops.aten, name)
     for name in [
+        "__rshift__",
         "_safe_softmax",
         "_softmax",
         "_to_copy",
@@ -50,6 +52,8 @@ FREE = frozenset(
         "amax",
         "arange",
         "avg_pool2d",
+        "bitwise_and",
+        "bitwise_xor",
         "cat",
         "clamp",
         "clamp_min",
@@ -57,17 +61,22 @@ FREE = frozenset(
         "complex",
         "constant_pad_nd",
         "cos",
+        "detach",
         "div",
         "elu",
         "empty",
         "exp",
         "expand",
         "floor_divide",
+        "gather",
+        "ge",
         "gelu",
         "index",
+        "index_add",
         "index_select",
         "lift_fresh",
         "linalg_vector_norm",
+        "lt",
         "masked_fill",
         "max",
         "max_pool2d_with_indices",
@@ -78,6 +87,7 @@ FREE = frozenset(
         "native_layer_norm",
         "neg",
         "new_zeros",
+        "nonzero",
         "ones",
         "ones_like",
         "permute",
@@ -87,13 +97,15 @@ FREE = frozenset(
         "relu",
         "remainder",
         "roll",
-        "rsub",
         "rsqrt",
+        "rsub",
+        "scatter",
         "select",
         "sigmoid",
         "silu",
         "slice",
         "softplus",
+        "sort",
         "split",
         "split_with_sizes",
         "sqrt",
@@ -103,6 +115,7 @@ FREE = frozenset(
         "sum",
         "t",
         "tanh",
+        "topk",
         "transpose",
         "triu",
         "unbind",
@@ -112,6 +125,7 @@ FREE = frozenset(
         "view_as_complex",
         "view_as_real",
         "zeros",
+        "zeros_like",
     ]
 )
 

@@ -26,6 +26,7 @@ NO_SUCH_BRANCH = "branches (or split_ratio) hold no {}"
 SINGLE_BRANCH = "branches (or split_ratio) leave every stage a single branch"
 NO_TWINS = "no two branches have the same share and operator"
 SINGLE_STAGE = "depths name a single stage"
+NO_HALVING = "downsampling is none"
 NO_LATE_MIXER = "branches (or split_ratio) hold nothing but {} after the first block, nor is there a channel_mixer"
 
 
@@ -139,7 +140,7 @@ NETWORK = (
         "what halving does with an odd row or column: drop it, or repeat it once",
         "MedMamba's code truncates",
         probe="pad",
-        no_effect=(SINGLE_STAGE,),
+        no_effect=(SINGLE_STAGE, NO_HALVING),
     ),
     Axis(
         "channel_mixer",

@@ -168,6 +168,8 @@ class Stem(Component):
 class Halving(Component):
     """A halving of a map between stages. Built as `builder(channels_in, channels_out, component)`."""
 
+    # Whether it halves the map at all.
+    halves: ClassVar[bool] = True
     # Whether it normalises over the channels that it reads: a layer norm turns a single one into a constant.
     needs_two_channels: ClassVar[bool] = True
 

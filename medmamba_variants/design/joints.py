@@ -234,6 +234,19 @@ class Inverted(Halving):
         return (4 * channels_in + 9 + channels_out) * self.hidden(channels_out) * height * width
 
 
+@dataclass(frozen=True)
+class Stay(Halving):
+    """No halving: the map keeps its size, and goes through a linear map where the channels change."""
+
+    word = "none"
+    builds = "medmamba_variants.parts.downsampling:Stay"
+    halves = False
+    needs_two_channels = False
+
+    def macs(self, channels_in: int, channels_out: int, height: int, width: int) -> int:
+        return 0 if channels_in == channels_out else channels_in * channels_out * height * width
+
+
 HALVINGS: dict[str, type[Halving]] = by_word(
-    PatchMerging, MaxPool, AveragePool, StridedConv, HaarBands, PatchConv, BlurPool, Inverted
+    PatchMerging, MaxPool, AveragePool, StridedConv, HaarBands, PatchConv, BlurPool, Inverted, Stay
 )

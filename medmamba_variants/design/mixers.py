@@ -17,8 +17,8 @@ from medmamba_variants.design.convolutions import (
 )
 from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
-from medmamba_variants.design.local.products import GatedSpatial, HighOrder
-from medmamba_variants.design.scan_mixer import SS2D
+from medmamba_variants.design.local.products import GatedSpatial, HighOrder, HighOrderScan
+from medmamba_variants.design.scan_mixer import SS2D, TensorScan
 from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
 from medmamba_variants.design.spectral.mixers import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 from medmamba_variants.design.spectral.scans import DCTSplit, SpectralScan
@@ -54,6 +54,7 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Morphology,
     GatedSpatial,
     HighOrder,
+    HighOrderScan,
     GatedConv,
     SSD,
     NonCausalSSD,
@@ -65,6 +66,7 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     Haar,
     WaveletConv,
     PooledLowHigh,
+    TensorScan,
     SpectralScan,
     DCTSplit,
 )

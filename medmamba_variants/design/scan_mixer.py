@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import Need, axis, shared
-from medmamba_variants.design.gated import DT_MAX, DT_MIN, SEVERAL, check_steps
+from medmamba_variants.design.gated import DT_MAX, DT_MIN, SEVERAL, check_inner, check_steps
 from medmamba_variants.design.kinds import Choice, Flag, SettingError, whole
-from medmamba_variants.design.scan_policy import ScanPolicy
+from medmamba_variants.design.scan_policy import ALL_AT_ONCE, EVERYWHERE, UNROUTED, ScanPolicy
 from medmamba_variants.scan.directions import order_of
 from medmamba_variants.scan.discretisation.rules import RULES
 
@@ -18,13 +18,16 @@ EXCITE_REDUCTION, EXCITE_MINIMUM = 16, 4
 SELECTED = {"all": frozenset({"delta", "b", "c"}), "none": frozenset[str]()} | {
     word: frozenset(word.split("_")) for word in ("delta", "b", "c", "delta_b", "delta_c", "b_c")
 }
-# A block that follows one direction has nothing to merge or to share.
-ALL_AT_ONCE = Need(
-    ("direction_schedule",), lambda value: value == "all", "direction_schedule is alternate", example="all"
-)
 SELECTIVE_STEPS = Need(
     ("selective",), lambda value: "delta" in SELECTED[value], "selective leaves delta out", example="all"
 )
+# The planes and lines that each choice of scan_axes scans: h rows, w columns, c channels.
+SCANNED = {
+    "triplet": ("hw", "ch", "cw"),
+    "spatial_channel": ("hw", "c"),
+    "axes": ("h", "w", "c"),
+    "channel": ("c",),
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class SS2D(ScanPolicy):
         "channel of each direction, from the means of all of them; concat, a learned projection of all to one",
         "VMamba, cross-merge; LocalMamba, weights and attention of directions; squeeze-excite: Hu 2018",
         probe="softmax",
-        needs=(ALL_AT_ONCE,),
+        needs=(ALL_AT_ONCE, EVERYWHERE, UNROUTED),
     )
     direction_weights: str = axis(
         "own",
@@ -130,11 +133,6 @@ class SS2D(ScanPolicy):
         return tuple(0 if self.direction_weights == "shared" else index for index in range(len(self.directions)))
 
     @property
-    def sets(self) -> int:
-        """Sets of scan parameters, each for one or more directions."""
-        return max(self.set_of) + 1
-
-    @property
     def merges_apart(self) -> bool:
         """Whether the merge needs the outputs of directions one by one, not just a weighted sum."""
         return self.merge in ("squeeze_excite", "concat")
@@ -162,18 +160,30 @@ class SS2D(ScanPolicy):
                     f"got {name}={getattr(self, name)} with scan_directions=[{self.directions[0]}] in stage {stage}",
                 )
 
+        if self.token_reduction != "none" and self.merges_apart:
+            raise SettingError(
+                ("merge",),
+                f"must be sum, mean or softmax where token_reduction is {self.token_reduction}, whose skip is added "
+                f"to the merged output; got {self.merge} in stage {stage}",
+            )
         self._check_sharing(stage)
 
     def _check_sharing(self, stage: int) -> None:
-        directions = len(self.directions)
-        if self.direction_weights == "pairs" and self.sets in (1, directions):
-            same = "shared" if self.sets == 1 else "own"
+        directions, sets = len(self.directions), max(self.set_of) + 1
+        if self.direction_weights != "own" and self.atrous_scans == "disjoint" and self.atrous_weights == "own":
             raise SettingError(
                 ("direction_weights",),
-                f"must be {same} where pairs would be no different, the {directions} directions having {self.sets} "
+                "must be own where each grid has one direction and its own parameters, of which all its values make "
+                f"the same; got {self.direction_weights} in stage {stage}",
+            )
+        if self.direction_weights == "pairs" and sets in (1, directions):
+            same = "shared" if sets == 1 else "own"
+            raise SettingError(
+                ("direction_weights",),
+                f"must be {same} where pairs would be no different, the {directions} directions having {sets} "
                 f"orders; got pairs in stage {stage}",
             )
-        if self.direction_embedding and "b" not in self.selected and self.sets == directions:
+        if self.direction_embedding and "b" not in self.selected and sets == directions:
             raise SettingError(
                 ("direction_embedding",),
                 f"must be false where each direction has a constant B of its own, with selective={self.selective} and "
@@ -181,12 +191,73 @@ class SS2D(ScanPolicy):
             )
 
     def macs(self, channels: int, height: int, width: int) -> int:
-        length, inner, directions = height * width, self.inner(channels), len(self.directions)
+        inner = self.inner(channels)
         # A constant step size enters the scan as a product of rank one.
         rank = self.rank(channels) if "delta" in self.selected else 1
-        # x to step sizes' low rank, B and C, once where directions share it; then for each direction low rank to step
-        # sizes, and the scan by VMamba's nine for each state.
-        scan = self.sets * inner * self.projected(channels) + directions * inner * (rank + 9 * self.d_state)
-        merging = directions * inner**2 if self.merge == "concat" else 0
-        gate = 2 * directions * inner * self.gate_hidden(channels) if self.merge == "squeeze_excite" else 0
-        return length * (self.wiring_macs(channels, inner, 0) + scan + merging) + gate
+        total = height * width * self.wiring_macs(channels, inner, 0) + self.policy_macs(inner, height, width)
+        for length, sets, directions in self.scans(height, width):
+            # x to step sizes' low rank, B and C, once where directions share it; then for each direction low rank to
+            # step sizes, and the scan by VMamba's nine for each state.
+            total += length * inner * (sets * self.projected(channels) + directions * (rank + 9 * self.d_state))
+            if self.merge == "concat":
+                total += length * directions * inner**2
+            elif self.merge == "squeeze_excite" and length:
+                total += 2 * directions * inner * self.gate_hidden(channels)
+        return total
+
+
+@dataclass(frozen=True)
+class TensorScan(SS2D):
+    """Selective scans over several planes or axes of a map, channels among them, and their mean (TM-UNet, PV-SSM)."""
+
+    word = "tensor_scan"
+    builds = "medmamba_variants.parts.mixers.tensor_scan:TensorScanBranch"
+
+    scan_axes: str = axis(
+        "triplet",
+        Choice(tuple(SCANNED)),
+        "what is scanned, by a layer each: the planes of rows and columns, channels and rows, channels and "
+        "columns; rows and columns, and channels; rows, columns and channels one by one; or channels alone",
+        "TM-UNet, RM-UNet; spatial_channel: SCFMUNet; axes: PV-SSM; channel: U-Mamba",
+        probe="axes",
+    )
+    axis_bins: int = axis(
+        4,
+        whole(2, 16),
+        "bins into which positions are averaged where they are the features of scanned channels, so that parameters do "
+        "not depend on the image's size",
+        "this project; the papers take every position as a feature",
+        probe=3,
+    )
+
+    @property
+    def scanned_axes(self) -> tuple[str, ...]:
+        """The planes and lines that are scanned."""
+        return SCANNED[self.scan_axes]
+
+    def features(self, axes: str, channels: int) -> int:
+        """Features of a position of such a plane or line."""
+        return {"ch": self.axis_bins, "cw": self.axis_bins, "c": self.axis_bins**2}.get(axes, channels)
+
+    def check(self, channels: int, stage: int) -> None:
+        super().check(channels, stage)
+        for axes in self.scanned_axes:
+            features = self.features(axes, channels)
+            check_inner(self.word, features, self.inner(features), self.expand, stage)
+
+    def macs(self, channels: int, height: int, width: int) -> int:
+        bins, total = self.axis_bins, 0
+        every = channels * height * width
+        # Rows, columns and number of the maps that are scanned, and the products that average positions into bins.
+        maps = {
+            "hw": (height, width, 1, 0),
+            "ch": (channels, height, 1, every * bins),
+            "cw": (channels, width, 1, every * bins),
+            "h": (height, 1, width, 0),
+            "w": (width, 1, height, 0),
+            "c": (channels, 1, 1, every * bins + channels * height * bins**2),
+        }
+        for axes in self.scanned_axes:
+            rows, columns, number, averages = maps[axes]
+            total += number * super().macs(self.features(axes, channels), rows, columns) + averages
+        return total

@@ -15,6 +15,7 @@ from medmamba_variants.design.axes import (
     FAMILY_OF,
     MIXER_AXES,
     NEVER_DROPPED,
+    NO_HALVING,
     NO_LATE_MIXER,
     NO_SUCH_BRANCH,
     NO_TWINS,
@@ -207,8 +208,8 @@ def dead_axes(values: Mapping[str, Any]) -> dict[str, str]:
         dead |= {"cascade": SINGLE_BRANCH, "shift_round": SINGLE_BRANCH}
     if not any(has_twins(branches) for branches in stages_of_branches(values)):
         dead["branch_weights"] = NO_TWINS
-    if len(stages) == 1:
-        dead["odd_maps"] = SINGLE_STAGE
+    if not any(halving.halves for halving in structure.halvings):
+        dead["odd_maps"] = NO_HALVING if structure.halvings else SINGLE_STAGE
     # Drop path rises linearly from zero in the very first block.
     late = [stage for index, stage in enumerate(stages) if index > 0 or stage.depth > 1]
     if not any(stage.channel_mixer or any(mixer.drops_path for mixer in stage.mixers) for stage in late):

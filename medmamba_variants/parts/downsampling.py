@@ -150,6 +150,18 @@ class Inverted(nn.Module):
         return self.reduction(F.relu(self.filters(wide.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
 
 
+class Stay(nn.Module):
+    """No halving: the map as it is, through a linear map where the channels change."""
+
+    def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
+        super().__init__()
+        same = channels_in == channels_out
+        self.reduction = nn.Identity() if same else linear(channels_in, channels_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reduction(x)
+
+
 class Streams(nn.Module):
     """A separate halving for each branch's channels, so that fusion `none` keeps the streams apart."""
 
@@ -173,10 +185,11 @@ class Downsampling(nn.Module):
         self.pads = config.odd_maps == "pad"
         before, after = config.structure.stages[stage : stage + 2]
         component = config.structure.halvings[stage]
+        self.halves = component.halves
         if isinstance(before.fusion, joints.Apart) and len(before.widths) > 1:
             self.reduce: nn.Module = Streams(before.widths, after.widths, component)
         else:
             self.reduce = component.builder()(before.channels, after.channels, component)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.reduce(even(x, self.pads))
+        return self.reduce(even(x, self.pads) if self.halves else x)

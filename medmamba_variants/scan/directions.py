@@ -73,15 +73,20 @@ def _scattered(seed: int) -> SortKey:
     """A pseudo-random key: an arithmetic hash of seed, map size and position, the same on every machine."""
 
     def key(row: Any, column: Any, height: int, width: int) -> tuple[Any, ...]:
-        mixed: Any = seed
-        for part in (height, width, row, column):
-            mixed = (mixed * 31 + part + 1) & _WORD
-            for _ in range(2):
-                mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _WORD
-            mixed = mixed ^ (mixed >> 16)
-        return mixed, row, column
+        return hashed(seed, height, width, row, column), row, column
 
     return key
+
+
+def hashed(seed: Any, *parts: Any) -> Any:
+    """A pseudo-random whole number below 2^32 made of others, or of arrays of 64 bits; the same on every machine."""
+    mixed = seed
+    for part in parts:
+        mixed = (mixed * 31 + part + 1) & _WORD
+        for _ in range(2):
+            mixed = ((mixed ^ (mixed >> 16)) * 0x45D9F3B) & _WORD
+        mixed = mixed ^ (mixed >> 16)
+    return mixed
 
 
 ORDERS: dict[str, Order] = {
@@ -194,6 +199,27 @@ ORDERS: dict[str, Order] = {
         )
         for seed in range(4)
     },
+    # JPEG's zigzag, whose diagonals go on where the one before ended, and the serpentines from the other corner.
+    "zigzag": Order(
+        "lines of equal row + column from the top left corner, there and back, to the right first",
+        "zigzag backwards: from the bottom right corner",
+        lambda row, column, height, width: (row + column, row * (2 * ((row + column) % 2) - 1)),
+    ),
+    "zigzag_right": Order(
+        "lines of equal row − column from the top right corner, there and back, to the left first",
+        "zigzag_right backwards: from the bottom left corner",
+        lambda row, column, height, width: (row - column, row * (2 * ((row + width - 1 - column) % 2) - 1)),
+    ),
+    "serpentine_rows_right": Order(
+        "row after row from the top, there and back, to the left first",
+        "serpentine_rows_right backwards, from the bottom",
+        lambda row, column, height, width: (row, column * (2 * (row % 2) - 1)),
+    ),
+    "serpentine_columns_right": Order(
+        "column after column from the right, down and up",
+        "serpentine_columns_right backwards, from the left",
+        lambda row, column, height, width: (-column, row * (1 - 2 * ((width - 1 - column) % 2))),
+    ),
 }
 
 # An order's own name, or that of its reverse → the order, and whether it runs backwards.

@@ -200,7 +200,7 @@ def test_every_component_has_its_closed_form(word):
 @pytest.mark.parametrize("size", [(28, 44), (37, 50)])
 @pytest.mark.parametrize("difference", list(components()), ids=str)
 def test_closed_form_is_the_traced_count(difference, size):
-    config = VariantConfig.from_dict(SIZED | difference)
+    config = VariantConfig.from_dict(difference, base=VariantConfig.from_dict(SIZED))
     asked = {"image_size": size, "num_classes": 5, "in_channels": 3}
     assert closed_form_macs(config, **asked) == count_cost(config, **asked).macs
 

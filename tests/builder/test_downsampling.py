@@ -30,7 +30,7 @@ def parameters(component, before, after):
     return sum(parameter.numel() for parameter in component.builder()(before, after, component).parameters())
 
 
-@pytest.mark.parametrize("word", HALVINGS)
+@pytest.mark.parametrize("word", [word for word, kind in HALVINGS.items() if kind.halves])
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (2, 8), (6, 4)])
 def test_every_halving_halves_and_trains(word, height, width):
     module = halving(HALVINGS[word]())
@@ -156,3 +156,25 @@ def test_axes_of_halvings_may_differ_from_one_to_the_next_and_have_one_id():
 def test_axes_of_other_halvings_are_refused(difference, message):
     with pytest.raises(ValueError, match=message):
         VariantConfig.from_dict(difference)
+
+
+def test_stages_without_a_halving_between_them_are_one_stage():
+    """So blocks of different kinds may follow each other on one map (VMAXL-UNet, MambaVision)."""
+    whole = {"depths": [2], "dims": [16], "patch_size": 2, "drop_path_rate": 0.0}
+    parts = whole | {"depths": [1, 1], "dims": [16, 16], "downsampling": "none"}
+    one, two = (build_model(VariantConfig.from_dict(axes), num_classes=3, seed=0).eval() for axes in (whole, parts))
+    two.stem.load_state_dict(one.stem.state_dict())
+    two.head.load_state_dict(one.head.state_dict())
+    for stage, block in zip(two.stages, one.stages[0]):
+        stage[0].load_state_dict(block.state_dict())
+    images = torch.randn(2, 3, 18, 26)
+    torch.testing.assert_close(two(images), one(images))
+    # Odd maps of 9×13 stay odd.
+    assert two.config.map_sizes(18, 26) == [(9, 13), (9, 13)]
+    with pytest.raises(ValueError, match=r"^odd_maps must be left out where it has no effect: downsampling is none"):
+        VariantConfig.from_dict(parts | {"odd_maps": "pad"})
+
+
+def test_channels_change_without_a_halving_by_a_linear_map():
+    module = halving(joints.Stay())
+    torch.testing.assert_close(module(X), X @ module.reduction.weight.T)

@@ -36,7 +36,17 @@ def images(batch=2, channels=3, height=HEIGHT, width=WIDTH, dtype=torch.float32)
     return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(1), dtype=dtype)
 
 
-def train_step(config, in_channels=3):
+def scale_of(config):
+    """How many times larger images must be so that something follows something in each cell of every map."""
+    mixers = [mixer for stage in config.structure.stages for mixer in stage.mixers]
+    # What scans one axis alone, or a quarter of the positions.
+    reduced = any(
+        hasattr(mixer, "scan_axes") or getattr(mixer, "token_reduction", "none") != "none" for mixer in mixers
+    )
+    return max(2 if reduced else 1, *(getattr(mixer, "scan_atrous", 1) for mixer in mixers))
+
+
+def train_step(config, in_channels=3, scale=1):
     """Logits in training mode and the gradients of a loss, by name; weights and drops depend on the config alone."""
     model = build_model(config, num_classes=3, in_channels=in_channels, seed=0).train()
     # Away from the initial values, where many parameters hardly matter.
@@ -45,7 +55,7 @@ def train_step(config, in_channels=3):
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
     torch.manual_seed(9)
-    logits = model(images(batch=8, channels=in_channels))
+    logits = model(images(batch=8, channels=in_channels, height=scale * HEIGHT, width=scale * WIDTH))
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 1, 0, 2, 1, 0])).backward()
     return logits.detach(), {name: parameter.grad for name, parameter in model.named_parameters()}
 
@@ -106,9 +116,9 @@ def room_for(base, name, value):
 
 
 @cache
-def logits_of(base, in_channels):
+def logits_of(base, in_channels, scale):
     torch.set_num_threads(1)
-    return train_step(base, in_channels=in_channels)[0]
+    return train_step(base, in_channels=in_channels, scale=scale)[0]
 
 
 def has_nothing_to_decay(config, parameter):
@@ -123,17 +133,18 @@ def has_nothing_to_decay(config, parameter):
 def check_alive(base, name, value):
     """Asserts that a step makes another network, all of whose parameters learn."""
     config = VariantConfig.from_dict({name: value}, base=base)
-    logits, gradients = train_step(config)
+    scale = max(scale_of(config), scale_of(base))
+    logits, gradients = train_step(config, scale=scale)
     for parameter, gradient in gradients.items():
         assert gradient is not None, parameter
         assert gradient.isfinite().all(), parameter
         assert gradient.count_nonzero() > 0 or has_nothing_to_decay(config, parameter), parameter
     assert logits.isfinite().all()
-    plain = logits_of(base, 3)
+    plain = logits_of(base, 3, scale)
     if (name, value) == ("input_channels", 3):
         # Three-channel images already are what the stem wants: a step only for grey ones.
         assert torch.equal(logits, plain)
-        logits, plain = train_step(config, in_channels=1)[0], logits_of(base, 1)
+        logits, plain = train_step(config, in_channels=1)[0], logits_of(base, 1, scale)
     assert config.variant_id != base.variant_id
     assert logits.shape == plain.shape
     assert not torch.allclose(logits, plain, rtol=1e-5, atol=1e-7)
@@ -187,7 +198,8 @@ def test_a_choice_that_is_swallowed_is_seen(monkeypatch):
 
 @pytest.mark.parametrize(("fusion", "down"), list(itertools.product(FUSIONS, HALVINGS)), ids=lambda pair: str(pair))
 def test_fusions_and_downsamplings_combine(fusion, down):
-    config = VariantConfig.from_dict({"fusion": fusion, "downsampling": down, "odd_maps": "pad"}, base=SMALL)
+    padding = VariantConfig.from_dict({"odd_maps": "pad"}, base=SMALL)
+    config = VariantConfig.from_dict({"fusion": fusion, "downsampling": down}, base=padding)
     model = build_model(config, num_classes=2, in_channels=1, seed=0).eval()
     features = model.forward_features(images(channels=1, height=45, width=70))
     sizes = config.map_sizes(45, 70)

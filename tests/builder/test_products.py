@@ -84,3 +84,27 @@ def test_an_order_needs_channels_for_its_first_factor():
 def test_one_channel_is_refused_where_a_norm_would_hide_it(word):
     with pytest.raises(ValueError, match=rf"^{word} must have at least two channels.*got 1 in stage 0"):
         VariantConfig.from_dict({"dims": [4, 8, 16, 32], "branches": [[0.75, "conv"], [0.25, word]]})
+
+
+def test_the_first_order_of_scans_is_one_gated_scan():
+    module = moved_branch(design.HighOrderScan(d_state=2, interaction_order=1), 6)
+    x = X[..., :6]
+    value, factor = module.entering(module.norm(x)).chunk(2, dim=-1)
+    gated = module.norms[0](value * filtered(module.filters, factor))
+    torch.testing.assert_close(module(x), module.scans[0](gated))
+
+
+def test_higher_orders_scan_wider_and_wider_products():
+    module = moved_branch(design.HighOrderScan(d_state=2, interaction_order=2), 8)
+    x = X[..., :8]
+    first, *factors = module.entering(module.norm(x)).split([4, 4, 8], dim=-1)
+    factors = filtered(module.filters, torch.cat(factors, -1)).split([4, 8], dim=-1)
+    p = module.scans[0](module.norms[0](first * factors[0]))
+    p = module.scans[1](module.norms[1](module.widening[0](p) * factors[1]))
+    torch.testing.assert_close(module(x), p)
+
+
+def test_every_factor_of_scans_has_channels_to_norm():
+    assert design.HighOrderScan(interaction_order=5).widths(12) == (2, 2, 3, 6, 12)
+    with pytest.raises(ValueError, match=r"^h_ss2d must have at least two channels.*got 1"):
+        VariantConfig.from_dict({"dims": [4, 8, 16, 32], "branches": [[0.25, "h_ss2d"], [0.75, "conv"]]})

@@ -60,6 +60,14 @@ BY_HAND = {
     "random_2_reverse": [5, 2, 4, 3, 0, 1],
     "random_3": [5, 2, 0, 1, 4, 3],
     "random_3_reverse": [3, 4, 1, 0, 2, 5],
+    "zigzag": [0, 1, 3, 4, 2, 5],
+    "zigzag_reverse": [5, 2, 4, 3, 1, 0],
+    "zigzag_right": [2, 1, 5, 4, 0, 3],
+    "zigzag_right_reverse": [3, 0, 4, 5, 1, 2],
+    "serpentine_rows_right": [2, 1, 0, 3, 4, 5],
+    "serpentine_rows_right_reverse": [5, 4, 3, 0, 1, 2],
+    "serpentine_columns_right": [2, 5, 4, 1, 0, 3],
+    "serpentine_columns_right_reverse": [3, 0, 1, 4, 5, 2],
 }
 
 
@@ -120,7 +128,7 @@ CONNECTED = [name for name in DIRECTIONS if name.startswith(("spiral", "serpenti
 @pytest.mark.parametrize("name", CONNECTED)
 @pytest.mark.parametrize("size", [(1, 5), (4, 1), (2, 7), (3, 8), (5, 7), (6, 4), (9, 9)])
 def test_spirals_and_serpentines_go_to_neighbours_on_every_map(name, size):
-    assert len(CONNECTED) == 12
+    assert len(CONNECTED) == 16
     assert (steps_between(name, *size) == 1).all()
 
 
@@ -343,3 +351,17 @@ def test_paths_need_no_torch():
     # The test can fail: the package's functions do bring torch.
     code = "import sys; from medmamba_variants.scan import ss2d_scan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (4, 1), (2, 7), (5, 7), (6, 4)])
+def test_the_right_hand_orders_are_mirrored(size):
+    height, width = size
+    mirror = np.arange(height * width).reshape(size)[:, ::-1].ravel()
+    for name in ("zigzag", "serpentine_rows", "serpentine_columns"):
+        left, right = scan_path((name, f"{name}_right"), *size).table
+        assert mirror[left].tolist() == right.tolist()
+
+
+def test_a_zigzag_steps_to_a_neighbour_straight_or_across():
+    rows, columns = np.divmod(scan_path(("zigzag",), 5, 7).table[0], 7)
+    assert np.maximum(np.abs(np.diff(rows)), np.abs(np.diff(columns))).max() == 1

@@ -46,6 +46,8 @@ PINNED = {
     "convnext_s": 50_222_344,
     "convnext_b": 88_589_672,
     "vim_t": 7_157_416,
+    "vmamba_t_v2": 30_711_208,
+    "mambavision_t": 31_886_360,
     "vssd_t": 24_178_276,
     "swin_t": 28_251_784,
     "vit_s": 22_036_840,

@@ -9,6 +9,7 @@ from medmamba_variants.design.local import products as design
 from medmamba_variants.parts.init import convolution, linear, preserving
 from medmamba_variants.parts.mixers.conv import BatchNorm
 from medmamba_variants.parts.mixers.depthwise import FilterEach
+from medmamba_variants.parts.mixers.ss2d import SS2D
 
 
 def combined(one: Tensor, other: Tensor, how: str) -> Tensor:
@@ -57,7 +58,7 @@ class HighOrderBranch(nn.Module):
     def __init__(self, channels: int, component: design.HighOrder, drop_path: float) -> None:
         super().__init__()
         self.combine = component.combine
-        self.widths = component.widths(channels)
+        self.widths = design.factor_widths(component.interaction_order, channels)
         self.norm = nn.LayerNorm(channels)
         self.entering = preserving(channels, self.widths[0] + sum(self.widths))
         self.filters = FilterEach(sum(self.widths), (component.kernel_size,) * 2)
@@ -72,3 +73,30 @@ class HighOrderBranch(nn.Module):
         for widen, factor in zip(self.widening, factors):
             p = combined(widen(p), factor, self.combine)
         return self.drop_path(self.mixing(p))
+
+
+class HighOrderScanBranch(nn.Module):
+    """Layer norm, selective scans of a product that grows by one filtered factor before each of them, drop path.
+
+    p_0 and factors f_1 … f_n are linear maps of x, the factors filtered 3×3 by channel; p_1 = scan(p_0 ⊙ f_1), and
+    p_(k+1) = scan(W_k p_k ⊙ f_(k+1)), from C/2^(n-1) channels to all C (Wu et al., "H-vmunet", 2024, where the factors
+    come from another scan). Each scan normalises what it reads, without which products of small numbers would vanish.
+    """
+
+    def __init__(self, channels: int, component: design.HighOrderScan, drop_path: float) -> None:
+        super().__init__()
+        self.widths = component.widths(channels)
+        self.norm = nn.LayerNorm(channels)
+        self.entering = preserving(channels, self.widths[0] + sum(self.widths))
+        self.filters = FilterEach(sum(self.widths), (3, 3))
+        self.widening = nn.ModuleList(preserving(before, after) for before, after in zip(self.widths, self.widths[1:]))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in self.widths)
+        self.scans = nn.ModuleList(SS2D(width, component) for width in self.widths)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        p, rest = self.entering(self.norm(x)).split([self.widths[0], sum(self.widths)], dim=-1)
+        factors = self.filters(rest).split(self.widths, dim=-1)
+        for order, (factor, norm, scan) in enumerate(zip(factors, self.norms, self.scans)):
+            p = scan(norm((self.widening[order - 1](p) if order else p) * factor))
+        return self.drop_path(p)

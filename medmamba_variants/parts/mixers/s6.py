@@ -73,7 +73,7 @@ class S6(Wired):
         self.Ds = nn.Parameter(torch.empty(sets * self.d_inner))
         if component.direction_embedding:
             self.direction_embedding = nn.Parameter(torch.empty(self.count, self.d_state))
-        if 1 < sets < self.count:
+        if 1 < max(component.set_of) + 1 < self.count:
             self.register_buffer("set_of", torch.tensor(component.set_of), persistent=False)
         self._initialise()
 

@@ -49,6 +49,7 @@ SYSTEMS = (
             "branches": [[1.0, "ss2d"]],
             "scan_directions": "serpentine4",
             "direction_weights": "shared",
+            "direction_embedding": True,
             "d_conv": 7,
             "patch_size": 16,
             "depths": [24],
@@ -58,8 +59,8 @@ SYSTEMS = (
             "final_norm": "pooled",
         },
         deviates=(
-            "without embeddings of directions; in its code x follows the serpentine and step sizes, B and C the "
-            "raster, here all four follow the path"
+            "one embedding for a direction, not for each step's; its stem has more convolutions; in its code x "
+            "follows the serpentine and step sizes, B and C the raster, here all four follow the path"
         ),
         published_params=7_300_000,
         published_by="PlainMamba's README",
@@ -154,16 +155,15 @@ SYSTEMS = (
             "fusion": "squeeze_excite",
             "depths": [3, 4, 9, 3],
             "dims": [64, 128, 348, 448],
-            "channel_mixer": "mlp",
+            "channel_mixer": "conv_ffn",
             "mlp_ratio": [8, 8, 4, 4],
             "stem": "convolutions",
             "downsampling": "strided_conv",
             "final_norm": "pooled",
         },
         deviates=(
-            "its MLPs hold a convolution; it has a class token's block and a second head for distillation; no "
-            "linear map after the gate here; its code multiplies by the skip (y · scale · x), here the skip is "
-            "added"
+            "it has a class token's block and a second head for distillation; no linear map after the gate here; "
+            "its code multiplies by the skip (y · scale · x), here the skip is added"
         ),
         published_params=23_000_000,
         published_by="GroupMamba's README",
@@ -179,7 +179,33 @@ SYSTEMS = (
         2,
         paper="Hatamizadeh and Kautz, MambaVision, 2024 (arXiv 2407.08083)",
         code="NVlabs/MambaVision",
-        waits_for="a scan whose gate is put beside it; blocks of two kinds in one stage; channel mixer mlp",
+        axes={
+            "branches": [
+                [[1.0, "conv"]],
+                [[1.0, "conv"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "attention"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "attention"]],
+            ],
+            "scan_directions": "rows",
+            "gate": "concat",
+            "inner_conv": "same1d",
+            "expand": 0.5,
+            "d_state": 8,
+            "heads": [8, 8, 8, 8, 16, 16],
+            "attention_window": [14, 14, 14, 14, 7, 7],
+            "channel_mixer": ["none", "none", "mlp", "mlp", "mlp", "mlp"],
+            "depths": [1, 3, 4, 4, 2, 2],
+            "dims": [80, 160, 320, 320, 640, 640],
+            "stem": "convolutions",
+            "downsampling": ["strided_conv", "strided_conv", "none", "strided_conv", "none"],
+            "final_norm": "map",
+        },
+        deviates=(
+            "a 1×1 convolution more in the blocks of its first two stages; a norm before the gate's half is "
+            "joined; no layer scale"
+        ),
         published_params=31_800_000,
         published_by="MambaVision's README",
     ),

@@ -14,7 +14,8 @@ SYSTEMS = (
         "textbook",
         2,
         paper="Liu et al., KAN, 2024 (arXiv 2404.19756)",
-        waits_for="channel mixer kan",
+        axes={"channel_mixer": "kan", "mlp_ratio": 1},
+        deviates="after MedMamba's block, with a depth-wise convolution between its two layers",
     ),
     System(
         "gr_kan",
@@ -25,7 +26,8 @@ SYSTEMS = (
         "textbook",
         2,
         paper="Yang and Wang, Kolmogorov-Arnold Transformer, 2024",
-        waits_for="channel mixer gr_kan",
+        axes={"channel_mixer": "gr_kan"},
+        deviates="after MedMamba's block",
     ),
     System(
         "attention_gates",
@@ -169,7 +171,8 @@ SYSTEMS = (
         "textbook",
         2,
         paper="Puigcerver et al., From sparse to soft mixtures of experts, 2023 (arXiv 2308.00951)",
-        waits_for="channel mixer soft_moe",
+        axes={"channel_mixer": "soft_moe"},
+        deviates="after MedMamba's block",
     ),
     System(
         "transforms",

@@ -24,10 +24,9 @@ SYSTEMS = (
             ],
             "kernel_size": 3,
             "fusion": "concat",
+            "attention": ["squeeze_excite", "squeeze_excite", "none", "none"],
         },
-        deviates=(
-            f"{ENCODER_ONLY}; wavelet bands are convolved depth-wise, without squeeze-excite after them; {OWN_PLAN}"
-        ),
+        deviates=f"{ENCODER_ONLY}; wavelet bands are convolved depth-wise; {OWN_PLAN}",
     ),
     System(
         "wtcm_unet",
@@ -48,7 +47,11 @@ SYSTEMS = (
         "Scans of the map and of its spectrum.",
         "fragment",
         2,
-        waits_for="a scan of the spectrum",
+        axes={"branches": [[0.5, "ss2d"], [0.5, "spectral_scan"]]},
+        deviates=(
+            f"{ENCODER_ONLY}; scans of the map and of its spectrum on half of the channels each, in every stage; "
+            f"{OWN_PLAN}"
+        ),
     ),
     System(
         "fmamba",
@@ -69,7 +72,8 @@ SYSTEMS = (
         "Low cosine frequencies are scanned, high ones convolved; channels are weighted by their spectrum.",
         "abstract",
         2,
-        waits_for="mixer dct_split",
+        axes={"branches": [[1.0, "dct_split"]]},
+        deviates=f"{ENCODER_ONLY}; without weights of channels by their spectrum; {OWN_PLAN}",
     ),
     System(
         "ms_vmunet",
@@ -79,7 +83,11 @@ SYSTEMS = (
         "Bands of frequencies as groups of channels, by its title.",
         "title",
         2,
-        waits_for="the paper: the title alone does not tell the mechanism",
+        axes={"branches": [[0.5, "ss2d"], [0.5, "dct_split"]]},
+        deviates=(
+            f"{ENCODER_ONLY}; the title alone is known, which names several spectra: scans of the map and of its "
+            f"low frequencies on half of the channels each, a guess; {OWN_PLAN}"
+        ),
     ),
     System(
         "u_mamba_heat",
@@ -90,9 +98,14 @@ SYSTEMS = (
         "abstract",
         2,
         axes={
-            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "heat"]]],
-            "downsampling": "strided_conv",
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "heat"]]],
+            "depths": [2, 2, 2, 2, 1],
+            "dims": [96, 192, 384, 768, 768],
+            "downsampling": ["strided_conv", "strided_conv", "strided_conv", "none"],
         },
-        deviates=f"{ENCODER_ONLY}; heat conduction in place of the last stage's convolutions; {OWN_PLAN}",
+        deviates=(
+            f"{ENCODER_ONLY}; heat conduction at the bottleneck, behind its convolutions; two blocks a stage, "
+            "widths of MedMamba-T"
+        ),
     ),
 )

@@ -29,8 +29,8 @@ SYSTEMS = (
         "MedMamba's split with convolutions of several sizes and attention beside the scan; fusion of scales on skips.",
         "abstract",
         1,
-        axes={"branches": [[0.5, "multi_scale"], [0.5, "ss2d"]]},
-        deviates=f"{ENCODER_ONLY}; without attention over places; {OWN_PLAN}",
+        axes={"branches": [[0.5, "multi_scale"], [0.5, "ss2d"]], "attention": "spatial"},
+        deviates=f"{ENCODER_ONLY}: its attention over places on the main path rather than on skips; {OWN_PLAN}",
     ),
     System(
         "ssrepvm_unet",
@@ -93,7 +93,29 @@ SYSTEMS = (
         2,
         paper="Zhang et al., HMT-UNet, 2024",
         code="simzhangbest/HMT-Unet",
-        waits_for="a scan whose gate is put beside it; blocks of two kinds in one stage; channel mixer mlp",
+        axes={
+            "branches": [
+                [[1.0, "conv"]],
+                [[1.0, "conv"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "attention"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "attention"]],
+            ],
+            "scan_directions": "rows",
+            "gate": "concat",
+            "inner_conv": "same1d",
+            "expand": 0.5,
+            "d_state": 8,
+            "heads": [8, 8, 8, 8, 16, 16],
+            "attention_window": [14, 14, 14, 14, 7, 7],
+            "channel_mixer": ["none", "none", "mlp", "mlp", "mlp", "mlp"],
+            "depths": [1, 3, 4, 4, 2, 2],
+            "dims": [80, 160, 320, 320, 640, 640],
+            "stem": "convolutions",
+            "downsampling": ["strided_conv", "strided_conv", "none", "strided_conv", "none"],
+        },
+        deviates=f"{ENCODER_ONLY}: mambavision_t's",
     ),
     System(
         "vmaxl_unet",
@@ -123,10 +145,10 @@ SYSTEMS = (
                 [0.125, {"ss2d": {"scan_directions": "rows"}}],
             ],
             "fusion": "concat",
+            "channel_mixer": "convglu",
         },
         deviates=(
-            f"{ENCODER_ONLY}; without the MLP; its pair of low and high cues is a mixer of its own here "
-            f"(pooled_low_high); {OWN_PLAN}"
+            f"{ENCODER_ONLY}; its pair of low and high cues is a mixer of its own here (pooled_low_high); {OWN_PLAN}"
         ),
     ),
     System(
@@ -191,7 +213,8 @@ SYSTEMS = (
         "Scan and KAN side by side, each at full width, joined by a gate.",
         "abstract",
         2,
-        waits_for="branches at full width side by side; mixer or channel mixer kan; fusion gated",
+        axes={"branches": [[1.0, "ss2d"]], "channel_mixer": "kan", "mlp_ratio": 1},
+        deviates=f"{ENCODER_ONLY}; scan and KAN one after the other, not side by side behind a gate; {OWN_PLAN}",
     ),
     System(
         "cns_unet",

@@ -58,10 +58,12 @@ SYSTEMS = (
             "dilations": 3,
             "cascade": True,
             "residual": "learned_skip",
+            "attention": ["cbam", "cbam", "cbam", "none"],
         },
         deviates=(
-            f"{ENCODER_ONLY}; the scan's half of the channels also reads what the depth-wise convolution made; "
-            f"without attention on skips; the selective kernel fills the last stage; {OWN_PLAN}"
+            f"{ENCODER_ONLY}: its attention on the main path rather than on skips; the scan's half of the channels "
+            "also reads what the depth-wise convolution made; the selective kernel fills the last stage; "
+            f"{OWN_PLAN}"
         ),
     ),
     System(
@@ -75,12 +77,9 @@ SYSTEMS = (
         2,
         code="csgopher/MAFUNet",
         axes={
-            "branches": [
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-            ],
+            "branches": [[0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"]],
+            "scan_directions": "rows",
+            "inner_conv": "causal1d",
             "cascade": True,
             "fusion": "max_gate",
         },
@@ -96,12 +95,9 @@ SYSTEMS = (
         2,
         code="wurenkai/SK-VMPlusPlus",
         axes={
-            "branches": [
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                [0.25, {"ss2d": {"scan_directions": "rows"}}],
-            ],
+            "branches": [[0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"]],
+            "scan_directions": "rows",
+            "inner_conv": "causal1d",
             "branch_weights": "shared",
             "residual": "learned_skip",
             "fusion": "conv1x1",
@@ -121,7 +117,12 @@ SYSTEMS = (
         1,
         paper="Liao et al., LightM-UNet, 2024 (arXiv 2403.05246)",
         code="MrBlankness/LightM-UNet",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows", "residual": "learned_skip"},
+        axes={
+            "branches": [[1.0, "ss2d"]],
+            "scan_directions": "rows",
+            "inner_conv": "causal1d",
+            "residual": "learned_skip",
+        },
         deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
     ),
     System(
@@ -139,25 +140,12 @@ SYSTEMS = (
                 [[1.0, "conv"]],
                 [[1.0, "conv"]],
                 [[1.0, "conv"]],
-                [
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                ],
-                [
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                ],
-                [
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                    [0.25, {"ss2d": {"scan_directions": "rows"}}],
-                ],
+                [[0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"]],
+                [[0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"]],
+                [[0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"], [0.25, "ss2d"]],
             ],
+            "scan_directions": "rows",
+            "inner_conv": "causal1d",
             "branch_weights": "shared",
             "residual": "learned_skip",
             "fusion": "conv1x1",
@@ -168,7 +156,7 @@ SYSTEMS = (
         },
         deviates=(
             f"{ENCODER_ONLY}; its code scans in one direction with plain Mamba, not in four as the preprint says: "
-            "as its code; one learned skip for the block"
+            "as its code; one learned skip for the block; MedMamba's convolutions in the first three stages"
         ),
     ),
     System(
@@ -180,7 +168,12 @@ SYSTEMS = (
         "code",
         2,
         code="guangguangLi/SMM-UNet",
-        axes={"branches": [[1.0, {"ss2d": {"scan_directions": "rows"}}], [1.0, "identity"]], "fusion": "se_select"},
+        axes={
+            "branches": [[1.0, "ss2d"], [1.0, "identity"]],
+            "scan_directions": "rows",
+            "inner_conv": "causal1d",
+            "fusion": "se_select",
+        },
         deviates=(
             f"{ENCODER_ONLY}; one scan of all channels and the skip, between which gates choose, in place of four "
             f"groups; its code scans in one direction with plain Mamba, not in four; {OWN_PLAN}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from medmamba_variants.systems.system import NO_NETWORK, System
+from medmamba_variants.systems.system import NO_NETWORK, OWN_PLAN, System
 
 MAMBA = "Gu and Dao, Mamba, 2023 (arXiv 2312.00752)"
 
@@ -17,7 +17,14 @@ SYSTEMS = (
         1,
         paper="Gu et al., S4, 2021; Gu et al., S4D, 2022",
         code="state-spaces/s4",
-        waits_for="selective parameters of the scan as a choice, here none",
+        axes={
+            "branches": [[1.0, "ss2d"]],
+            "scan_directions": "rows",
+            "selective": "none",
+            "discretisation": "zoh",
+            "inner_conv": "none",
+        },
+        deviates=f"in Mamba's wiring, the image row by row in place of a signal; {OWN_PLAN}",
     ),
     System(
         "hippo",
@@ -28,7 +35,8 @@ SYSTEMS = (
         "textbook",
         1,
         paper="Gu et al., HiPPO, 2020",
-        waits_for="first values of A as a choice",
+        axes={},
+        deviates="the diagonal alone, from which MedMamba's A starts; a_init has other starts",
     ),
     System(
         "h3",
@@ -51,7 +59,8 @@ SYSTEMS = (
         "textbook",
         2,
         paper="Shazeer, GLU variants, 2020",
-        waits_for="channel mixer swiglu",
+        axes={"channel_mixer": "swiglu"},
+        deviates="after MedMamba's block",
     ),
     System(
         "mamba_block",
@@ -63,8 +72,8 @@ SYSTEMS = (
         2,
         paper=MAMBA,
         code="state-spaces/mamba",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows"},
-        deviates="a 3×3 depth-wise convolution in place of the causal one; a layer norm before the gate",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows", "inner_conv": "causal1d"},
+        deviates=f"the image row by row in place of text; a norm before the gate; {OWN_PLAN}",
     ),
     System(
         "selectivity",
@@ -76,7 +85,8 @@ SYSTEMS = (
         1,
         paper=MAMBA,
         code="state-spaces/mamba",
-        waits_for="selective parameters of the scan as a choice",
+        axes={"selective": "delta"},
+        deviates="step sizes alone depend on the input: one of eight networks, in MedMamba's block",
     ),
     System(
         "parallel_scan",
@@ -98,8 +108,8 @@ SYSTEMS = (
         "textbook",
         1,
         paper=MAMBA,
-        axes={"d_conv": 1},
-        deviates="the network without it: a single tap; the published side is three",
+        axes={"inner_conv": "none"},
+        deviates="the network without it",
     ),
     System(
         "expansion",

@@ -230,7 +230,8 @@ SYSTEMS = (
         "abstract",
         2,
         paper="Gao et al., MedMamba-ESS, 2025/26",
-        waits_for="routing of images to the best two of four directions; groups that share a scan's weights",
+        axes={"direction_weights": "pairs"},
+        deviates="weights that are shared in groups, without the choice of two directions for each image",
     ),
     System(
         "flatten_wisely",

@@ -15,7 +15,8 @@ SYSTEMS = (
         "code",
         3,
         code="yhy-whu/TK-Mamba",
-        waits_for="channel mixer gr_kan",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "bidirectional", "channel_mixer": "gr_kan"},
+        deviates=f"{ENCODER_ONLY}, in two dimensions, without text; {OWN_PLAN}",
     ),
     System(
         "lamformer",
@@ -40,15 +41,19 @@ SYSTEMS = (
         paper="Wu et al., H-vmunet, 2024 (arXiv 2403.13642)",
         code="wurenkai/H-vmunet",
         axes={
-            "branches": [[0.5, "high_order"], [0.5, "ss2d"]],
+            "branches": [[1.0, "h_ss2d"]],
             "interaction_order": [2, 3, 4, 5],
-            "kernel_size": 3,
+            "depths": [2, 2, 2, 2],
+            "dims": [16, 32, 64, 128],
             "channel_mixer": "mlp",
             "residual": "layer_scale",
             "residual_scale": 1e-06,
+            "stem": "convolutions",
+            "downsampling": "strided_conv",
         },
         deviates=(
-            f"{ENCODER_ONLY}; a product of convolutions beside the scan, in place of a product of scans; {OWN_PLAN}"
+            f"{ENCODER_ONLY}; factors are filtered depth-wise alone, where half of what they hold is scanned, too "
+            "(h_vmunet_local_ss2d)"
         ),
     ),
     System(
@@ -74,8 +79,8 @@ SYSTEMS = (
         "fragment",
         2,
         code="Ystartff/HMM-VMamba",
-        axes={"branches": [[0.5, "morphology"], [0.5, "ss2d"]]},
-        deviates=f"{ENCODER_ONLY}; morphology beside the scan, not within a product of scans; {OWN_PLAN}",
+        axes={"branches": [[0.5, "morphology"], [0.5, "h_ss2d"]]},
+        deviates=f"{ENCODER_ONLY}; morphology beside the product of scans, not within it; {OWN_PLAN}",
     ),
     System(
         "medmamba_deformable_2026",
@@ -110,8 +115,13 @@ SYSTEMS = (
         "code",
         2,
         code="gmum/MambaHoME",
-        axes={"branches": [[0.5, "gsc"], [0.5, "ss2d"]], "cascade": True, "block_norm": "dynamic_tanh"},
-        deviates=f"{ENCODER_ONLY}, in two dimensions; without its experts; {OWN_PLAN}",
+        axes={
+            "branches": [[0.5, "gsc"], [0.5, "ss2d"]],
+            "cascade": True,
+            "block_norm": "dynamic_tanh",
+            "channel_mixer": "soft_moe",
+        },
+        deviates=f"{ENCODER_ONLY}, in two dimensions; one level of experts in place of two; {OWN_PLAN}",
     ),
     System(
         "mambaclinix",
@@ -179,7 +189,11 @@ SYSTEMS = (
         "Convolutions of several sizes and attention from two poolings around Vision Mamba, by its title.",
         "title",
         2,
-        waits_for="the paper: the title alone does not tell the mechanism",
+        axes={"branches": [[0.5, "multi_scale"], [0.5, "ss2d"]], "attention": "dual_pooling"},
+        deviates=(
+            f"{ENCODER_ONLY}; a guess from the title, which names several scales, two poolings and Vision Mamba; "
+            f"{OWN_PLAN}"
+        ),
     ),
     System(
         "km_unet",
@@ -190,8 +204,29 @@ SYSTEMS = (
         "code",
         2,
         code="2760613195/KM_UNet",
-        waits_for="channel mixer kan; attention ema",
-        deviates="the scan stands on skips alone, not on the main path",
+        axes={
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "ss2d"]], [[1.0, "ss2d"]]],
+            "channel_mixer": ["none", "none", "kan", "kan"],
+            "mlp_ratio": 1,
+            "attention": ["none", "none", "ema", "ema"],
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; with scan and attention on the main path of the two deepest levels; in its code they "
+            f"stand on skips alone: km_unet_code; {OWN_PLAN}"
+        ),
+    ),
+    System(
+        "km_unet_code",
+        "KM-UNet as released",
+        "papers",
+        57,
+        "Scan and attention stand on skips alone: a network of convolutions with splines at the two deepest levels.",
+        "code",
+        2,
+        code="2760613195/KM_UNet",
+        axes={"split_ratio": 0.0, "channel_mixer": ["none", "none", "kan", "kan"], "mlp_ratio": 1},
+        form_of="km_unet",
+        deviates=f"{ENCODER_ONLY}, hence without scan and attention; {OWN_PLAN}",
     ),
     System(
         "mlla_unet",

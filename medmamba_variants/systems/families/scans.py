@@ -28,7 +28,11 @@ SYSTEMS = (
         "code",
         2,
         code="zzzeed/SCFMUNet",
-        waits_for="scans over channels; attention gct",
+        axes={"branches": [[1.0, "ss2d"]], "attention": "gct"},
+        deviates=(
+            f"{ENCODER_ONLY}: its gate on the main path rather than on skips, and no scan over channels, which is "
+            f"its decoder's; {OWN_PLAN}"
+        ),
     ),
     System(
         "log_vmamba",
@@ -84,8 +88,14 @@ SYSTEMS = (
         "code",
         2,
         code="loveAI666/MFEVM-UNet",
-        axes={"branches": [[1.0, "ss2d"]], "scan_window": 7, "window_shift": "half"},
-        deviates=f"{ENCODER_ONLY}; without the gate after each stage; {OWN_PLAN}",
+        axes={
+            "branches": [[1.0, "ss2d"]],
+            "scan_window": 7,
+            "window_shift": "half",
+            "attention": "squeeze_excite",
+            "attention_place": "stage",
+        },
+        deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
     ),
     System(
         "mfevm_unet_code",
@@ -96,9 +106,9 @@ SYSTEMS = (
         "code",
         2,
         code="loveAI666/MFEVM-UNet",
-        axes={"branches": [[1.0, "ss2d"]]},
+        axes={"branches": [[1.0, "ss2d"]], "attention": "squeeze_excite", "attention_place": "stage"},
+        deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
         form_of="mfevm_unet",
-        deviates=f"{ENCODER_ONLY}; without the gate; {OWN_PLAN}",
     ),
     System(
         "tm_unet",
@@ -137,7 +147,11 @@ SYSTEMS = (
         "A scan in four directions after a gated convolution; the decoder hands states from scale to scale.",
         "abstract",
         3,
-        waits_for="a gated convolution before the scan",
+        axes={"branches": [[0.5, "gsc"], [0.5, "ss2d"]], "cascade": True},
+        deviates=(
+            f"{ENCODER_ONLY}, in two dimensions; the scan's half of the channels also reads the gated convolution; "
+            f"states are not handed on between scales; {OWN_PLAN}"
+        ),
     ),
     System(
         "mobile_vim",

@@ -25,8 +25,8 @@ class FourierFilterBranch(nn.Module):
 
     Rao et al., "Global filter networks" (2021), whose filter has the size of the map and is interpolated for others:
     here it is a table over all frequencies that a map of any size reads. The product is a circular convolution of the
-    map with a filter as large as itself. Fresh, a filter keeps the variance of white noise, but for what interpolation
-    smooths away.
+    map with a filter as large as itself. Its first values are GFNet's, normal with a deviation of .02, added to one: a
+    fresh filter leaves the map about as it is, and the branch is as loud as its peers.
     """
 
     def __init__(self, channels: int, component: design.FourierFilter, drop_path: float) -> None:
@@ -35,7 +35,9 @@ class FourierFilterBranch(nn.Module):
         self.norm = nn.LayerNorm(channels)
         # Real and imaginary part of each; for real maps, half of a row's frequencies say it all.
         self.table = nn.Parameter(torch.empty(2, self.side, half(self.side), channels))
-        nn.init.normal_(self.table, std=0.5**0.5)
+        nn.init.normal_(self.table, std=0.02)
+        with torch.no_grad():
+            self.table[0] += 1
         self.mixing = linear(channels, channels, bias=True)
         self.drop_path = DropPath(drop_path)
 
