@@ -32,10 +32,8 @@ GROUPS = {
 }
 # What no file asks yet, and what it waits for.
 WAITS = {
-    "Scans of fewer positions, trained so or made so after training, against random dropping":
-        "a reduction of positions as an axis; after training, also a way to change a trained network",
-    "Learned and routed orders against the same scores shuffled, and random orders in every step":
-        "these orders as values of an axis",
+    "Scans of fewer positions in a network that was trained with all":
+        "a way to change a trained network; scan/token_reduction.yaml trains with fewer",
     "Pretraining against architecture on few images; transfer to other hospitals":
         "pretrained weights and external test sets",
     "Corruption and shift at test alone": "data sets whose test split is drawn otherwise than their training split",
