@@ -2,6 +2,7 @@
 
     python benchmarks/step_cpu.py               # two threads; minutes, of which one stored step takes most
     python benchmarks/step_cpu.py --no-stored   # without it
+    python benchmarks/step_cpu.py --against DIR # nano and micro in turns with those of another checkout, nothing else
 
 A step is forward, loss and backward. "none" is the same network with scans that return their input and omit the
 product that yields their step sizes; "stored" scans like mamba-ssm's selective_scan_ref, on which the public model
@@ -19,10 +20,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from machine import RESULTS, PeakMemory, write_results
+from checkouts import COLUMNS, in_turns
+from machine import RESULTS, PeakMemory, describe_commit, write_results
 from torch import Tensor
 from turns import take_turns, typical_ratio
 
@@ -151,14 +154,44 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Prints and writes the steps of this checkout beside those of another."""
+    ours, theirs = Path(__file__).resolve().parent.parent, options.against.resolve()
+    if not (theirs / "medmamba_variants").is_dir():
+        raise SystemExit(f"--against must be a checkout of this project, got {theirs}")
+    pixels = {preset: size for preset, size, _ in NETWORKS}
+    rows = []
+    for preset in options.networks.split(","):
+        sizes = pixels[preset], BATCH, options.threads, options.turns, options.steps
+        row = in_turns((ours, theirs), preset, *sizes)
+        rows.append(row)
+        print(f"{row['network']}, {options.threads} threads, losses {row['losses'][0]:.6f} and {row['losses'][1]:.6f}")
+        for name in COLUMNS:
+            of = row[name]
+            print(
+                f"  {name:<22}{1e3 * of['ours']:>8.1f} ms, theirs {1e3 * of['theirs']:>7.1f} ms, × {of['ratio']:.3f} "
+                f"(half of the turns {of['middle_half'][0]:.3f} to {of['middle_half'][1]:.3f})",
+                flush=True,
+            )
+    write_results(options.out, {"against": describe_commit(theirs), "rows": rows})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=15.0, help="time of each peer and network")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-stored", action="store_true", help="leave out the stored steps")
+    parser.add_argument("--against", type=Path, help="another checkout, whose steps take turns with ours")
+    parser.add_argument("--turns", type=int, default=30, help="turns beside the other checkout")
+    parser.add_argument("--steps", type=int, default=5, help="steps of such a turn")
+    parser.add_argument("--networks", default="nano,micro", help="presets whose steps take such turns")
+    parser.add_argument("--out", type=Path, default=RESULTS / "step_against.json", help="where their times go")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.against is not None:
+        compare(options)
+        return
     if options.memory:
         backend, preset, pixels = options.memory
         print_memory(backend, preset, int(pixels))

@@ -6,6 +6,7 @@ views (batch, channels, height, width), without a copy.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.parts.block import Block
 from medmamba_variants.parts.downsampling import Downsampling
-from medmamba_variants.parts.init import linear
+from medmamba_variants.parts.init import Valueless, linear
 from medmamba_variants.parts.stem import ColourConversion
 
 # Ends of the names of scan parameters, which S4 and Mamba spare weight decay; it spares vectors anyway.
@@ -31,7 +32,8 @@ def build_model(
     Raises ValueError where the variant cannot take that many channels.
     """
     if seed is None:
-        return MedMambaVariant(config, num_classes, in_channels)
+        with Valueless() if torch.get_default_device().type == "meta" else nullcontext():
+            return MedMambaVariant(config, num_classes, in_channels)
     # Random numbers depend on the kind of device: seeded weights are drawn on the CPU, wherever they are to go.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -71,7 +73,9 @@ class MedMambaVariant(nn.Module):
             self.norm = nn.LayerNorm(dims[-1])
         self.head = linear(dims[-1], num_classes, bias=True)
         # Filters in the layout of the maps: otherwise every step would convert them, and their gradients back.
-        self.to(memory_format=torch.channels_last)
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         last = self.forward_features(x)[-1]

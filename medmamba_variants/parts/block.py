@@ -9,6 +9,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from medmamba_variants.design.structure import Stage
+from medmamba_variants.fused.joins import parted
 from medmamba_variants.parts.mixers.depthwise import FilterEach
 from medmamba_variants.parts.norms import exchange_norms
 
@@ -55,7 +56,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.cpe is not None:
             x = x + self.cpe(x)
-        x = self.fusion(x, self._outputs(x)) if self.plain else _add(self.residual, x, self._mixed(x))
+        if self.plain:
+            x, *slices = [x] * (1 + len(self.widths)) if self.parallel else parted(x, self.widths)
+            x = self.fusion(x, self._outputs(slices))
+        else:
+            x = _add(self.residual, x, self._mixed(x))
         if self.mixes_channels:
             if self.channel_cpe is not None:
                 x = x + self.channel_cpe(x)
@@ -64,15 +69,15 @@ class Block(nn.Module):
 
     def _mixed(self, x: Tensor) -> Tensor:
         """What token mixing adds to the map."""
-        outputs = self._outputs(x.roll(-self.roll, -1) if self.roll else x)
+        rolled = x.roll(-self.roll, -1) if self.roll else x
+        outputs = self._outputs([rolled] * len(self.widths) if self.parallel else rolled.split(self.widths, dim=-1))
         mixed: Tensor = self.fusion.join(outputs) if len(outputs) > 1 else outputs[0]
         if self.roll:
             mixed = mixed.roll(self.roll, -1)
         return self.attention[0](mixed) if self.place == "fusion" else mixed
 
-    def _outputs(self, x: Tensor) -> list[Tensor]:
-        """The outputs of the branches, (batch, height, width, channels of the branch) each."""
-        slices: Sequence[Tensor] = [x] * len(self.widths) if self.parallel else x.split(self.widths, dim=-1)
+    def _outputs(self, slices: Sequence[Tensor]) -> list[Tensor]:
+        """The outputs of the branches of their maps, (batch, height, width, channels of the branch) each."""
         if self.cascade and len(slices) > 1:
             outputs: list[Tensor] = []
             for used, part in zip(self.used, slices):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design import joints
 from medmamba_variants.design.components import Halving
+from medmamba_variants.fused.norms import LayerNorm, patch_norm
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.patches import even, haar
 
@@ -26,14 +27,11 @@ class PatchMerging(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * channels_in)
+        self.norm = LayerNorm(4 * channels_in)
         self.reduction = linear(4 * channels_in, channels_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, channels = x.shape
-        # Pixels follow each other down the columns of the patch: (0, 0), (1, 0), (0, 1), (1, 1).
-        patches = x.view(batch, height // 2, 2, width // 2, 2, channels).permute(0, 1, 3, 4, 2, 5)
-        return self.reduction(self.norm(patches.reshape(batch, height // 2, width // 2, 4 * channels)))
+        return self.reduction(patch_norm(x, self.norm))
 
 
 class HaarBands(nn.Module):
@@ -44,7 +42,7 @@ class HaarBands(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(4 * channels_in)
+        self.norm = LayerNorm(4 * channels_in)
         self.reduction = linear(4 * channels_in, channels_out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +56,7 @@ class _Pool(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: joints.Pool) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
+        self.norm = LayerNorm(channels_in)
         hidden = component.hidden(channels_in, channels_out)
         if hidden:
             self.widen = linear(channels_in, hidden, bias=False)
@@ -104,7 +102,7 @@ class StridedConv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
+        self.norm = LayerNorm(channels_in)
         self.reduction = nn.Conv2d(channels_in, channels_out, 3, stride=2, padding=1, bias=False)
         nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out", nonlinearity="relu")
 
@@ -117,7 +115,7 @@ class PatchConv(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, component: Halving) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels_in)
+        self.norm = LayerNorm(channels_in)
         self.reduction = nn.Conv2d(channels_in, channels_out, 2, stride=2, bias=False)
         nn.init.kaiming_normal_(self.reduction.weight, mode="fan_out", nonlinearity="relu")
 
@@ -135,7 +133,7 @@ class Inverted(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, component: joints.Inverted) -> None:
         super().__init__()
         hidden = component.hidden(channels_out)
-        self.norm = nn.LayerNorm(channels_in)
+        self.norm = LayerNorm(channels_in)
         self.widen = nn.Linear(channels_in, hidden)
         self.filters = nn.Conv2d(hidden, hidden, 3, stride=2, padding=1, groups=hidden)
         self.reduction = nn.Linear(hidden, channels_out, bias=False)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from medmamba_variants.design import joints
 from medmamba_variants.design.components import Component
+from medmamba_variants.fused.joins import shuffled_sum
 from medmamba_variants.parts.init import pointwise
 
 
@@ -53,6 +54,8 @@ class Shuffle(Join):
 
     def forward(self, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         # upstream: the residual is added as it is, not shuffled.
+        if self.interleaves and self.groups == 2:
+            return shuffled_sum(x, *outputs)
         return (x.unflatten(-1, (-1, self.groups)) + self._shuffled(outputs)).flatten(-2)
 
     def _shuffled(self, outputs: Sequence[Tensor]) -> Tensor:

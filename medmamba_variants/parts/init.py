@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+FILLERS = frozenset(
+    {getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")}
+    | {getattr(torch.Tensor, name) for name in ("normal_", "uniform_", "fill_", "zero_", "copy_")}
+)
+
+
+class Valueless(TorchFunctionMode):
+    """Context in which nothing is filled with first values, for networks on the meta device, which has none.
+
+    There an initialiser computes shapes, in Python, for half of the time that it takes to build a network.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in FILLERS:
+            return args[0] if args else next(iter((kwargs or {}).values()))
+        return function(*args, **(kwargs or {}))
 
 
 def convolution(

@@ -114,7 +114,7 @@ def ss2d_scan(
         or torch._C._are_functorch_transforms_active()
     )
     factor = () if delta_weight is None else (delta_weight,)
-    if _must_dispatch(x, delta, A, B, C, D, delta_bias, *factor):
+    if must_dispatch(x, delta, A, B, C, D, delta_bias, *factor):
         if not torch.compiler.is_compiling():
             _refuse_transforms(x, delta, A, B, C, D, delta_bias, *factor)
         rest = path.visited, need_backward, name, discretisation
@@ -169,7 +169,7 @@ class _Scan(torch.autograd.Function):
         visited, backend, discretisation = ctx.rest
         *inputs, checkpoints = ctx.saved_tensors
         _refuse_transforms(dy)
-        if torch.is_grad_enabled() or _must_dispatch(dy):
+        if torch.is_grad_enabled() or must_dispatch(dy):
             gradients = torch.ops.medmamba.ss2d_scan_backward(
                 dy, *inputs, checkpoints, visited, backend, discretisation
             )
@@ -180,21 +180,26 @@ class _Scan(torch.autograd.Function):
         return *gradients, *[None] * (13 - len(gradients))
 
 
-def _must_dispatch(*tensors: Tensor) -> bool:
+def must_dispatch(*tensors: Tensor) -> bool:
     """Whether torch's dispatcher must see the operator.
 
     It must for a tracer, a dispatch mode such as a FLOP counter, a transform or a tensor subclass, and for a tensor
     whose memory is not its value, such as a negated view or torch's zeros without memory.
     """
-    return (
+    if (
         torch.compiler.is_compiling()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._are_functorch_transforms_active()
         or torch._C._get_tracing_state() is not None
         or forward_ad._current_level >= 0
         or tensors[0].is_meta  # All are on one device.
-        or any(type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor() for tensor in tensors)
-    )
+    ):
+        return True
+    # Not a generator, as this runs several times in every block.
+    for tensor in tensors:  # noqa: SIM110
+        if type(tensor) not in _PLAIN or tensor.is_neg() or tensor._is_zerotensor():
+            return True
+    return False
 
 
 def _refuse_transforms(*tensors: Tensor) -> None:

@@ -15,6 +15,7 @@ from study.cells import NUMERICS_VERSION, Cell
 from study.data.protocol import Dataset
 from study.data.sources import load_dataset
 from study.recipe import Recipe
+from study.training.allocator import keep_freed_memory
 from study.training.devices import device_name, resolved_device
 from study.training.images import Normalise
 from study.training.loop import Probabilities, stream_seed, train_network
@@ -39,6 +40,7 @@ def run_cell(
     and the function that turns its uint8 images into inputs, since a record keeps no weights.
     """
     torch.set_num_threads(threads)
+    keep_freed_memory()
     record = _identity(cell)
     started = time.perf_counter()
     probabilities: Probabilities = {}

@@ -26,6 +26,7 @@ from study.cells import Cell
 from study.data.protocol import Dataset
 from study.recipe import Recipe
 from study.training.augment import augment
+from study.training.clipping import clip_gradients
 from study.training.evaluation import predict, validate
 from study.training.images import Normalise, Normaliser, on_device
 
@@ -65,6 +66,7 @@ def train_network(
     ema = ModelEmaV3(model, decay=math.exp(-1 / span)) if span else None
     evaluated = ema.module if ema else model
     optimizer = _optimizer(model, recipe)
+    parameters = list(model.parameters())
     schedule = _schedule(optimizer, recipe, epochs * steps, steps)
     weights = _class_weights(train.labels, num_classes) if recipe.class_weights else None
     order = torch.Generator().manual_seed(stream_seed(cell.seed, 1))
@@ -92,7 +94,7 @@ def train_network(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if recipe.clip_grad_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
+                clip_gradients(parameters, recipe.clip_grad_norm)
             optimizer.step()
             update = epoch * steps + step + 1
             schedule.step_update(update)

@@ -532,3 +532,12 @@ def test_survives_copies_and_autocast():
     torch.testing.assert_close(rounded.float(), expected, rtol=0.05, atol=0.02)
     rounded.float().sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_a_network_without_values_has_the_shapes_and_layouts_of_one_with_them():
+    with torch.device("meta"):
+        shapes = build_model(SMALL, num_classes=2)
+    model = build_model(SMALL, num_classes=2)
+    found = {name: (value.shape, value.stride(), value.dtype) for name, value in model.state_dict().items()}
+    assert {name: (value.shape, value.stride(), value.dtype) for name, value in shapes.state_dict().items()} == found
+    assert all(value.is_meta for value in shapes.state_dict().values())

@@ -102,3 +102,72 @@ def test_the_report_benchmark_refuses_what_is_no_checkout(tmp_path):
     command = [sys.executable, str(ROOT / "benchmarks" / "report.py"), "--against", str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 2 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
+
+
+def test_the_step_benchmark_in_small_against_another_checkout(tmp_path):
+    out = tmp_path / "step.json"
+    size = ["--turns", "2", "--steps", "1", "--networks", "nano", "--threads", "1", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "step_cpu.py"), "--against", str(ROOT), *size]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert report["against"] == report["commit"]
+    (row,) = report["rows"]
+    # The same code from the same start: both have trained as far.
+    assert row["network"] == "nano 28×28" and row["losses"][0] == row["losses"][1]
+    for name in ("step_seconds", "step_cpu_seconds", "backward_seconds", "backward_cpu_seconds"):
+        assert row[name]["ours"] > 0 and row[name]["ratio"] > 0 and f"{name} " in run.stdout
+    command[-len(size) - 1] = str(tmp_path)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 1 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
+
+
+def test_every_choice_has_a_row_in_the_benchmark_of_axes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import axes
+
+    from medmamba_variants.config import VariantConfig
+    from medmamba_variants.design.joints import FUSIONS, HALVINGS
+    from medmamba_variants.design.mixers import MIXERS
+    from medmamba_variants.scan.directions import DIRECTION_SETS, ORDERS
+
+    rows = dict(axes.choices())
+    expected = {f"mixer={word}" for word in MIXERS} | {f"scan_order={order}" for order in ORDERS}
+    expected |= {f"fusion={word}" for word in FUSIONS if word != axes.BASE.fusion}
+    expected |= {f"downsampling={word}" for word in HALVINGS if word != axes.BASE.downsampling}
+    expected |= {f"scan_directions={name}" for name in DIRECTION_SETS if name != axes.BASE.scan_directions}
+    assert expected <= set(rows)
+    for difference in rows.values():
+        VariantConfig.from_dict(difference, base=axes.BASE)
+    dear = {"name": "mixer=identity", "time_ratio": 1.0, "time_per_mac_ratio": 2.1}
+    assert axes.verdict(dear) == axes.REASONS["mixer=identity"]
+    assert axes.verdict(dear | {"name": "mixer=ss2d"}) == "NO REASON GIVEN"
+    assert axes.verdict(dear | {"time_per_mac_ratio": 2.0}) == ""
+    assert axes.reason_of("heads=4") == axes.REASONS["heads="]
+    order = dear | {"name": "scan_order=spiral", "time_ratio": 1.06}
+    assert axes.verdict(order) == "more than 1.05 × rows" and axes.verdict(order | {"time_ratio": 1.05}) == ""
+
+
+def test_the_benchmark_of_axes_in_small(tmp_path):
+    out = tmp_path / "axes.json"
+    size = ["--only", "mixer=gated", "--seconds", "0.01", "--batch", "2", "--threads", "1", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "axes.py"), *size]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    rows = json.loads(out.read_text())["rows"]
+    assert rows and all("mixer=gated" in row["name"] and row["name"] in run.stdout for row in rows), run.stderr
+    for row in rows:
+        assert row["time_per_mac_ratio"] == row["time_ratio"] / row["macs_ratio"] > 0
+    # A row so dear without a reason would be an error, and nothing else is.
+    assert run.returncode == int(any(row["verdict"] == "NO REASON GIVEN" for row in rows)), run.stderr
+
+
+def test_the_benchmark_of_draws_in_small(tmp_path):
+    out = tmp_path / "draws.json"
+    size = ["--draws", "40", "--every", "10", "--out", str(out)]
+    command = [sys.executable, str(ROOT / "benchmarks" / "draws.py"), *size]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    row = json.loads(out.read_text())
+    assert row["draws"] == 40 and row["built"] == 4 and row["seconds"] > 0
+    assert 0 < row["median_build_milliseconds"] <= row["slowest_build_milliseconds"]
+    assert "40 variants with their MACs" in run.stdout

@@ -141,8 +141,8 @@ def test_a_constant_is_that_of_a_projection_that_ignores_its_input():
     tokens = tokens_of(free, x)
     tokens[..., 0] = 1
     factors, constants = free.factors(tokens), fixed.factors(tokens)
-    y = free.together(tokens, factors, 5, 7)
-    torch.testing.assert_close(y, fixed.together(tokens, constants, 5, 7), rtol=1e-10, atol=1e-12)
+    y = free.together(tokens, factors, free.path(5, 7))
+    torch.testing.assert_close(y, fixed.together(tokens, constants, fixed.path(5, 7)), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("weights", ["own", "shared", "pairs"])

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import mixers as design
-from medmamba_variants.parts.mixers.gate import gated
+from medmamba_variants.fused.gate import gated
 from medmamba_variants.parts.mixers.ss2d import SS2D
 from medmamba_variants.scan import use_backend
 

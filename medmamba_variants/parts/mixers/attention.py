@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import sequence_mixers as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import depthwise, linear
 
 # Keeps the division finite where half precision rounds all features of a position to zero.
@@ -29,7 +30,7 @@ class AttentionBranch(nn.Module):
         super().__init__()
         self.component = component
         self.heads = component.heads
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         # Without offsets: to softmax one of the keys is none.
         self.qkv = linear(channels, 3 * channels, bias=False)
         self.mixing = linear(channels, channels, bias=True)
@@ -71,7 +72,7 @@ class LinearAttentionBranch(nn.Module):
     def __init__(self, channels: int, component: design.LinearAttention, drop_path: float) -> None:
         super().__init__()
         self.heads = component.heads
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.qkv = linear(channels, 3 * channels, bias=True)
         self.lepe = depthwise(channels, 3)
         self.mixing = linear(channels, channels, bias=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design import convolutions as design
+from medmamba_variants.fused.norms import LayerNorm
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.conv import BatchNorm
 from medmamba_variants.parts.selection import ChannelGate
@@ -51,7 +52,7 @@ class DepthwiseBranch(nn.Module):
 
     def __init__(self, channels: int, component: design.Depthwise, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.filters = FilterEach(channels, (component.kernel_size,) * 2, component.dilation)
         self.mixing = linear(channels, channels, bias=True)
         self.drop_path = DropPath(drop_path)
@@ -69,7 +70,7 @@ class InceptionBranch(nn.Module):
     def __init__(self, channels: int, component: design.Inception, drop_path: float) -> None:
         super().__init__()
         self.quarter = channels // 4
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         taps = [(3, 3), (1, component.kernel_size), (component.kernel_size, 1)]
         self.filters = nn.ModuleList(FilterEach(self.quarter, each) for each in taps)
         self.drop_path = DropPath(drop_path)
@@ -89,7 +90,7 @@ class AxialBranch(nn.Module):
 
     def __init__(self, channels: int, component: design.Axial, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.column = FilterEach(channels, (component.kernel_size, 1), component.dilation)
         self.row = FilterEach(channels, (1, component.kernel_size), component.dilation)
         self.drop_path = DropPath(drop_path)
@@ -108,7 +109,7 @@ class ConvNeXtBranch(nn.Module):
     def __init__(self, channels: int, component: design.ConvNeXt, drop_path: float) -> None:
         super().__init__()
         self.filters = FilterEach(channels, (component.kernel_size,) * 2)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.widen = linear(channels, design.MLP_RATIO * channels, bias=True)
         self.narrow = linear(design.MLP_RATIO * channels, channels, bias=True)
         self.scale = nn.Parameter(torch.full((channels,), component.layer_scale))

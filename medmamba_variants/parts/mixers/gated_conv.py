@@ -21,7 +21,7 @@ class GatedConv(Wired):
 
     def forward(self, x: Tensor) -> Tensor:
         inner, z = self.halves(x)
-        return self.joined(self.out_norm(self.convolved(inner)), z)
+        return self.normed_and_joined(self.convolved(inner), z)
 
 
 class GatedConvBranch(WiredBranch):

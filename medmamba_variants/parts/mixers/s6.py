@@ -79,6 +79,8 @@ class S6(Wired):
 
     @torch.no_grad()
     def _initialise(self) -> None:
+        if self.A_logs.is_meta:
+            return
         component, selected = self.component, self.component.selected
         if selected:
             nn.init.uniform_(self.x_proj_weight, -(self.d_inner**-0.5), self.d_inner**-0.5)

@@ -65,7 +65,7 @@ class SS2D(S6):
 
     def forward(self, x: Tensor) -> Tensor:
         inner, z = self.halves(x)
-        return self.joined(self.out_norm(self.mapped(self.convolved(inner))), z)
+        return self.normed_and_joined(self.mapped(self.convolved(inner)), z)
 
     def mapped(self, inner: Tensor) -> Tensor:
         """The scan of a map of inner channels by the layer's policy, both (batch, height, width, d_inner)."""

@@ -132,7 +132,7 @@ class _Dual(Wired):
             rates = torch.exp(self.A_logs.to(dtype))
             B, C = (each.unflatten(-1, (self.count, self.state)) for each in (B, C))
             y = self.mix(u, delta, rates, B, C, (height, width)) + u * self.Ds.sum(0)[:, None]
-        return self.joined(self.out_norm(y.flatten(2)).unflatten(1, (height, width)), z)
+        return self.normed_and_joined(y.flatten(2).unflatten(1, (height, width)), z)
 
     def mix(self, u: Tensor, delta: Tensor, rates: Tensor, B: Tensor, C: Tensor, size: tuple[int, int]) -> Tensor:
         """Maps u (batch, length, H, P), by delta (batch, length, K, H), rates (K, H), B, C (batch, length, K, N)."""

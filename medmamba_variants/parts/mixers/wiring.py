@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.gated import Gated
+from medmamba_variants.fused.filters import filtered_silu
+from medmamba_variants.fused.gate import gated
+from medmamba_variants.fused.norms import LayerNorm, gated_norm
 from medmamba_variants.parts.init import linear
-from medmamba_variants.parts.mixers.gate import gated
 from medmamba_variants.parts.mixers.inner_conv import inner_convolution
 
 
@@ -30,16 +32,22 @@ class Wired(nn.Module):
         self.gate_width = 0 if self.gate == "none" else inner
         self.in_proj = linear(channels, seen + self.gate_width + beside, bias=False)
         self.conv2d = inner_convolution(component, seen)
-        self.out_norm = nn.LayerNorm(inner)
+        self.out_norm = LayerNorm(inner)
         if self.gate == "concat":
             self.gate_conv = inner_convolution(component, inner)
             # Without it z, which no operator has made larger, would be lost beside y, which has a norm.
-            self.gate_norm = nn.LayerNorm(inner)
+            self.gate_norm = LayerNorm(inner)
         self.out_proj = linear(2 * inner if self.gate == "concat" else inner, channels, bias=False)
 
     def convolved(self, seen: Tensor) -> Tensor:
         """What the operator gets: the convolution and SiLU of a map (batch, height, width, seen)."""
         return _activated(self.conv2d, seen)
+
+    def normed_and_joined(self, y: Tensor, z: Tensor) -> Tensor:
+        """The layer's output, from the operator's and from the gate's channels, both maps of the inner width."""
+        if self.gate == "silu":
+            return self.out_proj(gated_norm(y, z, self.out_norm))
+        return self.joined(self.out_norm(y), z)
 
     def joined(self, y: Tensor, z: Tensor) -> Tensor:
         """The layer's output, from the operator's, normed, and from the gate's channels, both of the inner width.
@@ -63,6 +71,8 @@ class Wired(nn.Module):
 
 
 def _activated(convolution: nn.Module, seen: Tensor) -> Tensor:
+    if isinstance(convolution, nn.Conv2d) and convolution.groups == seen.shape[-1]:
+        return filtered_silu(seen, convolution)
     return F.silu(convolution(seen.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
@@ -73,7 +83,7 @@ class WiredBranch(nn.Module):
 
     def __init__(self, channels: int, component: Gated, drop_path: float) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(channels)
+        self.norm = LayerNorm(channels)
         self.mixer = self.layer(channels, component)
         self.drop_path = DropPath(drop_path)
 

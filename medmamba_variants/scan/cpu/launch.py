@@ -6,6 +6,7 @@ The same inputs give the same bits with any number of threads.
 
 import hashlib
 from array import array
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,11 @@ def _lanes(element_bytes: int, partial: bool, group: int, factored: bool) -> "La
 
 @cache
 def _compiled(name: str, lanes: "Lanes") -> "CFunc":
-    kernel = {"forward": forward_kernel, "backward": backward_kernel, "sum": sum_kernel}[name]
+    return compiled({"forward": forward_kernel, "backward": backward_kernel, "sum": sum_kernel}[name], lanes)
+
+
+def compiled(kernel: Callable[["Lanes"], "CFunc"], lanes: "Lanes") -> "CFunc":
+    """A kernel compiled for one kind of vector, from numba's cache on disk where it is there."""
     try:
         function = kernel(lanes)
         # Raises RuntimeError where neither the package's folder nor the user's cache folder can be written.

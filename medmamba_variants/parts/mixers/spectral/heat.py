@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.spectral import mixers as design
+from medmamba_variants.fused.gate import gated
 from medmamba_variants.parts.init import linear
 from medmamba_variants.parts.mixers.depthwise import FilterEach
-from medmamba_variants.parts.mixers.gate import gated
 from medmamba_variants.parts.mixers.spectral.transforms import cosine_transform, cosines, read_table
 
 
