@@ -46,7 +46,8 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
     any is left out, too.
     """
     usable = table[(table["status"] == "done") & table[column].notna() & table["variant_id"].isin(variants)]
-    order = [v for v in variants if v in set(usable["variant_id"])]
+    finished = set(usable["variant_id"])
+    order = [v for v in variants if v in finished]
     cells = usable.pivot_table(index="variant_id", columns=["dataset", "seed"], values=column, sort=False).reindex(
         order
     )
