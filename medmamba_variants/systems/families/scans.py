@@ -186,7 +186,17 @@ SYSTEMS = (
         2,
         paper="Dai et al., MobileViM, 2025",
         code="anthonyweidai/MobileViM_3D",
-        waits_for="scans of axial profiles and their outer product",
+        axes={
+            "branches": [[0.5, "depthwise"], [0.5, "tensor_scan"]],
+            "kernel_size": 3,
+            "scan_axes": "axes",
+            "scan_directions": "bidirectional",
+            "fusion": "conv1x1",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}, in two dimensions; the mean of scans along rows, columns and channels in place of "
+            f"the outer product of scanned profiles; S6 in place of duality; {OWN_PLAN}"
+        ),
     ),
     System(
         "quarter_map",
