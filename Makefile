@@ -33,6 +33,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/scan_cpu.py
 	$(BIN)/python benchmarks/step_cpu.py
+	$(BIN)/python benchmarks/sequence_mixers.py
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/scan_gpu.py || test $$? -eq 2

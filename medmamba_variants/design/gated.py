@@ -76,6 +76,15 @@ SEVERAL = Need(
     example="cross4",
 )
 
+DIRECTION_SCHEDULE = axis(
+    "all",
+    Choice(("all", "alternate")),
+    "whether a block scans in all directions, or in one, the next in the list from block to block",
+    "VMamba; alternate: Mamba-ND, ViL, xLSTM-UNet",
+    probe="alternate",
+    needs=(SEVERAL,),
+)
+
 
 @dataclass(frozen=True)
 class Gated(Mixer):
@@ -119,14 +128,7 @@ class Directed(Gated):
     """A mixer in Mamba's wiring whose operator follows paths over the map."""
 
     scan_directions: str | tuple[str, ...] = shared(SCAN_DIRECTIONS)
-    direction_schedule: str = axis(
-        "all",
-        Choice(("all", "alternate")),
-        "whether a block scans in all directions, or in one, the next in the list from block to block",
-        "VMamba; alternate: Mamba-ND, ViL, xLSTM-UNet",
-        probe="alternate",
-        needs=(SEVERAL,),
-    )
+    direction_schedule: str = shared(DIRECTION_SCHEDULE)
 
     @property
     def directions(self) -> tuple[str, ...]:

@@ -19,7 +19,10 @@ from medmamba_variants.design.gated import GatedConv
 from medmamba_variants.design.local.adaptive import Deformable, Dynamic, Morphology, SelectiveKernel
 from medmamba_variants.design.local.products import GatedSpatial, HighOrder, HighOrderScan
 from medmamba_variants.design.scan_mixer import SS2D, TensorScan
-from medmamba_variants.design.sequence_mixers import SSD, Attention, LinearAttention, NonCausalSSD
+from medmamba_variants.design.sequences.attention import Attention, LinearAttention
+from medmamba_variants.design.sequences.duality import SSD, NonCausalSSD
+from medmamba_variants.design.sequences.recurrent import GRU, LSTM, MLSTM, RNN, NmODE, NmODESS2D
+from medmamba_variants.design.sequences.state_spaces import H3, Mamba3, TwoD
 from medmamba_variants.design.spectral.mixers import FFTBlock, FourierFilter, Haar, Heat, PooledLowHigh, WaveletConv
 from medmamba_variants.design.spectral.scans import DCTSplit, SpectralScan
 
@@ -60,6 +63,15 @@ MIXERS: dict[str, type[Mixer]] = by_word(
     NonCausalSSD,
     LinearAttention,
     Attention,
+    MLSTM,
+    LSTM,
+    GRU,
+    RNN,
+    NmODE,
+    NmODESS2D,
+    H3,
+    Mamba3,
+    TwoD,
     Heat,
     FourierFilter,
     FFTBlock,

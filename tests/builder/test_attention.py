@@ -8,7 +8,7 @@ from moved import moved_branch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import sequence_mixers as design
+from medmamba_variants.design.sequences import attention as design
 
 X = torch.randn(2, 5, 7, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -113,3 +113,96 @@ def test_heads_are_one_axis_of_all_that_have_them():
     config = VariantConfig.from_dict(mixed)
     assert [mixer.heads for mixer in config.structure.stages[0].mixers] == [4, 2]
     assert "heads" not in config.dead_axes() and "ssd_state" in config.dead_axes()
+
+
+def turn(vectors, row, column, heads):
+    """Vectors (…, channels) at a place, each pair of channels turned as a complex number; MLLA's angles."""
+    channels = vectors.shape[-1]
+    size = channels // heads
+    pairs = heads * (size // 2)
+    along_rows = -(-pairs // 2)
+    out, pair = vectors.clone(), 0
+    for head in range(heads):
+        for first in range(head * size, head * size + size // 2 * 2, 2):
+            place, number = (row, pair) if pair < along_rows else (column, pair - along_rows)
+            angle = torch.tensor(place * 10000.0 ** (-number / along_rows), dtype=torch.float64)
+            turned = torch.complex(vectors[..., first], vectors[..., first + 1]) * torch.polar(
+                torch.ones_like(angle), angle
+            )
+            out[..., first], out[..., first + 1] = turned.real, turned.imag
+            pair += 1
+    return out
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3])
+def test_linear_attention_with_rope_and_gate_is_written_out(heads):
+    module = branch(design.LinearAttention(heads, rope=True, attention_gate="silu"))
+    normed = module.norm(X)
+    q, k, v = module.qkv(normed).flatten(1, 2).split(6, -1)
+    q, k = F.elu(q) + 1, F.elu(k) + 1
+    places = [(i, j) for i in range(5) for j in range(7)]
+    turned = [torch.stack([turn(each[:, t], *place, heads) for t, place in enumerate(places)], 1) for each in (q, k)]
+    y = torch.zeros_like(v)
+    for head in range(heads):
+        part = slice(head * (6 // heads), (head + 1) * (6 // heads))
+        weights = turned[0][..., part] @ turned[1][..., part].transpose(1, 2) / 35
+        total = (q[..., part] @ k[..., part].transpose(1, 2)).mean(2, keepdim=True) + 1e-6
+        y[..., part] = weights / total @ v[..., part]
+    near = module.lepe(v.view_as(X).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    torch.testing.assert_close(module(X), module.mixing((y.view_as(X) + near) * F.silu(module.gate(normed))))
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_rope_knows_how_far_apart_places_are_and_nothing_else(window):
+    module = branch(design.Attention(2, window, rope=True))
+    plain = branch(design.Attention(2, window))
+    plain.load_state_dict(module.state_dict())
+    assert not torch.allclose(module(X), plain(X))
+    # Queries and keys whose places both move on by as much have the products that they had.
+    q, k = torch.randn(2, 8, dtype=torch.float64)
+    products = [
+        (turn(q, row, column, 2) * turn(k, row + 2, column - 1, 2)).sum() for row, column in ((0, 1), (3, 2), (5, 9))
+    ]
+    torch.testing.assert_close(products[0].expand(2), torch.stack(products[1:]))
+    if window == 0:
+        y = torch.zeros_like(X)
+        q, k, v = module.qkv(module.norm(X)).flatten(1, 2).split(6, -1)
+        places = [(i, j) for i in range(5) for j in range(7)]
+        q, k = (torch.stack([turn(each[:, t], *place, 2) for t, place in enumerate(places)], 1) for each in (q, k))
+        for head in range(2):
+            part = slice(3 * head, 3 * head + 3)
+            weights = torch.softmax(q[..., part] @ k[..., part].transpose(1, 2) / 3**0.5, -1)
+            y.flatten(1, 2)[..., part] = weights @ v[..., part]
+        torch.testing.assert_close(module(X), module.mixing(y))
+
+
+@pytest.mark.parametrize(("window", "reach"), [(0, 15), (2, 1), (4, 3), (32, 15)])
+def test_the_bias_depends_on_rows_and_columns_between(window, reach):
+    component = design.Attention(2, window, relative_bias=True)
+    assert component.reach() == reach
+    module = branch(component)
+    table = module.bias_table.view(2, 2 * reach + 1, 2 * reach + 1)
+    y = torch.zeros_like(X)
+    q, k, v = module.qkv(module.norm(X)).split(6, -1)
+    side = window or 7
+    for i in range(5):
+        for j in range(7):
+            rows = slice(i // side * side, min(5, (i // side + 1) * side))
+            columns = slice(j // side * side, min(7, (j // side + 1) * side))
+            down = (i - torch.arange(5)[rows]).clamp(-reach, reach) + reach
+            across = (j - torch.arange(7)[columns]).clamp(-reach, reach) + reach
+            for head in range(2):
+                part = slice(3 * head, 3 * head + 3)
+                keys, values = (each[:, rows, columns, part].flatten(1, 2) for each in (k, v))
+                products = (keys @ q[:, i, j, part, None])[..., 0] / 3**0.5
+                weights = torch.softmax(products + table[head, down][:, across].flatten(), -1)
+                y[:, i, j, part] = (weights[..., None] * values).sum(1)
+    torch.testing.assert_close(module(X), module.mixing(y))
+
+
+def test_rope_needs_a_pair_in_every_head():
+    mapping = {"dims": [8, 16, 32, 64], "branches": [[0.5, "conv"], [0.5, "attention"]], "rope": True}
+    with pytest.raises(
+        ValueError, match=r"^rope needs two channels in every head, got 4 in 4 heads of attention in sta"
+    ):
+        VariantConfig.from_dict(mapping)

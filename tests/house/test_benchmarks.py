@@ -171,3 +171,12 @@ def test_the_benchmark_of_draws_in_small(tmp_path):
     assert row["draws"] == 40 and row["built"] == 4 and row["seconds"] > 0
     assert 0 < row["median_build_milliseconds"] <= row["slowest_build_milliseconds"]
     assert "40 variants with their MACs" in run.stdout
+
+
+def test_the_forms_of_sequence_mixers_are_one_operator(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import sequence_mixers
+
+    for operator, forms in sequence_mixers.PEERS.items():
+        for form in forms:
+            assert sequence_mixers.largest_error(operator, form, (2, 8, 9, 10)) < 1e-4, (operator, form)

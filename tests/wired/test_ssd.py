@@ -5,8 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design import sequence_mixers as design
-from medmamba_variants.parts.mixers.ssd import chunked_scan
+from medmamba_variants.design.sequences import duality as design
+from medmamba_variants.scan.dual.products import chunked_scan
 from medmamba_variants.scan.paths import scan_path
 
 
@@ -48,7 +48,7 @@ def test_chunks_are_the_recurrence(length, chunk):
 def test_steps_that_forget_all_at_once_stay_finite():
     x, decay = torch.randn(1, 80, 2, 3), torch.full((1, 80, 2), -40.0).requires_grad_()
     B, C = torch.randn(2, 1, 80, 4)
-    y = chunked_scan(x, decay, B, C)
+    y = chunked_scan(x, decay, B, C, chunk=64)
     torch.testing.assert_close(y, x * (B * C).sum(-1)[..., None, None])
     (gradient,) = torch.autograd.grad(y.sum(), decay)
     assert gradient.isfinite().all()

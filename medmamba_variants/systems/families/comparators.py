@@ -271,7 +271,7 @@ SYSTEMS = (
         2,
         paper="Alkin et al., Vision-LSTM, 2024 (arXiv 2406.04303)",
         code="NX-AI/vision-lstm",
-        waits_for="mixer mlstm; a schedule of orders over depth",
+        waits_for="mixer mlstm",
     ),
     System(
         "nmode",

@@ -81,7 +81,7 @@ SYSTEMS = (
         "A prompt made from the input image is added to what the scan reads, beside a branch of convolutions.",
         "abstract",
         2,
-        waits_for="a prompt that is made from the image; branches at full width side by side",
+        waits_for="a prompt that is made from the image",
     ),
     System(
         "hmt_unet",
@@ -125,7 +125,7 @@ SYSTEMS = (
         "Blocks of the selective scan and of Vision LSTM in turn.",
         "abstract",
         2,
-        waits_for="mixer mlstm; blocks of two kinds in one stage",
+        waits_for="mixer mlstm",
     ),
     System(
         "inception_mamba",

@@ -267,6 +267,6 @@ SYSTEMS = (
         2,
         paper="Chen et al., xLSTM-UNet, 2024 (arXiv 2407.01530)",
         code="tianrun-chen/xLSTM-UNet-PyTorch",
-        waits_for="mixer mlstm; a schedule of orders over depth",
+        waits_for="mixer mlstm",
     ),
 )
