@@ -42,10 +42,12 @@ bench: $(READY)
 notebooks: $(READY)
 	$(BIN)/python -m analysis.run_notebooks $(ARGS)
 
-# After a change of an axis or a setting: updates the schema that editors use for completion, and the page of axes.
+# After a change of an axis, a setting or a study: updates the schema that editors use for completion, and the pages
+# of axes and studies.
 schema: $(READY)
 	$(BIN)/python -m study.schema search_spaces/schema.json
 	$(BIN)/python -m medmamba_variants.axis_table docs
+	$(BIN)/python -m study.telling.index docs/studies.md
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 to 3.13 on the PATH, found none" >&2; exit 1; }

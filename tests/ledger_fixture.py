@@ -106,6 +106,8 @@ def manifest(design: Design) -> dict[str, Any]:
         "study_hash": design.study_hash,
         "contrasts_hash": design.contrasts_hash,
         "question": design.question,
+        "hypothesis": "None of them < another.",
+        "controls": "",
         "file": f"search_spaces/{design.name}.yaml",
         "file_text": f"question: {design.question}\nbase: nano\n",
         "base_name": "nano",

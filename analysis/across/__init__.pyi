@@ -1,3 +1,5 @@
+from .along import dataset_slope as dataset_slope
+from .along import rank_agreement as rank_agreement
 from .effects import cliffs_delta as cliffs_delta
 from .effects import dz as dz
 from .effects import iqm as iqm

@@ -161,8 +161,8 @@ def best_under_budget(
     if len(affordable) == 0:
         raise ValueError(f"budget must allow the cheapest variant, which costs {cells.costs.min():g}, got {budget:g}")
     shares = np.zeros(len(affordable))
-    for means in cells.drawn(draws, rng):
-        best = means[:, affordable] == means[:, affordable].max(axis=1, keepdims=True)
+    for means in cells.drawn(draws, rng, affordable):
+        best = means == means.max(axis=1, keepdims=True)
         shares += (best / best.sum(axis=1, keepdims=True)).sum(axis=0)
     probabilities = {cells.variants[i]: float(share / draws) for i, share in zip(affordable, shares)}
     chosen = int(min(affordable, key=lambda i: (-cells.means[i], cells.costs[i])))
@@ -264,14 +264,21 @@ class Cells:
         """A variant's mean metric, and Student's interval over data sets, or over seeds with one data set."""
         return _mean([self.sign * values[:, index] for values in self.by_dataset.values()], level)
 
-    def drawn(self, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Slices of means over data sets and seeds drawn anew, (draws, variants)."""
-        padded = np.full((len(self.n_seeds), max(self.n_seeds), len(self.variants)), math.nan)
-        for row, values in zip(padded, self.by_dataset.values()):
-            row[: len(values)] = values
+    def drawn(
+        self, draws: int, rng: np.random.Generator, variants: np.ndarray | slice = slice(None)
+    ) -> Iterator[np.ndarray]:
+        """Slices of means over data sets and seeds drawn anew, (draws, variants). variants: whose, by default of all.
+
+        What is drawn does not depend on whose means are wanted.
+        """
+        most = max(self.n_seeds)
+        # The last row is what a data set adds where it has fewer seeds than the most.
+        rows = np.zeros((len(self.n_seeds) * most + 1, len(np.arange(len(self.variants))[variants])))
+        for place, values in enumerate(self.by_dataset.values()):
+            rows[place * most : place * most + len(values)] = values[:, variants]
         for datasets, seeds, counts in redraw(self.n_seeds, draws, rng, len(self.variants)):
-            values = np.where(counts[..., None], padded[datasets[:, :, None], seeds], 0.0)
-            yield (values.sum(axis=2) / counts.sum(axis=2)[..., None]).mean(axis=1)
+            places = np.where(counts, datasets[:, :, None] * most + seeds, len(rows) - 1)
+            yield (rows.take(places, axis=0).sum(axis=2) / counts.sum(axis=2)[..., None]).mean(axis=1)
 
 
 def _read(table: pd.DataFrame | Cells, metric: str, cost: Cost, variants: Sequence[str] | None = None) -> Cells:

@@ -3,6 +3,10 @@
 Data sets are independent, so the covariance of the values is block-diagonal with a block per data set, residual
 variance times V = I + Σ γ K, where K says which cells share a random effect and γ is its variance, relative to the
 residual's. Data sets with the same cells share their V.
+
+Random effects are far fewer than cells, so a block's values and fixed effects are turned at first: by an orthogonal
+matrix, which leaves V's identity as it is, into the few directions that random effects reach and those that none does.
+In the latter V is the identity for good.
 """
 
 import math
@@ -35,15 +39,19 @@ class Fit:
 
 @dataclass(frozen=True)
 class Block:
-    """Data sets with the same cells.
+    """Data sets with the same cells, turned into the directions that random effects reach, and the rest.
 
-    members: for each component, indicators (effects, cells) of the cells that share each of its random effects. fixed
-    (data sets, cells, coefficients), values (data sets, cells).
+    members: for each component, what its random effects add to those directions, (effects, directions). fixed (data
+    sets, directions, coefficients), values (data sets, directions). Of the rest, all data sets together, what has the
+    same sums of squares and products: fixed_rest (rows, coefficients), values_rest (rows,). n_values: cells in all.
     """
 
     members: tuple[np.ndarray, ...]
     fixed: np.ndarray
     values: np.ndarray
+    fixed_rest: np.ndarray
+    values_rest: np.ndarray
+    n_values: int
 
 
 @dataclass(frozen=True)
@@ -138,8 +146,29 @@ def _blocks(
         indicators = tuple(
             (np.unique(code)[:, None] == code).astype(np.float64) for code, there in zip(codes, present) if there
         )
-        blocks.append(Block(indicators, fixed[rows], values[rows]))
+        blocks.append(_turned(indicators, fixed[rows], values[rows]))
     return blocks
+
+
+def _turned(indicators: tuple[np.ndarray, ...], fixed: np.ndarray, values: np.ndarray) -> Block:
+    """The block of data sets with the same cells.
+
+    indicators: for each component, (effects, cells), of the cells that share each of its random effects. fixed (data
+    sets, cells, coefficients), values (data sets, cells).
+    """
+    directions = np.linalg.qr(np.concatenate(indicators).T)[0]
+    columns = np.concatenate([fixed, values[:, :, None]], axis=2)
+    inside = directions.T @ columns
+    rest = (columns - directions @ inside).reshape(-1, columns.shape[2])
+    products = np.asarray(np.linalg.qr(rest, mode="r"))
+    return Block(
+        members=tuple(members @ directions for members in indicators),
+        fixed=inside[:, :, :-1],
+        values=inside[:, :, -1],
+        fixed_rest=products[:, :-1],
+        values_rest=products[:, -1],
+        n_values=values.size,
+    )
 
 
 def _fit(blocks: list[Block], present: tuple[bool, ...]) -> Fit:
@@ -171,7 +200,7 @@ def _fit(blocks: list[Block], present: tuple[bool, ...]) -> Fit:
     converged = bool((np.abs(slope[x > 0]) < FLAT).all() and (slope[x == 0] > -FLAT).all() and (x < LARGEST).all())
     relative = x + x**2
     variances = iter(state.residual * relative)
-    freedom = sum(block.values.size for block in blocks) - len(state.coefficients)
+    freedom = sum(block.n_values for block in blocks) - len(state.coefficients)
     constant = freedom * (1 + math.log(2 * math.pi / freedom))
     return Fit(
         variances=tuple(float(next(variances)) if there else None for there in present),
@@ -188,7 +217,7 @@ def _state(blocks: list[Block], relative: np.ndarray) -> State:
     """The profiled REML criterion at relative variances (Bates et al. 2015, equation 41)."""
     from scipy import linalg
 
-    n, p = sum(block.values.size for block in blocks), blocks[0].fixed.shape[2]
+    n, p = sum(block.n_values for block in blocks), blocks[0].fixed.shape[2]
     information, target, log_determinant = np.zeros((p, p)), np.zeros(p), 0.0
     solved = []
     for block in blocks:
@@ -198,11 +227,11 @@ def _state(blocks: list[Block], relative: np.ndarray) -> State:
         root = linalg.cho_factor(covariance, lower=True)
         log_determinant += 2 * len(block.values) * float(np.log(np.diag(root[0])).sum())
         inverse = linalg.cho_solve(root, np.eye(len(covariance)))
-        # (data sets, cells, coefficients)
+        # (data sets, directions, coefficients)
         weighted = inverse @ block.fixed
         solved.append((inverse, weighted))
-        information += np.tensordot(block.fixed, weighted, ((0, 1), (0, 1)))
-        target += np.tensordot(weighted, block.values, ((0, 1), (0, 1)))
+        information += np.tensordot(block.fixed, weighted, ((0, 1), (0, 1))) + block.fixed_rest.T @ block.fixed_rest
+        target += np.tensordot(weighted, block.values, ((0, 1), (0, 1))) + block.values_rest @ block.fixed_rest
     root = linalg.cho_factor(information, lower=True)
     coefficients = linalg.cho_solve(root, target)
     squares, gradient, slopes = 0.0, np.zeros(len(relative)), np.zeros(len(relative))
@@ -210,6 +239,7 @@ def _state(blocks: list[Block], relative: np.ndarray) -> State:
         residuals = block.values - block.fixed @ coefficients
         pulls = residuals @ inverse
         squares += float((residuals * pulls).sum())
+        squares += float(np.square(block.values_rest - block.fixed_rest @ coefficients).sum())
         for k, members in enumerate(block.members):
             shared = members @ weighted
             inner = np.tensordot(shared, shared, ((0, 1), (0, 1)))

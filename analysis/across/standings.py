@@ -46,11 +46,12 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
     any is left out, too.
     """
     usable = table[(table["status"] == "done") & table[column].notna() & table["variant_id"].isin(variants)]
-    order = [v for v in variants if v in set(usable["variant_id"])]
+    finished = set(usable["variant_id"].unique())
+    order = [v for v in variants if v in finished]
     cells = usable.pivot_table(index="variant_id", columns=["dataset", "seed"], values=column, sort=False).reindex(
         order
     )
-    datasets = list(dict.fromkeys(usable["dataset"]))
+    datasets = list(usable["dataset"].unique())
     # Late: whoever only reads standings has no need of a library of tables.
     import pandas as pd
 
@@ -68,7 +69,7 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
     return Rectangle(
         values=values,
         left_out_variants=tuple(v for v in variants if v not in kept),
-        left_out_datasets=tuple(d for d in dict.fromkeys(table["dataset"]) if d not in values),
+        left_out_datasets=tuple(d for d in table["dataset"].unique() if d not in values),
     )
 
 

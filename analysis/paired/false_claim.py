@@ -13,6 +13,7 @@ at hand: a claim in general needs a small number here, and more than that.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from analysis.interval import check_generator
 from analysis.metrics import ECE_BINS, LOWER_IS_BETTER, METRICS, confidence_gaps
 from analysis.paired.auc import doubled_placements
-from analysis.paired.models import Matched, Model, matched
+from analysis.paired.models import Matched, Model, matched, rank, ranked_classes
 from analysis.paired.resampling import TABLE_METRICS
 from analysis.records.predictions import Pairing
 
@@ -60,8 +61,13 @@ def false_claim_probability(
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     observed, total = 0.0, np.zeros(draws)
     for pairing in pairings:
-        drawing = _of_sums if metric in TABLE_METRICS or metric == "ece" else _linear
-        difference, drawn = drawing(metric, matched(pairing), rng, draws)
+        images = matched(pairing)
+        if metric == "macro_f1" and images.codes is None:
+            difference, drawn = _of_f1(images, rng, draws)
+        elif metric in TABLE_METRICS or metric == "ece":
+            difference, drawn = _of_sums(metric, images, rng, draws)
+        else:
+            difference, drawn = _linear(metric, images, rng, draws)
         observed += difference
         total += drawn
     if math.isnan(observed):
@@ -69,6 +75,33 @@ def false_claim_probability(
     # A difference of mere rounding is none.
     gain = total * sign * (1.0 if observed * sign >= 0 else -1.0)
     return (1 + int((gain <= 1e-12).sum())) / (1 + draws)
+
+
+def _of_f1(images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
+    """What `_of_sums` gives for macro-F1 of images that share no groups, by compiled code."""
+    # Late: importing numba takes half a second, which --help should not pay.
+    from analysis.paired.kernels import weighted_f1
+
+    seeds, cells = images.n_seeds, images.joint
+    truth, predicted = cells.truth.astype(np.uint32), cells.predicted.astype(np.uint32)
+
+    def difference(weights: np.ndarray, *extra: np.ndarray) -> np.ndarray:
+        values = np.empty((len(weights), 2 * seeds))
+        weighted_f1(weights, truth, predicted, images.models[0].classes, *extra, values)
+        return values[:, :seeds].mean(axis=1) - values[:, seeds:].mean(axis=1)
+
+    observed = float(difference(cells.counts[None].astype(np.float64), *np.zeros((2, 1), np.int64), np.zeros(1))[0])
+    differing = np.flatnonzero((predicted[:, :seeds] != predicted[:, seeds:]).any(axis=1))
+    if len(differing) == 0:
+        return observed, np.zeros(draws)
+    chances = cells.counts[differing] / cells.counts[differing].sum()
+    parts = []
+    for size in _blocks(draws, len(truth)):
+        weights = rng.standard_gamma(cells.counts, (size, len(truth)))
+        extra = rng.choice(differing, size, p=chances)
+        swapped, mass = rng.random(size) < 0.5, rng.standard_gamma(1, size)
+        parts.append(difference(weights, extra, swapped.astype(np.int64), mass))
+    return observed, np.concatenate(parts)
 
 
 def _of_sums(metric: str, images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
@@ -197,13 +230,8 @@ def _calibration(images: Matched) -> tuple[OfSums, Units]:
 
 def _linear(metric: str, images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
     """The difference on the images and in each draw, for a metric that is, to first order, a mean over images."""
-    values = np.mean(
-        [
-            against.image_values(metric, _model_values) - baseline.image_values(metric, _model_values)
-            for against, baseline in zip(images.against, images.baseline)
-        ],
-        axis=0,
-    )
+    own = _values_of_images(metric, images.models)
+    values = np.mean([own[place] - own[place + images.n_seeds] for place in range(images.n_seeds)], axis=0)
     observed = float(values.mean())
     sizes, codes = np.ones(len(values)), images.codes
     if codes is not None:
@@ -222,8 +250,53 @@ def _linear(metric: str, images: Matched, rng: np.random.Generator, draws: int) 
     return observed, np.concatenate(parts)
 
 
+def _values_of_images(metric: str, models: Sequence[Model]) -> list[np.ndarray]:
+    """What `_image_values` makes of each model, (images,) each, computed once for each of them."""
+    waiting = [model for model in models if model.image_values(metric) is None]
+    made = _area_values(waiting) if metric == "macro_auc_ovr" else map(partial(_model_values, metric), waiting)
+    for model, values in zip(waiting, made):
+        model.keep_image_values(metric, values)
+    kept = [model.image_values(metric) for model in models]
+    return [values for values in kept if values is not None]
+
+
 def _model_values(metric: str, model: Model) -> np.ndarray:
     return _image_values(metric, model.labels, model.probabilities)
+
+
+def _area_values(models: Sequence[Model]) -> list[np.ndarray]:
+    """What `_image_values` makes of the macro-AUC of models of the same images, (images,) each, all models at once."""
+    if not models:
+        return []
+    rank(models)
+    labels, classes, images = models[0].labels, models[0].classes, len(models[0].labels)
+    present = ranked_classes(labels, classes)
+    if not present:
+        return [np.full(images, math.nan)] * len(models)
+    rankings = [ranking for model in models for ranking in model.rankings]
+    order = np.stack([ranking.order for ranking in rankings])
+    own = labels[order] == np.tile(present, len(models))[:, None]
+    above = np.cumsum(own, axis=1)
+    placed = np.where(own, 2 * (np.arange(1, images + 1) - above), 2 * (above[:, -1:] - above))
+    twice = np.empty_like(placed)
+    np.put_along_axis(twice, order.astype(np.int64), placed, axis=1)
+    for row, ranking in enumerate(rankings):
+        if (ranking.upto - ranking.below != 1).any():
+            scores = models[row // len(present)].probabilities[:, present[row % len(present)]]
+            twice[row] = doubled_placements(scores, labels == present[row % len(present)])
+    by_class = twice.reshape(len(models), len(present), images)
+    # Both of two classes place the images alike.
+    sides = [(k, 0) for k in range(2)] if classes == 2 else [(k, column) for column, k in enumerate(present)]
+    parts = []
+    for k, column in sides:
+        positive = labels == k
+        n_positive = int(positive.sum())
+        n_negative = images - n_positive
+        shares = by_class[:, column] / np.where(positive, 2 * n_negative, 2 * n_positive)
+        areas = np.ascontiguousarray(shares[:, positive]).mean(axis=1)[:, None]
+        # An influence counts its image among its side alone: in the mean of all images it weighs as much more.
+        parts.append(areas + (shares - areas) * images / np.where(positive, n_positive, n_negative))
+    return list(np.mean(parts, axis=0))
 
 
 def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -232,6 +305,8 @@ def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) ->
     images, classes = probabilities.shape
     if metric == "brier":
         return 0.5 * np.square(probabilities - np.eye(classes)[labels]).sum(axis=1)
+    if metric == "macro_auc_ovr":
+        return _area_values([Model(labels, probabilities)])[0]
     if metric not in VALUES_OF_CLASS:
         return np.full(images, math.nan)
     # Two classes have one ranking: 1 − p would lose the order of small p to rounding.
@@ -239,18 +314,6 @@ def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) ->
     parts = [VALUES_OF_CLASS[metric](scores[:, k], labels == k) for k in range(classes)]
     defined = [values for values in parts if values is not None]
     return np.mean(defined, axis=0) if defined else np.full(images, math.nan)
-
-
-def _auc_values(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | None:
-    """Values (images,) for the AUC of one class, as in `_image_values`; None where it has none."""
-    n_positive = int(positive.sum())
-    n_negative = len(positive) - n_positive
-    if n_positive == 0 or n_negative == 0:
-        return None
-    placements = doubled_placements(scores, positive) / np.where(positive, 2 * n_negative, 2 * n_positive)
-    auc = placements[positive].mean()
-    # An influence counts its image among its side alone: in the mean of all images it weighs as much more.
-    return auc + (placements - auc) * len(positive) / np.where(positive, n_positive, n_negative)
 
 
 def _average_precision_values(scores: np.ndarray, positive: np.ndarray) -> np.ndarray | None:
@@ -274,7 +337,7 @@ def _average_precision_values(scores: np.ndarray, positive: np.ndarray) -> np.nd
 
 # The values of one class's images for metrics that are a mean over classes. A metric for which nothing is known has no
 # probability of a false claim, rather than that of another.
-VALUES_OF_CLASS = {"macro_auc_ovr": _auc_values, "auprc_macro": _average_precision_values}
+VALUES_OF_CLASS = {"auprc_macro": _average_precision_values}
 
 
 def _blocks(draws: int, units: int) -> list[int]:

@@ -111,12 +111,11 @@ def rank_sums(weights, words, steps, items, below, upto, ends, prefix, prefixes,
 
 
 @_compiled
-def resampled_areas(
-    indices, rows, weights, words, steps, items, below, upto, ends, prefix, prefixes, block, twice, positives, totals
-):
-    """Sets the rank sums of resamples, (programs, draws) each; indices (draws, units). block: three (programs, lanes).
+def resampled_areas(indices, rows, weights, words, steps, items, below, upto, ends, prefix, prefixes, block, areas):
+    """Sets areas (draws, programs) on resamples, NaN without two sides; indices (draws, units) of what is drawn.
 
-    rows (units,): the row of weights at which a unit is counted. The rest as for `rank_sums`.
+    rows (units,): the row of weights at which a unit is counted. block: room for rank sums, three (programs, lanes).
+    The rest as for `rank_sums`.
     """
     lanes = weights.shape[1]
     for first in range(0, indices.shape[0], lanes):
@@ -124,9 +123,9 @@ def resampled_areas(
         rank_sums(weights, words, steps, items, below, upto, ends, prefix, prefixes, block[0], block[1], block[2])
         for lane in range(min(lanes, indices.shape[0] - first)):
             for program in range(len(ends)):
-                twice[program, first + lane] = block[0, program, lane]
-                positives[program, first + lane] = block[1, program, lane]
-                totals[program, first + lane] = block[2, program, lane]
+                positives, total = np.int64(block[1, program, lane]), np.int64(block[2, program, lane])
+                pairs = positives * (total - positives)
+                areas[first + lane, program] = np.int64(block[0, program, lane]) / (2 * pairs) if pairs else np.nan
 
 
 @_compiled
@@ -142,3 +141,104 @@ def resampled_tables(indices, rows, weights, words, items, labels, predicted, su
         for lane in range(min(lanes, indices.shape[0] - first)):
             for column in range(len(lanes_of_sums)):
                 tables[first + lane, column] = lanes_of_sums[column, lane]
+
+
+@_compiled
+def _mean(values, count):
+    """The mean of the first `count` values, summed in numpy's order: eight side by side from eight values on."""
+    if count == 0:
+        return np.nan
+    total, rest = 0.0, 0
+    if count >= 8:
+        a, b, c, d, e, f, g, h = values[0], values[1], values[2], values[3], values[4], values[5], values[6], values[7]
+        rest = count - count % 8
+        for place in range(8, rest, 8):
+            a += values[place]
+            b += values[place + 1]
+            c += values[place + 2]
+            d += values[place + 3]
+            e += values[place + 4]
+            f += values[place + 5]
+            g += values[place + 6]
+            h += values[place + 7]
+        total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    for place in range(rest, count):
+        total += values[place]
+    return total / count
+
+
+@_compiled
+def row_means(values, means):
+    """Sets means (rows,) of values (rows, columns), up to 128 columns, over what is not NaN; NaN where all is.
+
+    To the last bit those of numpy, row by row.
+    """
+    kept = np.empty(values.shape[1])
+    for row in range(len(values)):
+        count = 0
+        for column in range(values.shape[1]):
+            if not np.isnan(values[row, column]):
+                kept[count] = values[row, column]
+                count += 1
+        means[row] = _mean(kept, count)
+
+
+@_compiled
+def table_f1(tables, classes, values):
+    """Sets values (draws, models) to the macro-F1 of tables (draws, columns), whose columns are as in `add_tables`."""
+    kept = np.empty(classes)
+    for draw in range(len(tables)):
+        table = tables[draw]
+        for model in range(values.shape[1]):
+            hits, predicted = (1 + 2 * model) * classes, (2 + 2 * model) * classes
+            count = 0
+            for k in range(classes):
+                images = table[k] + table[predicted + k]
+                if images > 0:
+                    kept[count] = 2.0 * table[hits + k] / images
+                    count += 1
+            values[draw, model] = _mean(kept, count)
+
+
+@_compiled
+def weighted_f1(weights, truth, predicted, classes, extra, swapped, mass, values):
+    """Sets values (draws, models) to the macro-F1 under weights (draws, items) that need not be whole.
+
+    truth (items,), in ascending order, predicted (items, models). In each draw one item counts once more, (draws,)
+    each: `extra` with the weight `mass`, as predicted by the models of the other half where it is `swapped`.
+    """
+    models, first = predicted.shape[1], np.uint32(0)
+    half = models // 2
+    places = np.empty(predicted.shape, np.uint32)
+    for model in range(models):
+        for item in range(len(truth)):
+            places[item, model] = model * classes + predicted[item, model]
+    row, tables = np.empty(models * classes), np.empty((1, (1 + 2 * models) * classes))
+    table = tables[0]
+    for draw in range(len(weights)):
+        table[:] = 0
+        at = first
+        while at < len(truth):
+            # What the images of one class were taken for, model by model.
+            label, total = truth[at], 0.0
+            row[:] = 0
+            while at < len(truth) and truth[at] == label:
+                weight = weights[draw, at]
+                total += weight
+                for model in range(models):
+                    row[places[at, model]] += weight
+                at += np.uint32(1)
+            table[label] = total
+            for model in range(models):
+                table[(1 + 2 * model) * classes + label] = row[model * classes + label]
+                for k in range(classes):
+                    table[(2 + 2 * model) * classes + k] += row[model * classes + k]
+        chosen, weight = extra[draw], mass[draw]
+        label = truth[chosen]
+        table[label] += weight
+        for model in range(models):
+            choice = predicted[chosen, (model + half) % models if swapped[draw] else model]
+            table[(2 + 2 * model) * classes + choice] += weight
+            if choice == label:
+                table[(1 + 2 * model) * classes + label] += weight
+        table_f1(tables, classes, values[draw : draw + 1])

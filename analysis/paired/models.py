@@ -1,12 +1,13 @@
 """Models on the same labelled images, with what tests need of each computed once, however many tests need it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from analysis.metrics import METRICS, checked
+from analysis.metrics import DECLARED, METRICS, Scored, checked
 from analysis.records.predictions import Pairing
 
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
@@ -30,9 +31,11 @@ class Model:
     """One model's probabilities (images, classes) and the labels (images,), as `analysis.metrics.checked` has them."""
 
     def __init__(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
-        self.labels, self.probabilities = checked(labels, probabilities)
+        self._scored = Scored(labels, probabilities)
+        self.labels, self.probabilities = self._scored.labels, self._scored.probabilities
         self._values: dict[str, float] = {}
         self._image_values: dict[str, np.ndarray] = {}
+        self._rankings: list[Ranking] | None = None
 
     @property
     def classes(self) -> int:
@@ -43,25 +46,80 @@ class Model:
         if not isinstance(metric, str):
             return float(metric(self.labels, self.probabilities))
         if metric not in self._values:
-            self._values[metric] = float(metric_function(metric)(self.labels, self.probabilities))
+            # Refused here where nobody has declared it.
+            metric_function(metric)
+            self._values[metric] = float(DECLARED[metric].value(self._scored))
         return self._values[metric]
 
-    def image_values(self, metric: str, make: Callable[[str, "Model"], np.ndarray]) -> np.ndarray:
-        """The values (images,) that `make` computes from a metric and this model, computed once."""
-        if metric not in self._image_values:
-            self._image_values[metric] = make(metric, self)
-        return self._image_values[metric]
+    def image_values(self, metric: str) -> np.ndarray | None:
+        """The values (images,) that were kept for a metric; None where none were."""
+        return self._image_values.get(metric)
+
+    def keep_image_values(self, metric: str, values: np.ndarray) -> None:
+        """Keeps what a metric makes of each image, values (images,), for whoever asks next."""
+        self._image_values[metric] = values
 
     @cached_property
     def predicted(self) -> np.ndarray:
         """The class of the largest probability of each image, (images,)."""
         return self.probabilities.argmax(axis=1)
 
-    @cached_property
+    @property
     def rankings(self) -> list[Ranking]:
         """A ranking for each class that some images have and others have not; of two classes, that of class 1."""
-        present = ranked_classes(self.labels, self.classes)
-        return [ranking(self.probabilities[:, k], self.labels == k) for k in present]
+        if self._rankings is None:
+            rank([self])
+        return self._rankings or []
+
+    def keep_rankings(self, rankings: list[Ranking], area: float) -> None:
+        """Keeps the rankings, and the macro-AUC that they give."""
+        self._rankings, self._values["macro_auc_ovr"] = rankings, area
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the rankings are known."""
+        return self._rankings is not None
+
+
+def rank(models: Sequence[Model]) -> None:
+    """Makes the rankings of models of the same images, all at once: one by one, small ones would take far longer."""
+    waiting = [model for model in models if not model.is_ranked]
+    if not waiting:
+        return
+    labels, images = waiting[0].labels, len(waiting[0].labels)
+    present = ranked_classes(labels, waiting[0].classes)
+    if not present:
+        for model in waiting:
+            model.keep_rankings([], math.nan)
+        return
+    scores = np.concatenate([model.probabilities.T[present] for model in waiting])
+    order = scores.argsort(axis=1)
+    own = labels[order] == np.tile(present, len(waiting))[:, None]
+    rows, below = own.nonzero()
+    upto = below + 1
+    ends = np.searchsorted(rows, np.arange(len(scores)), side="right")
+    starts = np.concatenate([[0], ends[:-1]])
+    ordered = np.take_along_axis(scores, order, axis=1)
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)):
+        here = slice(starts[row], ends[row])
+        positives = ordered[row, below[here]]
+        below[here] = ordered[row].searchsorted(positives, side="left")
+        upto[here] = ordered[row].searchsorted(positives, side="right")
+    # Mann–Whitney from twice the mid-ranks, in integers, hence exact until the division, as in the metric itself.
+    counts = ends - starts
+    areas = (np.add.reduceat(below + upto, starts) - counts**2) / (2 * counts * (images - counts))
+    # Unsigned: compiled code need not check whether an index counts from the end.
+    columns = [array.astype(np.uint32) for array in (order[own], below, upto)]
+    order = order.astype(np.uint32)
+    for place, model in enumerate(waiting):
+        first = place * len(present)
+        model.keep_rankings(
+            [
+                Ranking(order[row], *(column[starts[row] : ends[row]] for column in columns))
+                for row in range(first, first + len(present))
+            ],
+            float(areas[first : first + len(present)].mean()),
+        )
 
 
 def ranked_classes(labels: np.ndarray, classes: int) -> list[int]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from analysis.metrics import class_f1, class_recall, ratio, table_mcc
 from analysis.paired.lanes import BLOCK, LANES, ROW_BYTES, WIDE_FROM
-from analysis.paired.models import Joint, Metric, Model, Ranking, metric_function, ranked_classes, ranking
+from analysis.paired.models import Joint, Metric, Model, Ranking, metric_function, rank, ranked_classes, ranking
 
 # Indices of drawn units (lanes, units), or swaps (lanes, units), to values (lanes, models).
 Values = Callable[[np.ndarray], np.ndarray]
@@ -50,6 +50,7 @@ def resampled_values(
     units = len(labels) if codes is None else int(codes.max()) + 1
     if metric == "macro_auc_ovr":
         rows = np.arange(len(labels), dtype=np.uint32) if codes is None else codes.astype(np.uint32)
+        rank(models)
         rankings = [ranking for model in models for ranking in model.rankings]
         areas = _Areas(rankings, [rows] * len(rankings), len(models), units, units)
         return areas.of_units
@@ -62,6 +63,8 @@ def resampled_values(
         else:
             predicted = np.stack([model.predicted for model in models], axis=1)
             tables = _Tables(labels, predicted, models[0].classes, codes, np.arange(units), units)
+        if metric == "macro_f1":
+            return tables.f1_of_units
         return lambda indices: TABLE_METRICS[metric](*tables.of_units(indices))
     function = metric_function(metric)
     members = None if codes is None else np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
@@ -104,6 +107,8 @@ def swapped_values(metric: Metric, a: Model, b: Model, codes: np.ndarray | None)
     return values
 
 
+# numpy sums longer rows in halves.
+COMPILED_UP_TO = 128
 # Hits, true and predicted counts (…, classes) of many tables to the metric of each.
 TableMetric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 TABLE_METRICS: dict[str, TableMetric] = {
@@ -171,6 +176,20 @@ class _Tables:
 
     def of_units(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Hits (draws, models, classes), true counts (draws, 1, classes) and predictions of drawn units."""
+        return self._parts(self._resampled(indices))
+
+    def f1_of_units(self, indices: np.ndarray) -> np.ndarray:
+        """Macro-F1 (draws, models) of drawn units, as `TABLE_METRICS` has it."""
+        from analysis.paired.kernels import table_f1
+
+        values = np.empty((len(indices), self.predicted.shape[1]))
+        for first in range(0, len(indices), self.weights.lanes):
+            here = slice(first, first + self.weights.lanes)
+            table_f1(self._resampled(indices[here]), self.classes, values[here])
+        return values
+
+    def _resampled(self, indices: np.ndarray) -> np.ndarray:
+        """Tables (draws, columns) of drawn units."""
         # Late: importing numba takes half a second, which --help should not pay.
         from analysis.paired.kernels import resampled_tables
 
@@ -180,7 +199,7 @@ class _Tables:
             indices, self.counted, weights.counts, weights.words, self.rows, self.labels, self.predicted, self.sums,
             lanes, tables,
         )  # fmt: skip
-        return self._parts(tables)
+        return tables
 
     def of_weights(self, lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Hits (draws, models, classes), true counts and predictions for weights (lanes, rows)."""
@@ -232,9 +251,9 @@ class _Areas:
         if not self.programs:
             return np.full((len(indices), self.models), np.nan)
         weights, own = self.weights, np.arange(indices.shape[1], dtype=np.uint32)
-        sums = np.empty((3, self.programs, len(indices)), np.int64)
-        resampled_areas(indices, own, weights.counts, weights.words, *self._program, self.block, *sums)
-        return self._means(*sums)
+        areas = np.empty((len(indices), self.programs))
+        resampled_areas(indices, own, weights.counts, weights.words, *self._program, self.block, areas)
+        return _row_means(areas.reshape(len(indices), self.models, -1))
 
     def of_weights(self, lanes: np.ndarray) -> np.ndarray:
         """Macro-AUC (draws, models) for weights (lanes, rows)."""
@@ -257,6 +276,12 @@ class _Areas:
 
 def _row_means(values: np.ndarray) -> np.ndarray:
     """Means over the last axis of the defined values, NaN where there is none."""
+    if values.shape[-1] <= COMPILED_UP_TO and values.flags.c_contiguous:
+        from analysis.paired.kernels import row_means
+
+        found = np.empty(values.shape[:-1])
+        row_means(values.reshape(-1, values.shape[-1]), found.reshape(-1))
+        return found
     means = values.mean(axis=-1)
     # Rare: a class that no image of a resample has. Row by row, as the metrics do it, to the last bit.
     for place in zip(*np.nonzero(np.isnan(means))):

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from analysis.metrics import METRICS, checked
+from analysis.records.npz import read_arrays
 from analysis.records.places import predictions_path
 
 # Sums of 1e5 images in another order differ by 1e-11, while one image changes accuracy or F1 by 1e-5.
@@ -66,9 +67,7 @@ def load_probabilities(folder: Path | str, cell_id: str, split: str = "test") ->
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     path = predictions_path(folder, cell_id)
     try:
-        # Opened here: np.load leaves its file open when the zip is bad.
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files if name.startswith(f"{split}_")}
+        found = read_arrays(path, f"{split}_")
     except FileNotFoundError:
         raise ValueError(f"{path}: must hold the probabilities of cell {cell_id}, got no such file") from None
     except (BadZipFile, zlib.error, EOFError, OSError, ValueError) as problem:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from analysis.metrics import METRICS
 from analysis.records.predictions import SPLITS
@@ -97,7 +96,7 @@ def _require(record: Mapping[str, Any], fields: Mapping[str, type | tuple[type, 
 
 
 def _require_number(where: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ValueError(f"{where} must be a finite number, got {shortened(value)}")
 
 

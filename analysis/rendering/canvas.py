@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
 from matplotlib.figure import Figure
@@ -127,6 +128,25 @@ def _remembered_layouts() -> Iterator[None]:
         Text._get_layout = measure  # type: ignore[attr-defined]
 
 
+@contextmanager
+def _remembered_ticks() -> Iterator[None]:
+    """Ticks are found once for each range and size of an axis: nobody changes a figure that is being rendered."""
+    find: Any = Axis._update_ticks  # type: ignore[attr-defined]
+    found: dict[Axis, tuple[Any, Any]] = {}
+
+    def remembered(axis: Any) -> Any:
+        key = (*axis.get_view_interval(), *axis.axes.bbox.bounds)
+        if axis not in found or found[axis][0] != key:
+            found[axis] = (key, find(axis))
+        return found[axis][1]
+
+    Axis._update_ticks = remembered  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        Axis._update_ticks = find  # type: ignore[attr-defined]
+
+
 def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of the common width and its axes, row by row."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -150,7 +170,7 @@ def lay_out(figure: Figure) -> None:
 
 def render(drawing: Drawing) -> Picture:
     """The picture of a drawing; the same drawing gives the same bytes."""
-    with style():
+    with style(), _remembered_ticks():
         lay_out(drawing.figure)
         text, png = io.StringIO(), io.BytesIO()
         # Straight to the files: savefig would draw everything again for each, repeating the layout.

@@ -94,6 +94,8 @@ def _serve(connection: Connection, other: Connection) -> None:
 
     gc.collect()
     gc.freeze()
+    # Each figure's garbage is collected once, when it is drawn.
+    gc.disable()
     # One thread, as elsewhere in a report.
     with threadpool_limits(1):
         while True:

@@ -1,5 +1,8 @@
 """Evidence of one study, read from a store once: what it asked, its cells as a table, and their records."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +92,23 @@ def load_evidence(store: Path | str, study: str, *, reading: Reading | None = No
 
     reading: the result of `read_records` for this store, if it has already been read.
     """
-    folder = ledger_folder(store)
+    with _uncollected():
+        return _evidence(ledger_folder(store), study, reading)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Context in which nothing is looked through for garbage: thousands of records are made, none of which is any."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _evidence(folder: Path, study: str, reading: Reading | None) -> Evidence:
     manifest = load_manifest(folder, study)
     reading = read_records(folder) if reading is None else reading
     table = load_ledger(folder, study=manifest["study_hash"], records=reading)

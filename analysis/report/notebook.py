@@ -60,7 +60,8 @@ def explained_cells(study: Evidence) -> list[Explanations]:
     found = find_explanations(_store(), study.name)
     if not found:
         print("No cell has been explained yet. For one, with the options of the launch (such as --set):")
-        print(f"  python -m study.explain search_spaces/{study.name}.yaml --variant baseline --dataset NAME --seed 0")
+        file = study.manifest.get("file") or f"search_spaces/{study.name}.yaml"
+        print(f"  python -m study.explain {file} --variant baseline --dataset NAME --seed 0")
     return found
 
 

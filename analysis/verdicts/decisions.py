@@ -41,6 +41,8 @@ from analysis.words import counted, listed
 
 # For a bootstrap that describes one data set among several; one that decides has more.
 DRAWS = 1000
+# What `as_declared` looks at.
+LOOKED_AT = ("variant_id", "dataset", "seed", "status", "contrasts_hash")
 # From a ledger's folder, questions, the generator (which moves on), the number of draws and designs of mixed models to
 # answers and fits.
 Ask = Callable[
@@ -138,7 +140,10 @@ class Deciding:
         check_generator(rng)
         today = read_declaration(manifest)
         history = Revisions(manifest, table, folder, records)
-        rows = dict(iter(table.groupby("variant_id", sort=False))) if "variant_id" in table else {}
+        looked_at = table[[name for name in LOOKED_AT if name in table]]
+        # Copied with every selection, and of no use here.
+        looked_at.attrs = {}
+        rows = dict(iter(looked_at.groupby("variant_id", sort=False))) if "variant_id" in table else {}
         asked = [_asked(contrast, today, history, rows, table, folder) for contrast in today.contrasts]
         expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
         by_variant = Cells(table)

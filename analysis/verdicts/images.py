@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.across.reml import Fit, attempt
 from analysis.paired.false_claim import false_claim_probability
-from analysis.paired.models import Matched, Model
+from analysis.paired.models import Matched, Model, rank
 from analysis.records.places import predictions_path
 from analysis.records.predictions import PredictionFiles, Predictions, aligned_probabilities, check_value, load_unique
 from analysis.verdicts.judgement import Judgement, on_dataset
@@ -102,6 +102,8 @@ class Images:
             self._matched[key] = self._read(cells) if whole else None
         found = self._matched[key]
         if found is not None:
+            if question.metric == "macro_auc_ovr":
+                rank(found.models)
             # The baseline comes first, as its predictions are read first.
             models = [*zip(cells.baseline_cells, found.baseline), *zip(cells.against_cells, found.against)]
             for cell_id, model in models:

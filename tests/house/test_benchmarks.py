@@ -104,15 +104,6 @@ def test_the_report_benchmark_refuses_what_is_no_checkout(tmp_path):
     assert run.returncode == 2 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
 
 
-def test_the_forms_of_sequence_mixers_are_one_operator(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import sequence_mixers
-
-    for operator, forms in sequence_mixers.PEERS.items():
-        for form in forms:
-            assert sequence_mixers.largest_error(operator, form, (2, 8, 9, 10)) < 1e-4, (operator, form)
-
-
 def test_the_step_benchmark_in_small_against_another_checkout(tmp_path):
     out = tmp_path / "step.json"
     size = ["--turns", "2", "--steps", "1", "--networks", "nano", "--threads", "1", "--out", str(out)]
@@ -180,3 +171,12 @@ def test_the_benchmark_of_draws_in_small(tmp_path):
     assert row["draws"] == 40 and row["built"] == 4 and row["seconds"] > 0
     assert 0 < row["median_build_milliseconds"] <= row["slowest_build_milliseconds"]
     assert "40 variants with their MACs" in run.stdout
+
+
+def test_the_forms_of_sequence_mixers_are_one_operator(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import sequence_mixers
+
+    for operator, forms in sequence_mixers.PEERS.items():
+        for form in forms:
+            assert sequence_mixers.largest_error(operator, form, (2, 8, 9, 10)) < 1e-4, (operator, form)

@@ -27,9 +27,9 @@ FACES = {
     "analysis.records": "absent_cells load_ledger load_manifest read_records validate_record",
     "analysis.paired": "Bootstrap DeLong Estimate McNemar Randomisation TwoLevel bootstrap_difference bootstrap_metric "
     "delong false_claim_probability mcnemar mcnemar_counts randomisation_difference two_level_bootstrap",
-    "analysis.across": "MixedModel adjust best_under_budget cliffs_delta critical_difference dz friedman "
-    "hodges_lehmann iqm mixed_model p_superior pareto_front performance_profile sign_flip signed_rank summary "
-    " t_interval t_over_means tost",
+    "analysis.across": "MixedModel adjust best_under_budget cliffs_delta critical_difference dataset_slope dz "
+    "friedman hodges_lehmann iqm mixed_model p_superior pareto_front performance_profile rank_agreement sign_flip "
+    "signed_rank summary t_interval t_over_means tost",
     "analysis.verdicts": "Contrast DatasetDifference Verdict decide decide_all",
 }
 HEAVY = {

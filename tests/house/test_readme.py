@@ -11,6 +11,8 @@ from ledger_fixture import write_ledger
 
 from medmamba_variants.axis_table import drawings, page
 from medmamba_variants.config import PRESETS
+from study.file.reading import load_study
+from study.telling import index
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -21,6 +23,18 @@ def test_the_axis_table_is_the_one_the_code_prints():
     remedy = "run: python -m medmamba_variants.axis_table docs"
     assert (ROOT / "docs/axes.md").read_text() == page(), remedy
     assert (ROOT / "docs/orders.svg").read_text() == drawings(), remedy
+
+
+def test_the_index_of_studies_is_the_one_the_files_give():
+    written = (ROOT / "docs/studies.md").read_text()
+    assert written == index.page(), "run: python -m study.telling.index docs/studies.md"
+    files = sorted((ROOT / "search_spaces").rglob("*.yaml"))
+    assert len(files) >= 29
+    for path in files:
+        study = load_study(path)
+        row = next(line for line in written.splitlines() if f"(../{path.relative_to(ROOT)})" in line)
+        assert study.question in row and study.name.replace("_", " ") in row
+    assert {path.parent.name for path in files} == {*index.GROUPS, "search_spaces"} - {""}
 
 
 def test_every_file_it_names_exists():
@@ -45,7 +59,13 @@ def test_every_module_it_runs_can_be_run(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["medmamba_variants.scan", "medmamba_variants.axis_table", "medmamba_variants.systems", "study.schema"],
+    [
+        "medmamba_variants.scan",
+        "medmamba_variants.axis_table",
+        "medmamba_variants.systems",
+        "study.schema",
+        "study.telling.index",
+    ],
 )
 def test_a_command_that_prints_ends_quietly_when_its_reader_has_gone(module):
     reader, writer = os.pipe()
@@ -68,8 +88,6 @@ def test_its_study_can_be_read(tmp_path):
     phantoms = "[phantom_ct, phantom_mri, phantom_xray]"
     file = tmp_path / "readme.yaml"
     file.write_text(yaml_text.group(1).replace("[breastmnist, busi, pneumoniamnist]", phantoms))
-    from study.file.reading import load_study
-
     study = load_study(file)
     assert [label for label, _ in study.variants()] == ["baseline", "fusion=attention"]
 

@@ -214,6 +214,9 @@ def test_the_question_stands_first_and_is_text(page):
     assert "<script" not in page.text and "script" not in page.tags
     assert "Is a &lt; b &amp; &lt;script&gt;" in page.text
     assert "every record carries their hash" in page.sections["question"]
+    # What the file leaves out is not on the page, nor what manifests had not yet.
+    assert "<dt>hypothesis</dt><dd>None of them &lt; another.</dd>" in page.text
+    assert "<dt>controls</dt>" not in page.text and "<dt>caveat</dt>" not in page.text
     assert DESIGN.contrasts_hash in page.tables["contrasts"][0] and "±0.02" in page.tables["contrasts"][1]
     assert "corrected by Holm" in page.tables["contrasts"][0] and "corrected by Holm" in page.tables["verdicts"][0]
 

@@ -267,9 +267,10 @@ def test_files_of_ones_own_are_found_by_data_root(folder):
 
 
 def test_a_dry_run_tells_the_plan_and_writes_nothing(folder, capsys):
-    assert launch("--dry-run", "--seeds", "0,1,2", *EXPLORATORY) == 0
+    told = ("--set", "hypothesis=It does.", "--set", "caveat=Small.")
+    assert launch("--dry-run", "--seeds", "0,1,2", *EXPLORATORY, *told) == 0
     out = capsys.readouterr().out
-    assert out.startswith("study: Does the share of the scan matter?\n")
+    assert out.startswith("study: Does the share of the scan matter?\nhypothesis: It does.\ncaveat: Small.\nfile ")
     assert re.search(r"^split_ratio=1\s+[\d.]+ k\s+[\d.]+ k$", out, re.MULTILINE)
     assert "cells: 2 variants × 3 seeds × 1 data set = 6; 0 done already, 6 to run" in out
     assert "phantom_ct" in out and "28×28×1" in out

@@ -613,6 +613,18 @@ def test_the_hash_is_the_content(write):
     assert load_study(write(recipe="recipe: {epochs: 3, batch_size: 32}")).study_hash == study.study_hash
 
 
+def test_what_is_written_for_readers_is_kept_and_in_no_hash(write):
+    words = {"hypothesis": "None gains:\n  a\n  lot.", "controls": "The null.", "caveat": "Small maps."}
+    lines = {key: f"{key}: |\n  {text}" for key, text in words.items()}
+    bare, told = load_study(write()), load_study(write(**lines))
+    assert (bare.hypothesis, bare.controls, bare.caveat) == ("", "", "")
+    assert (told.hypothesis, told.controls, told.caveat) == ("None gains: a lot.", "The null.", "Small maps.")
+    assert (told.study_hash, told.contrasts_hash) == (bare.study_hash, bare.contrasts_hash)
+    assert [c.cell_id for c in told.cells(refs(told))] == [c.cell_id for c in bare.cells(refs(bare))]
+    manifest = told.manifest()
+    assert [manifest[key] for key in words] == ["None gains: a lot.", "The null.", "Small maps."]
+
+
 @pytest.mark.parametrize(
     ("line", "declared"),
     [

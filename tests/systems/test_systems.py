@@ -49,7 +49,7 @@ PINNED = {
     "vmamba_t_v2": 30_711_208,
     "mambavision_t": 31_886_360,
     "vssd_t": 24_178_276,
-    "swin_t": 28_251_784,
+    "swin_t": 28_275_106,
     "vit_s": 22_036_840,
 }
 # Variants written on the page whose parameters are counted anew; the rest of the page is compared as text.

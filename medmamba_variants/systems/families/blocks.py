@@ -159,8 +159,14 @@ SYSTEMS = (
         "code",
         2,
         paper="Han et al., Demystify Mamba in vision, 2024 (arXiv 2405.16605)",
-        axes={"branches": [[1.0, "linear_attention"]], "cpe": "both", "channel_mixer": "mlp"},
-        deviates=f"without rotary positions and Mamba's gate; {OWN_PLAN}",
+        axes={
+            "branches": [[1.0, "linear_attention"]],
+            "rope": True,
+            "attention_gate": "silu",
+            "cpe": "both",
+            "channel_mixer": "mlp",
+        },
+        deviates=f"without the convolution before queries and keys; {OWN_PLAN}",
     ),
     System(
         "soft_moe",

@@ -81,7 +81,7 @@ SYSTEMS = (
         "A prompt made from the input image is added to what the scan reads, beside a branch of convolutions.",
         "abstract",
         2,
-        waits_for="a prompt that is made from the image; branches at full width side by side",
+        waits_for="a prompt that is made from the image",
     ),
     System(
         "hmt_unet",
@@ -125,7 +125,25 @@ SYSTEMS = (
         "Blocks of the selective scan and of Vision LSTM in turn.",
         "abstract",
         2,
-        waits_for="mixer mlstm; blocks of two kinds in one stage",
+        axes={
+            "branches": [
+                [[1.0, "ss2d"]],
+                [[1.0, "mlstm"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "mlstm"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "mlstm"]],
+                [[1.0, "ss2d"]],
+                [[1.0, "mlstm"]],
+            ],
+            "depths": [1, 1, 1, 1, 2, 2, 1, 1],
+            "dims": [96, 96, 192, 192, 384, 384, 768, 768],
+            "downsampling": ["none", "patch_merging", "none", "patch_merging", "none", "patch_merging", "none"],
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; as many blocks of each kind, at each size of map one kind after the other; widths "
+            "are MedMamba-T's"
+        ),
     ),
     System(
         "inception_mamba",

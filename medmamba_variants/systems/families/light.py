@@ -15,7 +15,22 @@ SYSTEMS = (
         "code",
         2,
         code="BaoBao0926/ASP-VMUNet",
-        waits_for="atrous windows; groups that share a scan's weights and shift round; fusion sk",
+        axes={
+            "branches": [
+                [0.25, {"ss2d": {"scan_directions": "rows", "inner_conv": "causal1d"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows", "inner_conv": "causal1d"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows", "inner_conv": "causal1d"}}],
+                [0.25, {"ss2d": {"scan_directions": "rows", "inner_conv": "causal1d"}}],
+            ],
+            "branch_weights": "shared",
+            "shift_round": True,
+            "scan_atrous": 2,
+            "atrous_weights": "own",
+            "fusion": "conv1x1",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; without the depth-wise convolution beside it and the softmax that joins both; {OWN_PLAN}"
+        ),
     ),
     System(
         "mambau_lite",

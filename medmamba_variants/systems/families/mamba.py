@@ -48,7 +48,8 @@ SYSTEMS = (
         2,
         paper="Fu et al., Hungry Hungry Hippos, 2022",
         code="HazyResearch/H3",
-        waits_for="mixer h3",
+        axes={"branches": [[1.0, "h3"]], "scan_directions": "rows"},
+        deviates=f"the image row by row in place of text; {OWN_PLAN}",
     ),
     System(
         "swiglu",

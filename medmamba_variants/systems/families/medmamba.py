@@ -230,8 +230,8 @@ SYSTEMS = (
         "abstract",
         2,
         paper="Gao et al., MedMamba-ESS, 2025/26",
-        axes={"direction_weights": "pairs"},
-        deviates="weights that are shared in groups, without the choice of two directions for each image",
+        axes={"routing": "top_k", "routed_directions": 2, "direction_weights": "pairs"},
+        deviates="weights are shared by pairs of opposite directions, which is how its groups are read here",
     ),
     System(
         "flatten_wisely",

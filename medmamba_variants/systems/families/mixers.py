@@ -27,8 +27,14 @@ SYSTEMS = (
         "code",
         2,
         code="kec1212/LamFormer",
-        axes={"branches": [[1.0, "linear_attention"]], "cpe": "both", "channel_mixer": "mlp"},
-        deviates=f"{ENCODER_ONLY}; without rotary positions and Mamba's gate; {OWN_PLAN}",
+        axes={
+            "branches": [[1.0, "linear_attention"]],
+            "rope": True,
+            "attention_gate": "silu",
+            "cpe": "both",
+            "channel_mixer": "mlp",
+        },
+        deviates=f"{ENCODER_ONLY}, hence without gates from all stages; {OWN_PLAN}",
     ),
     System(
         "h_vmunet",
@@ -104,7 +110,11 @@ SYSTEMS = (
         "A neural memory equation ẏ = −y + sin²(y + γ) after the scan.",
         "abstract",
         2,
-        waits_for="mixer nmode",
+        axes={"branches": [[0.5, "ss2d"], [0.5, "nmode"]], "cascade": True},
+        deviates=(
+            "in the encoder, where the network has it in its decoder; half of the channels move by the equation, "
+            f"which also reads the scan; {OWN_PLAN}"
+        ),
     ),
     System(
         "mamba_home",
@@ -240,11 +250,13 @@ SYSTEMS = (
         code="csyfjiang/MLLA-UNet",
         axes={
             "branches": [[1.0, "linear_attention"]],
+            "rope": True,
+            "attention_gate": "silu",
             "cpe": "both",
             "channel_mixer": "mlp",
             "downsampling": "inverted",
         },
-        deviates=f"{ENCODER_ONLY}; without rotary positions and Mamba's gate; {OWN_PLAN}",
+        deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
     ),
     System(
         "mamba_unet_pp",
@@ -267,6 +279,17 @@ SYSTEMS = (
         2,
         paper="Chen et al., xLSTM-UNet, 2024 (arXiv 2407.01530)",
         code="tianrun-chen/xLSTM-UNet-PyTorch",
-        waits_for="mixer mlstm; a schedule of orders over depth",
+        axes={
+            "branches": [[[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "conv"]], [[1.0, "mlstm"]]],
+            "scan_directions": ["rows", "rows_reverse"],
+            "direction_schedule": "alternate",
+            "depths": [2, 2, 2, 2, 2],
+            "dims": [96, 192, 384, 768, 768],
+            "downsampling": ["strided_conv", "strided_conv", "strided_conv", "none"],
+        },
+        deviates=(
+            f"{ENCODER_ONLY}, in two dimensions; two LSTM blocks at the bottleneck, behind its convolutions; "
+            "widths are MedMamba-T's"
+        ),
     ),
 )

@@ -15,9 +15,30 @@ SYSTEMS = (
         "code",
         2,
         code="MaQianKun0/Switch-UMamba",
-        waits_for="routing of images to scans",
-        deviates="its diagonals wrap around, its serpentines are right for square maps alone, its inner channels "
-        "are not expanded",
+        axes={
+            "branches": [[1.0, "ss2d"]],
+            "scan_directions": [
+                "rows",
+                "rows_reverse",
+                "columns",
+                "columns_reverse",
+                "cyclic_diagonals",
+                "cyclic_diagonals_reverse",
+                "cyclic_antidiagonals",
+                "cyclic_antidiagonals_reverse",
+                "serpentine_rows",
+                "serpentine_rows_reverse",
+                "serpentine_columns",
+                "serpentine_columns_reverse",
+            ],
+            "routing": "top_k",
+            "routed_directions": 4,
+            "expand": 1,
+        },
+        deviates=(
+            f"{ENCODER_ONLY}; twelve scans without those of windows; as in its code the diagonals wrap around and "
+            f"inner channels are not expanded, whereas its serpentines are right for square maps alone; {OWN_PLAN}"
+        ),
     ),
     System(
         "scfm_unet",
@@ -28,10 +49,9 @@ SYSTEMS = (
         "code",
         2,
         code="zzzeed/SCFMUNet",
-        axes={"branches": [[1.0, "ss2d"]], "attention": "gct"},
+        axes={"branches": [[1.0, "tensor_scan"]], "scan_axes": "spatial_channel", "attention": "gct"},
         deviates=(
-            f"{ENCODER_ONLY}: its gate on the main path rather than on skips, and no scan over channels, which is "
-            f"its decoder's; {OWN_PLAN}"
+            f"{ENCODER_ONLY}: its gate on the main path rather than on skips, and the scans of its decoder; {OWN_PLAN}"
         ),
     ),
     System(
@@ -54,7 +74,8 @@ SYSTEMS = (
         "Scans of the planes height × width, channels × height and channels × width, averaged.",
         "fragment",
         2,
-        waits_for="order triplet",
+        axes={"branches": [[1.0, "tensor_scan"]]},
+        deviates=f"{ENCODER_ONLY}; three layers whose outputs are averaged; {OWN_PLAN}",
     ),
     System(
         "um_mamba",
@@ -76,8 +97,8 @@ SYSTEMS = (
         "abstract",
         2,
         code="chengwang96/PV-SSM",
-        axes={"branches": [[1.0, "ss2d"]], "scan_directions": ["rows", "columns"], "d_conv": 1, "position": "learned"},
-        deviates=f"sequences of a whole map, row by row and column by column; {OWN_PLAN}",
+        axes={"branches": [[1.0, "tensor_scan"]], "scan_axes": "axes", "d_conv": 1, "position": "learned"},
+        deviates=f"the mean of the axes' scans, not their sum; {OWN_PLAN}",
     ),
     System(
         "mfevm_unet",
@@ -119,7 +140,8 @@ SYSTEMS = (
         "abstract",
         2,
         paper="Tang et al., Rotate to scan, 2024",
-        waits_for="order triplet",
+        axes={"branches": [[1.0, "tensor_scan"]]},
+        deviates=f"{ENCODER_ONLY}; {OWN_PLAN}",
     ),
     System(
         "mm_unet",
@@ -164,7 +186,17 @@ SYSTEMS = (
         2,
         paper="Dai et al., MobileViM, 2025",
         code="anthonyweidai/MobileViM_3D",
-        waits_for="scans of axial profiles and their outer product",
+        axes={
+            "branches": [[0.5, "depthwise"], [0.5, "tensor_scan"]],
+            "kernel_size": 3,
+            "scan_axes": "axes",
+            "scan_directions": "bidirectional",
+            "fusion": "conv1x1",
+        },
+        deviates=(
+            f"{ENCODER_ONLY}, in two dimensions; the mean of scans along rows, columns and channels in place of "
+            f"the outer product of scanned profiles; S6 in place of duality; {OWN_PLAN}"
+        ),
     ),
     System(
         "quarter_map",
@@ -176,7 +208,8 @@ SYSTEMS = (
         "abstract",
         2,
         paper="QuarterMap, 2025 (arXiv 2507.09514)",
-        waits_for="token reduction by dropping rows and columns",
+        axes={"token_reduction": "quarter"},
+        deviates="in MedMamba-T, in every stage; for use after training its parameters are those of medmamba_t",
     ),
     System(
         "taming_mambas",
@@ -200,7 +233,8 @@ SYSTEMS = (
         "code",
         2,
         code="YqunYang/ASM-UNet",
-        waits_for="learned order of positions",
+        axes={"branches": [[1.0, "ss2d"]], "scan_directions": "rows", "scan_order": "learned"},
+        deviates=f"{ENCODER_ONLY}; a single score for each position in place of three, averaged; {OWN_PLAN}",
     ),
     System(
         "taming_mambas_journal",

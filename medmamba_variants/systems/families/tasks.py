@@ -24,10 +24,15 @@ SYSTEMS = (
         "code",
         3,
         code="badhandas/SegResMamba",
-        axes={"branches": [[0.5, "gsc"], [0.5, "ss2d"]], "cascade": True, "downsampling": "strided_conv"},
+        axes={
+            "branches": [[0.5, "gsc"], [0.5, "ss2d"]],
+            "cascade": True,
+            "token_reduction": "quarter",
+            "downsampling": "strided_conv",
+        },
         deviates=(
-            f"{ENCODER_ONLY}, in two dimensions; the scan's half of the channels also reads the gated convolution, "
-            f"at full rather than half resolution; {OWN_PLAN}"
+            f"{ENCODER_ONLY}, in two dimensions; the scan's half of the channels also reads the gated convolution; "
+            f"every other row and column is scanned in place of a strided convolution's output; {OWN_PLAN}"
         ),
     ),
     System(
