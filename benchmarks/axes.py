@@ -8,18 +8,13 @@ conv in branches, fusions, halvings, sets of directions, every scan order in bot
 probe. Each takes turns with the baseline; ratios are medians of the turns'. A row whose time for each MAC is more than
 LIMIT times the baseline's must have its reason in REASONS; where one is missing the run ends with an error.
 
-Sequence mixers stand beside their peers (a plain recurrence, the published form in chunks) where the module
-`mixer_peers` names any: PEERS, word → {peer: function from channels to a module of maps (batch, height, width,
-channels)}. They are timed at SIZES, forward and backward, with what a pass adds to memory.
+Sequence mixers beside a plain recurrence and the published form in chunks: benchmarks/sequence_mixers.py.
 """
 
 import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +23,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "builder"))
 
 from alive import alive
-from machine import RESULTS, PeakMemory, write_results
+from machine import RESULTS, write_results
 from turns import take_turns, typical_ratio
 
 from medmamba_variants.config import PRESETS, VariantConfig
@@ -58,8 +53,6 @@ REASONS: dict[str, str] = {
 }
 # What a choice stands beside where it has no place in the baseline.
 BESIDE: dict[str, dict[str, Any]] = {"cpe=both": {"channel_mixer": "mlp"}}
-# Sizes at which sequence mixers meet their peers: batch, channels, side.
-SIZES = ((64, 48, 14), (32, 96, 28))
 # Values of these axes are sizes, not choices.
 SCALES = ("depths", "dims", "branches")
 
@@ -119,48 +112,6 @@ def measured(
     }
 
 
-def peer_rows(seconds: float, sizes: tuple[tuple[int, int, int], ...], only: str) -> list[dict[str, Any]]:
-    """Sequence mixers and their peers, forward and backward, at each size: time, its ratio to ours, memory."""
-    if find_spec("mixer_peers") is None:
-        return []
-    rows = []
-    for word, peers in import_module("mixer_peers").PEERS.items():
-        if only not in f"mixer={word}":
-            continue
-        for batch, channels, side in sizes:
-            ours = MIXERS[word]()
-            makers = {"ours": partial(ours.builder(), channels, ours, 0.0)} | {
-                name: partial(make, channels) for name, make in peers.items()
-            }
-            passes = {name: _pass(make(), batch, channels, side) for name, make in makers.items()}
-            taken = take_turns(passes, seconds)
-            for name, function in passes.items():
-                with PeakMemory() as memory:
-                    function()
-                rows.append(
-                    {
-                        "mixer": word,
-                        "peer": name,
-                        "size": [batch, channels, side, side],
-                        "milliseconds": 1e3 * statistics.median(taken[name]),
-                        "ratio_to_ours": typical_ratio(taken[name], taken["ours"]),
-                        "memory_bytes": memory.bytes,
-                    }
-                )
-    return rows
-
-
-def _pass(module: torch.nn.Module, batch: int, channels: int, side: int) -> Callable[[], None]:
-    x = torch.randn(batch, side, side, channels, requires_grad=True)
-
-    def forward_and_backward() -> None:
-        module.zero_grad(set_to_none=True)
-        x.grad = None
-        module(x).sum().backward()
-
-    return forward_and_backward
-
-
 def verdict(row: dict[str, Any]) -> str:
     """What a row's line ends with: nothing, its reason, that it has none, or how its order does beside rows."""
     if row["name"].startswith("scan_order="):
@@ -197,14 +148,7 @@ def main() -> None:
             f" time for each MAC × {row['time_per_mac_ratio']:.2f}  {row['verdict']}",
             flush=True,
         )
-    peers = peer_rows(options.seconds, SIZES, options.only)
-    for peer in peers:
-        memory = "–" if peer["memory_bytes"] is None else f"{peer['memory_bytes'] / 1e6:.0f} MB"
-        print(
-            f"{peer['mixer']}, {peer['peer']}, {peer['size']}: {peer['milliseconds']:.1f} ms, "
-            f"× {peer['ratio_to_ours']:.2f} ours, {memory}"
-        )
-    write_results(options.out, {"threads": options.threads, "batch": options.batch, "rows": rows, "peers": peers})
+    write_results(options.out, {"threads": options.threads, "batch": options.batch, "rows": rows})
     missing = [row["name"] for row in rows if row["verdict"] == "NO REASON GIVEN"]
     if missing:
         raise SystemExit(

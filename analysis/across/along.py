@@ -11,7 +11,7 @@ from scipy import stats
 
 from analysis.across.effects import Effect
 from analysis.distributions import t_quantile
-from analysis.interval import Interval
+from analysis.interval import Interval, check_generator
 from analysis.records.table import finished_cells, metric_column, paired_seeds
 
 # As many orders as eight data sets have, up to which the test is exact.
@@ -50,6 +50,7 @@ def dataset_slope(
 
     Raises ValueError for a data set without a number, fewer than three data sets, and numbers that are all equal.
     """
+    check_generator(rng)
     cells = finished_cells(table, metric)
     cells = cells[cells["variant_id"].isin([baseline, against])]
     differences = {
@@ -97,6 +98,7 @@ def rank_agreement(
     one. Variants are ranked by means over the seeds that all of them finished; the interval redraws these seeds, so
     that it holds the data set and its test images fixed (one seed: no interval). NaN where a ranking is all ties.
     """
+    check_generator(rng)
     both = finished_cells(table, first)
     both = both[both[metric_column(both, second)].notna()]
     one, two = paired_seeds(both, first), paired_seeds(both, second)

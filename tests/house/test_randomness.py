@@ -13,8 +13,8 @@ from ledger_fixture import Design as Study
 from ledger_fixture import write_ledger
 
 import analysis
+from analysis.across import along, effects, pareto
 from analysis.across import bootstrap as redraws
-from analysis.across import effects, pareto
 from analysis.across import mean_tests as means
 from analysis.explanations import features as embedding
 from analysis.explanations import pointing as saliency
@@ -69,11 +69,20 @@ def calls(store):
     question = images.Question(declared.baseline, declared.against, declared.metric, declared.margin, tuple(pairs))
     rows = [(f"v{v}", f"d{d}", 0, RUNS[d, v], 2.0**v) for d, v in np.ndindex(RUNS.shape)]
     close = pd.DataFrame(rows, columns=["variant_id", "dataset", "seed", "macro_f1", "cost.macs"])
+    many = np.random.default_rng(16).normal(0.8, 0.05, (9, 3, 3))
+    rows = [(f"v{v}", f"d{d}", s, many[d, v, s], 2.0**v) for d, v, s in np.ndindex(many.shape)]
+    wide = pd.DataFrame(rows, columns=["variant_id", "dataset", "seed", "macro_f1", "cost.macs"])
     fractions = np.linspace(0, 1, 5)
     curves = {order: np.random.default_rng(15).random((6, 5)) for order in ("map", "random")}
     return {
         "paired.false_claim.false_claim_probability": lambda rng: claims.false_claim_probability(
             "macro_f1", [PAIRING], rng=rng
+        ),
+        "across.along.dataset_slope": lambda rng: along.dataset_slope(
+            wide, "macro_f1", "v0", "v1", {f"d{d}": d for d in range(9)}, rng=rng
+        ),
+        "across.along.rank_agreement": lambda rng: along.rank_agreement(
+            wide, "macro_f1", "cost.macs", rng=rng, draws=DRAWS
         ),
         "across.effects.iqm": lambda rng: effects.iqm(RUNS, rng=rng, draws=DRAWS),
         "across.effects.performance_profile": lambda rng: effects.performance_profile(

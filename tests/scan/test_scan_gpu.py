@@ -79,7 +79,7 @@ def test_without_a_gpu_it_says_so():
 @pytest.mark.parametrize("model", ["medmamba_t", "medmamba_b"])
 def test_shapes_are_those_of_the_network(bench, monkeypatch, model):
     seen = []
-    monkeypatch.setattr(ss2d, "ss2d_scan", lambda x, delta, A, *_: seen.append((*x.shape, A.shape[2])) or x)
+    monkeypatch.setattr(ss2d, "ss2d_scan", lambda x, delta, A, *_, **__: seen.append((*x.shape, A.shape[2])) or x)
     with torch.no_grad():
         build_model(PRESETS[model], num_classes=2, in_channels=3).eval()(torch.zeros(1, 3, 64, 64))
     shapes = list(bench.stage_shapes(PRESETS[model], 64, 1))
