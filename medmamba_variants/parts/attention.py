@@ -5,8 +5,6 @@ Every gate is about one at first, twice a sigmoid or one plus a tanh, so that a 
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,8 +12,8 @@ from torch.nn import functional as F
 
 from medmamba_variants.design.components import bottleneck
 from medmamba_variants.design.wraps import attentions as design
+from medmamba_variants.parts.constants import kept
 from medmamba_variants.parts.selection import ChannelGate
-from medmamba_variants.scan.paths import constant_of_graphs
 
 # What is added under a root (GCT's code).
 EPSILON = 1e-5
@@ -145,19 +143,12 @@ class SpectralChannels(nn.Module):
         return x * gate[:, None, None, :]
 
 
-@lru_cache(maxsize=64)
-def _cached_waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+@kept
+def waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+    """A wave of the cosine transform for each channel, (height, width, channels); kept."""
     chosen = np.array([design.WAVES[c * len(design.WAVES) // channels] for c in range(channels)])
     row, column = (np.arange(size)[:, None] + 0.5 for size in (height, width))
     # A map of few rows or columns has no faster waves.
     down = np.cos(np.pi * row * np.minimum(chosen[:, 0], height - 1) / height)
     across = np.cos(np.pi * column * np.minimum(chosen[:, 1], width - 1) / width)
     return torch.from_numpy((down[:, None] * across[None]).astype(np.float32)).to(device)
-
-
-@constant_of_graphs
-def waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """A wave of the cosine transform for each channel, (height, width, channels); cached."""
-    # What inference mode makes could not be used in training afterwards; and a default device is for weights.
-    with torch.inference_mode(False), torch.device("cpu"):
-        return _cached_waves(height, width, channels, device)

@@ -8,51 +8,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from medmamba_variants.design.components import bottleneck
+from medmamba_variants.design.components import Component, Operator
 from medmamba_variants.design.fusions import gates as design
-from medmamba_variants.parts.fusions import Gate, Join
+from medmamba_variants.design.wraps import attentions
+from medmamba_variants.parts.fusions import Join
 from medmamba_variants.parts.init import linear, pointwise
 from medmamba_variants.parts.selection import ChannelGate
 
 
-class EfficientChannels(Gate):
-    """Concatenation with a gate on every channel, twice a sigmoid of a filter over the means of its neighbours.
+class Weighed(Join):
+    """Concatenation whose map an attention module weighs, the one that the axis `attention` may put anywhere."""
 
-    Wang et al., "ECA-Net" (2020). Neighbours are those in the concatenation, across the edge of two branches too.
+    attention: type[Operator]
+
+    def __init__(self, widths: Sequence[int], channels: int, component: Component) -> None:
+        super().__init__()
+        operator = self.attention()
+        self.weigh = operator.builder()(channels, operator)
+
+    def join(self, outputs: Sequence[Tensor]) -> Tensor:
+        joined: Tensor = self.weigh(torch.cat(list(outputs), dim=-1))
+        return joined
+
+
+class EfficientChannels(Weighed):
+    """Concatenation with a gate on every channel by its neighbours', across the edge of two branches too (ECA-Net)."""
+
+    attention = attentions.EfficientChannels
+
+
+class ChannelsAndPlaces(Weighed):
+    """Concatenation with a gate on every channel, then one on every place (CBAM).
+
+    The gate on places lacks the batch norm of the released code, which a single pixel could not train.
     """
 
-    def __init__(self, widths: Sequence[int], channels: int, component: design.EfficientChannels) -> None:
-        super().__init__()
-        taps = component.neighbours(channels)
-        self.filter = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
-
-    def gated(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        joined = torch.cat(list(outputs), dim=-1)
-        gate = 2 * torch.sigmoid(self.filter(joined.mean((1, 2))[:, None, :]))
-        return joined, gate[:, :, None, :]
-
-
-class ChannelsAndPlaces(Gate):
-    """Concatenation with a gate on every channel, from its mean and maximum, then on every place, from those there.
-
-    Woo et al., "CBAM" (2018). Each gate is twice a sigmoid, the bottleneck has SiLU, and the gate on places lacks the
-    batch norm of the released code, which a single pixel could not train.
-    """
-
-    def __init__(self, widths: Sequence[int], channels: int, component: design.ChannelsAndPlaces) -> None:
-        super().__init__()
-        hidden = bottleneck(channels)
-        self.squeeze = nn.Linear(channels, hidden, bias=False)
-        self.excite = nn.Linear(hidden, channels, bias=False)
-        self.places = nn.Conv2d(2, 1, design.PLACES, padding=design.PLACES // 2, bias=False)
-
-    def gated(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        joined = torch.cat(list(outputs), dim=-1)
-        held = (joined.mean((1, 2), keepdim=True), joined.amax((1, 2), keepdim=True))
-        mean, largest = (self.excite(F.silu(self.squeeze(each))) for each in held)
-        joined = joined * (2 * torch.sigmoid(mean + largest))
-        seen = torch.stack([joined.mean(-1), joined.amax(-1)], dim=1)
-        return joined, 2 * torch.sigmoid(self.places(seen)).permute(0, 2, 3, 1)
+    attention = attentions.CBAM
 
 
 class AttentionGate(nn.Module):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medmamba_variants.design.components import Component
-from medmamba_variants.scan.paths import constant_of_graphs
+from medmamba_variants.parts.constants import kept
 
 # Sides of the grid of learned positions, that of a ViT with patches of 16 for images of 224.
 GRID = 14
@@ -48,8 +46,9 @@ class Sinusoidal(nn.Module):
         return x + self.scale * waves(x.shape[1], x.shape[2], self.channels, x.device).to(x.dtype)
 
 
-@lru_cache(maxsize=64)
-def _cached_waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+@kept
+def waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
+    """Sinusoids (height, width, channels): for each wave sine and cosine, of the row, then of the column; kept."""
     parts = []
     for size, count, axis in ((height, channels // 2, 1), (width, channels - channels // 2, 0)):
         index = np.arange(count)
@@ -57,11 +56,3 @@ def _cached_waves(height: int, width: int, channels: int, device: torch.device) 
         angle = np.arange(size)[:, None] * PERIOD ** -(index // 2 / max(count / 2, 1)) + index % 2 * (np.pi / 2)
         parts.append(np.broadcast_to(np.expand_dims(np.sin(angle), axis), (height, width, count)))
     return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32)).to(device)
-
-
-@constant_of_graphs
-def waves(height: int, width: int, channels: int, device: torch.device) -> Tensor:
-    """Sinusoids (height, width, channels): for each wave sine and cosine, of the row, then of the column; cached."""
-    # What inference mode makes could not be used in training afterwards; and a default device is for weights.
-    with torch.inference_mode(False), torch.device("cpu"):
-        return _cached_waves(height, width, channels, device)

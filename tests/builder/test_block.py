@@ -181,6 +181,19 @@ def test_sinusoids_are_those_of_the_transformer():
             )
 
 
+@pytest.mark.parametrize("axes", [{"position": "sinusoidal"}, {"attention": "spectral"}], ids=str)
+def test_constants_asked_for_first_in_inference_serve_training(axes):
+    """Sizes of its own, so that nothing has been kept before."""
+    model = build_model(VariantConfig.from_dict({**SMALL, **axes}), num_classes=2, seed=0)
+    images = torch.randn(2, 3, 34, 38)
+    with torch.inference_mode():
+        expected = model.eval()(images)
+    trained = model(images)
+    trained.sum().backward()
+    torch.testing.assert_close(trained, expected.clone())
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_learned_positions_are_the_grid_where_the_map_has_its_size():
     config = VariantConfig.from_dict({**SMALL, "position": "learned"})
     model = build_model(config, num_classes=2, seed=0).eval()

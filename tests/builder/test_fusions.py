@@ -106,9 +106,9 @@ def test_max_gate_is_two_gated_maps(branches):
 def test_eca_is_timms_twice(widths, taps):
     channels = sum(widths)
     fusion, outputs, y = joined(gates.EfficientChannels(), widths, channels)
-    assert fusion.filter.kernel_size == (taps,)
+    assert fusion.weigh.filter.kernel_size == (taps,)
     theirs = EcaModule(channels).double()
-    theirs.load_state_dict({"conv.weight": fusion.filter.weight})
+    theirs.load_state_dict({"conv.weight": fusion.weigh.filter.weight})
     torch.testing.assert_close(y, 2 * theirs(torch.cat(outputs, -1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
@@ -118,11 +118,14 @@ def test_cbam_is_timms_channels_then_places(branches):
     fusion, outputs, y = joined(gates.ChannelsAndPlaces(), widths, channels)
     theirs = ChannelAttn(channels, rd_channels=4, act_layer=nn.SiLU).double()
     theirs.load_state_dict(
-        {"fc1.weight": fusion.squeeze.weight[..., None, None], "fc2.weight": fusion.excite.weight[..., None, None]}
+        {
+            "fc1.weight": fusion.weigh.channels.squeeze.weight[..., None, None],
+            "fc2.weight": fusion.weigh.channels.excite.weight[..., None, None],
+        }
     )
     x = 2 * theirs(torch.cat(outputs, -1).permute(0, 3, 1, 2))
     seen = torch.stack([x.mean(1), x.max(1).values], 1)
-    gate = 2 * sigmoid(F.conv2d(seen, fusion.places.weight, padding=3))
+    gate = 2 * sigmoid(F.conv2d(seen, fusion.weigh.places.places.weight, padding=3))
     torch.testing.assert_close(y, (x * gate).permute(0, 2, 3, 1))
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medmamba_variants.design.components import Fusion, bottleneck
-
-# Side of the convolution that makes CBAM's gate on places.
-PLACES = 7
+from medmamba_variants.design.wraps import attentions
 
 
 @dataclass(frozen=True)
@@ -19,13 +16,8 @@ class EfficientChannels(Fusion):
     word = "eca"
     builds = "medmamba_variants.parts.gates:EfficientChannels"
 
-    def neighbours(self, channels: int) -> int:
-        """Channels that a gate reads: an odd number, three at least, that grows with the logarithm of all."""
-        nearest = int((math.log2(channels) + 1) / 2)
-        return max(nearest if nearest % 2 else nearest + 1, 3)
-
     def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
-        return self.neighbours(channels) * channels
+        return attentions.EfficientChannels().macs(channels, height, width)
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class ChannelsAndPlaces(Fusion):
     builds = "medmamba_variants.parts.gates:ChannelsAndPlaces"
 
     def macs(self, widths: Sequence[int], channels: int, height: int, width: int) -> int:
-        return 4 * channels * bottleneck(channels) + 2 * PLACES**2 * height * width
+        return attentions.CBAM().macs(channels, height, width)
 
 
 @dataclass(frozen=True)

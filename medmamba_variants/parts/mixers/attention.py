@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -14,9 +13,9 @@ from torch.nn import functional as F
 from medmamba_variants.design.sequences import attention as design
 from medmamba_variants.fused.gate import gated
 from medmamba_variants.fused.norms import LayerNorm
+from medmamba_variants.parts.constants import kept
 from medmamba_variants.parts.init import depthwise, linear
 from medmamba_variants.parts.mixers.sequences.rotary import position_angles, rotate
-from medmamba_variants.scan.paths import constant_of_graphs
 
 # Keeps the division finite where half precision rounds all features of a position to zero.
 SMALLEST_WEIGHT = 1e-6
@@ -139,15 +138,9 @@ def turned(query: Tensor, key: Tensor, height: int, width: int) -> tuple[Tensor,
     return rotate(query, cos, sin), rotate(key, cos, sin)
 
 
-@lru_cache(maxsize=64)
-def _places(rows: int, columns: int, reach: int, device: torch.device) -> Tensor:
+@kept
+def relative_places(rows: int, columns: int, reach: int, device: torch.device) -> Tensor:
+    """Where each pair of a window's positions finds its bias, (rows · columns)² places in (2 · reach + 1)²; kept."""
     grid = np.indices((rows, columns)).reshape(2, -1)
     down, across = np.clip(grid[:, :, None] - grid[:, None], -reach, reach) + reach
     return torch.from_numpy((down * (2 * reach + 1) + across).ravel()).to(device)
-
-
-@constant_of_graphs
-def relative_places(rows: int, columns: int, reach: int, device: torch.device) -> Tensor:
-    """Where each pair of a window's positions finds its bias, (rows · columns)² places in (2 · reach + 1)²; cached."""
-    with torch.inference_mode(False), torch.device("cpu"):
-        return _places(rows, columns, reach, device)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from medmamba_variants.scan.paths import constant_of_graphs
+from medmamba_variants.parts.constants import kept
 
 # The slowest angle grows by about the inverse of this from row to row (RoFormer, section 3.2).
 BASE = 10000.0
@@ -25,8 +23,13 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned if x.shape[-1] == 2 * pairs else torch.cat([turned, x[..., 2 * pairs :]], -1)
 
 
-@lru_cache(maxsize=64)
-def _tables(height: int, width: int, heads: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+@kept
+def position_angles(height: int, width: int, heads: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (heads, height · width, size // 2), float64, of each position's angles; kept.
+
+    The pairs of all heads, one head after the other, share two series of ever slower angles: the first half turns with
+    the row, the second with the column (Han et al., "Demystify Mamba in vision", 2024, over all channels).
+    """
     pairs = heads * (size // 2)
     along_rows = (pairs + 1) // 2
     rate = BASE ** -(np.arange(along_rows) / along_rows)
@@ -35,15 +38,3 @@ def _tables(height: int, width: int, heads: int, size: int, device: torch.device
     angles = angles.reshape(height * width, heads, size // 2).swapaxes(0, 1)
     cos, sin = (torch.from_numpy(function(angles)).to(device) for function in (np.cos, np.sin))
     return cos, sin
-
-
-@constant_of_graphs
-def position_angles(height: int, width: int, heads: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (heads, height · width, size // 2), float64, of each position's angles; cached.
-
-    The pairs of all heads, one head after the other, share two series of ever slower angles: the first half turns with
-    the row, the second with the column (Han et al., "Demystify Mamba in vision", 2024, over all channels).
-    """
-    # What inference mode makes could not be used in training afterwards; and a default device is for weights.
-    with torch.inference_mode(False), torch.device("cpu"):
-        return _tables(height, width, heads, size, device)
