@@ -137,16 +137,18 @@ def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
-    return [
+    parts = [
         claim_sections.ranks(evidence, draw=draw),
         evidence_sections.curves(evidence, drawn, styles, draw=draw),
         evidence_sections.classes(evidence, drawn),
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
+        evidence_sections.audits(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),
         evidence_sections.limits(evidence),
     ]
+    return [part for part in parts if part is not None]
 
 
 def default_folder(store: Path | str, evidence: Evidence) -> Path:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from analysis.audits import faults
+from study.audit.kept import short_audits
 from study.definition import Study
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
@@ -40,7 +42,8 @@ def dry_run(study: Study, options: Options) -> None:
     plan = make_plan(study, inputs.refs, ledger)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
-    lines = describe(plan, inputs, costs, ledger, options.store, options.device, options.threads, workers)
+    audits = short_audits(inputs.refs.values(), options.store, keep=False)
+    lines = describe(plan, inputs, audits, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
     problem = unreachable(study)
     if problem is not None:
@@ -61,8 +64,12 @@ def launch(study: Study, options: Options, command: str) -> int:
     with _only_driver(ledger, study, shared):
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         say(driver.headline())
+        audits = short_audits(inputs.refs.values(), options.store, keep=True)
+        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), audits))
+        for name, found in audits.items():
+            for fault in faults(found):
+                say(f"note: {name}: {fault}")
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
         problem = None if options.limit is not None else unreachable(study)
         if problem is not None:
@@ -75,7 +82,7 @@ def launch(study: Study, options: Options, command: str) -> int:
                     driver.check()
             finally:
                 # Only now does a search know its cells.
-                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), audits))
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.
