@@ -6,7 +6,7 @@ beside it.
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +98,7 @@ def write_report(
         ]
     verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
-    for kind in ("tables", "figures"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    for part in made:
-        _write_files(folder, part)
+    write_files(folder, made)
     page = folder / "report.html"
     text = whole_page(
         f"{evidence.name}: report",
@@ -160,10 +157,14 @@ def default_folder(store: Path | str, evidence: Evidence) -> Path:
     return home / "reports" / (name if names.count(evidence.name) < 2 else f"{name}-{evidence.manifest['study_hash']}")
 
 
-def _write_files(folder: Path, part: Part) -> None:
-    for table in part.tables:
-        for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
-    for picture in part.pictures:
-        (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+def write_files(folder: Path, parts: Iterable[Part]) -> None:
+    """Writes the tables and figures of sections into `tables/` and `figures/` of a folder, which their page links."""
+    for kind in ("tables", "figures"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        for table in part.tables:
+            for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+                (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
+        for picture in part.pictures:
+            (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+            (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)

@@ -74,7 +74,7 @@ def _audit(options: argparse.Namespace) -> int:
         status = max(status, int(bool(faults(found))))
     if audited:
         out = options.out or options.store / "audits" / _folder([dataset.info.name for dataset, _ in audited])
-        say("\n".join(f"{what}  {path}" for what, path in write(audited, out.absolute()).items()))
+        say("\n".join(f"{what:<8}  {path}" for what, path in write(audited, out.absolute()).items()))
     return status
 
 

@@ -13,7 +13,7 @@ from study.cells import DataRef
 from study.data import open_source
 from study.store.ledger import plain_json, whole_file
 
-FOLDER = "audits/short"
+FOLDER = "ledger/audits"
 
 
 def short_audits(refs: Iterable[DataRef], store: Path, keep: bool) -> dict[str, dict[str, Any]]:

@@ -25,13 +25,14 @@ def overlap(pool: Pool, pairs: Pairs, listed: int = LISTED) -> dict[str, Any]:
     pixel), and how many others a mirrored or turned one (`turned`). conflicts: pairs whose images bear different
     labels, turned ones apart, since a label may name a side. within: images of a split with a look-alike in it,
     straight or turned, that is in no group with it. clusters: sets of images that chains of look-alikes join.
-    examples: at most `listed` pairs of each kind, across splits and of test first, then equal ones,
-    then by correlation.
+    pairs: how many of each kind; examples: at most `listed` of each, half of them the first (across splits, of test,
+    equal, by correlation), the others the least alike.
     """
     across = pool.splits[pairs.first] != pool.splits[pairs.second]
     conflict = pool.labels[pairs.first] != pool.labels[pairs.second]
     straight = pairs.straight
-    seen, examples = {}, {}
+    seen: dict[str, dict[str, int]] = {}
+    kinds: dict[str, np.ndarray] = {}
     for split, earlier in EARLIER.items():
         here, before = pool.of(split), np.isin(pool.splits, [SPLITS.index(name) for name in earlier])
         chosen = (here[pairs.first] & before[pairs.second]) | (before[pairs.first] & here[pairs.second])
@@ -43,30 +44,25 @@ def overlap(pool: Pool, pairs: Pairs, listed: int = LISTED) -> dict[str, Any]:
             "equal": len(_images(pairs, chosen & pairs.equal, here)),
             "turned": len(turned),
         }
-        examples[split] = _examples(pool, pairs, chosen & straight, listed)
-        examples[f"{split} turned"] = _examples(pool, pairs, chosen & ~straight, listed)
-    examples["conflicts"] = _examples(pool, pairs, conflict & straight, listed)
-    examples["conflicts turned"] = _examples(pool, pairs, conflict & ~straight, listed)
+        kinds |= {split: chosen & straight, f"{split} turned": chosen & ~straight}
     inside = ~across if pool.groups is None else ~across & (pool.groups[pairs.first] != pool.groups[pairs.second])
-    examples["within"] = _examples(pool, pairs, inside & ~conflict, listed)
+    kinds |= {"conflicts": conflict & straight, "conflicts turned": conflict & ~straight, "within": inside & ~conflict}
     sizes = np.bincount(clusters(len(pool), pairs))
     sizes = sizes[sizes > 1]
     return {
         "images": len(pool),
         "compared": pairs.compared,
         "complete": pairs.complete,
-        "pairs": len(pairs),
+        "pairs": {kind: int(chosen.sum()) for kind, chosen in kinds.items()},
         "seen": seen,
         "within": {split: len(_images(pairs, inside, pool.of(split))) for split in SPLITS},
         "conflicts": {
             "pairs": int((conflict & straight).sum()),
             "equal": int((conflict & pairs.equal).sum()),
-            "across": int((conflict & straight & across).sum()),
-            "images": len(_images(pairs, conflict & straight)),
             "turned": int((conflict & ~straight).sum()),
         },
         "clusters": {"count": len(sizes), "images": int(sizes.sum()), "largest": int(max(sizes, default=0))},
-        "examples": examples,
+        "examples": {kind: _examples(pool, pairs, chosen, listed) for kind, chosen in kinds.items()},
     }
 
 
@@ -76,17 +72,21 @@ def clusters(n: int, pairs: Pairs) -> np.ndarray:
     return connected_components(links, directed=False)[1]
 
 
-def _images(pairs: Pairs, chosen: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
-    """The rows of the images in the chosen pairs, of those that `among` flags (n,) where it is given."""
+def _images(pairs: Pairs, chosen: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The rows of the images in the chosen pairs, of those that `among` flags (n,)."""
     held = np.union1d(pairs.first[chosen], pairs.second[chosen])
-    return held if among is None else held[among[held]]
+    return held[among[held]]
 
 
 def _examples(pool: Pool, pairs: Pairs, chosen: np.ndarray, listed: int) -> list[dict[str, Any]]:
     places = np.flatnonzero(chosen)
     one, later = pool.splits[pairs.first[places]], pool.splits[pairs.second[places]]
     order = np.lexsort((places, -pairs.correlation[places], ~pairs.equal[places], -later, one == later))
-    return [_pair(pool, pairs, int(place)) for place in places[order[:listed]]]
+    if len(order) > listed:
+        # The least alike, too: by them a reader judges whether the others are what they seem.
+        least = order[listed // 2 :][np.argsort(pairs.correlation[places[order[listed // 2 :]]], kind="stable")]
+        order = np.concatenate([order[: listed // 2], least[: listed - listed // 2][::-1]])
+    return [_pair(pool, pairs, int(place)) for place in places[order]]
 
 
 def _pair(pool: Pool, pairs: Pairs, place: int) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_a_copy_in_test_of_an_image_of_train_is_found(way):
     (pair,) = found["examples"]["test" if straight else "test turned"]
     assert pair["images"] == ["test/5", "train/9"] and pair["turn"] == turn
     # Both bear label 1, so there is no conflict.
-    assert found["conflicts"] == {"pairs": 0, "equal": 0, "across": 0, "images": 0, "turned": 0}
+    assert found["conflicts"] == {"pairs": 0, "equal": 0, "turned": 0}
     assert found["clusters"] == {"count": 1, "images": 2, "largest": 2}
 
 
@@ -76,7 +76,7 @@ def test_a_clean_set_has_none():
     pairs = find_pairs(pool)
     assert len(pairs) == 0 and pairs.complete and pairs.compared == 220
     found = overlap(pool, pairs)
-    assert found["pairs"] == 0 and not any(found["examples"].values())
+    assert not any(found["pairs"].values()) and not any(found["examples"].values())
 
 
 def test_a_colour_copy_is_found_too():
@@ -149,7 +149,7 @@ def test_images_without_contrast_are_alike_to_nothing():
     images["train"][:3] = 7
     images["test"][:2] = 7
     found = audit(made(images, labels))
-    assert found["alike"]["pairs"] == 0
+    assert not any(found["alike"]["pairs"].values())
     assert found["looks"]["constant"] == {
         "count": 5, "names": ["train/0", "train/1", "train/2", "test/0", "test/1"]
     }  # fmt: skip

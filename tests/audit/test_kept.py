@@ -74,7 +74,7 @@ def test_a_launch_tells_and_records_them(folder, capsys):
     assert list(manifest["audits"]) == ["leaky", "phantom_ct"]
     seen = manifest["audits"]["leaky"]["alike"]["seen"]["test"]
     assert seen == {"of": 16, "images": 2, "equal": 2, "turned": 0}
-    assert manifest["audits"]["phantom_ct"]["alike"]["pairs"] == 0
+    assert not any(manifest["audits"]["phantom_ct"]["alike"]["pairs"].values())
     section = grounds.audits(load_evidence(folder / "mlruns", "study"))
     assert section is not None and section.title == "Faults of the data sets"
     assert all(f"<strong>leaky</strong>: {fault}." in section.html for fault in FAULTS)
