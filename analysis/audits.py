@@ -20,9 +20,38 @@ class Remark:
     fault: bool
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A fault of one data set, or of two together."""
+
+    sets: tuple[str, ...]
+    text: str
+
+    @property
+    def line(self) -> str:
+        """The fault with its sets, for a terminal."""
+        return f"{' and '.join(self.sets)}: {self.text}"
+
+
 def faults(found: Mapping[str, Any]) -> list[str]:
     """The sentences on what makes results on a data set wrong; none where nothing was found."""
     return [remark.text for remark in remarks(found) if remark.fault]
+
+
+def told(audits: Mapping[str, Any]) -> list[Fault]:
+    """The faults of a study's data sets: audits as its manifest keeps them."""
+    said = [Fault((name,), text) for name, found in audits.get("sets", {}).items() for text in faults(found)]
+    return said + [Fault(tuple(pair["sets"]), shared(pair)) for pair in audits.get("shared", [])]
+
+
+def shared(pair: Mapping[str, Any]) -> str:
+    """The sentence on two data sets that show the same pictures."""
+    (one, other), (images, others), (total, total_other) = pair["sets"], pair["images"], pair["of"]
+    name, other_name = pair["examples"][0]["images"]
+    return (
+        f"{images:,} of {total:,} and {others:,} of {counted(total_other, 'image')} show the same pictures, so one set "
+        f"is no evidence beside the other: {one} {name} and {other} {other_name}"
+    )
 
 
 def remarks(found: Mapping[str, Any]) -> list[Remark]:

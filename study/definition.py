@@ -167,11 +167,11 @@ class Study:
         )
 
     def manifest(
-        self, cell_ids: Iterable[str] | None = None, audits: Mapping[str, Mapping[str, Any]] | None = None
+        self, cell_ids: Iterable[str] | None = None, audits: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
         """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
 
-        audits: what was found in its data sets, by name.
+        audits: what was found in its data sets.
         """
         return {
             "schema": 1,
@@ -197,7 +197,7 @@ class Study:
             "alpha": self.alpha,
             "correction": self.correction,
             "cell_ids": None if cell_ids is None else list(cell_ids),
-            "audits": {name: dict(found) for name, found in (audits or {}).items()},
+            "audits": dict(audits or {}),
         }
 
     def _axes_json(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from study.audit.alike import TURNS, find_pairs
+from study.audit.alike import TURNS, Pairs, find_pairs
 from study.audit.overlap import EARLIER, overlap
 from study.audit.pixels import looks, looks_of
-from study.audit.pool import pool_of
+from study.audit.pool import Pool, pool_of
 from study.audit.probe import probe
 from study.data.protocol import SPLITS, Dataset
 
@@ -24,23 +24,25 @@ NAMED = 24
 SEED = 20_250_101
 
 
-def audit(dataset: Dataset) -> dict[str, Any]:
-    """The full audit of a data set as JSON values."""
-    pool = pool_of(dataset)
+def audit(dataset: Dataset, pool: Pool | None = None, pairs: Pairs | None = None) -> dict[str, Any]:
+    """The full audit of a data set as JSON values. pool, pairs: its own, where they are made already."""
+    pool = pool_of(dataset) if pool is None else pool
+    pairs = find_pairs(pool) if pairs is None else pairs
     return {
         **_about(dataset, "full"),
-        "alike": overlap(pool, find_pairs(pool)),
+        "alike": overlap(pool, pairs),
         "looks": looks(dataset, looks_of(dataset)),
         "probe": probe(dataset, np.random.default_rng(SEED)),
     }
 
 
-def short_audit(dataset: Dataset) -> dict[str, Any]:
+def short_audit(dataset: Dataset, pool: Pool | None = None) -> dict[str, Any]:
     """Look-alikes, labels, groups and classes alone, of a data set of any size in bounded time; as JSON values.
 
-    Where all images are too many to be compared with all, evenly spaced ones of val and test are.
+    Where all images are too many to be compared with all, evenly spaced ones of val and test are. pool: the set's own,
+    where it is made already.
     """
-    pool = pool_of(dataset)
+    pool = pool_of(dataset) if pool is None else pool
     pairs_of_all = len(pool) * (len(pool) - 1) // 2
     turns = next((turns for turns in FEWER_TURNS if pairs_of_all * turns <= BUDGET), 1)
     rows = None

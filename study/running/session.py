@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from analysis.audits import faults
+from analysis.audits import told
 from study.audit.kept import short_audits
 from study.definition import Study
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
@@ -42,8 +42,8 @@ def dry_run(study: Study, options: Options) -> None:
     plan = make_plan(study, inputs.refs, ledger)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
-    audits = short_audits(inputs.refs.values(), options.store, keep=False)
-    lines = describe(plan, inputs, audits, costs, ledger, options.store, options.device, options.threads, workers)
+    faults = told(short_audits(inputs.refs, options.store, keep=False))
+    lines = describe(plan, inputs, faults, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
     problem = unreachable(study)
     if problem is not None:
@@ -65,11 +65,10 @@ def launch(study: Study, options: Options, command: str) -> int:
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         say(driver.headline())
-        audits = short_audits(inputs.refs.values(), options.store, keep=True)
+        audits = short_audits(inputs.refs, options.store, keep=True)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), audits))
-        for name, found in audits.items():
-            for fault in faults(found):
-                say(f"note: {name}: {fault}")
+        for fault in told(audits):
+            say(f"note: {fault.line}")
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
         problem = None if options.limit is not None else unreachable(study)
         if problem is not None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import pandas as pd
 
-from analysis.audits import faults
+from analysis.audits import Fault
 from analysis.power import smallest_p_signed_rank
 from analysis.words import counted, metric_name, quantity
 from medmamba_variants.config import VariantConfig
@@ -29,7 +28,7 @@ from study.telling.terminal import about, columns
 def describe(
     plan: Plan,
     inputs: Inputs,
-    audits: Mapping[str, Mapping[str, Any]],
+    faults: Sequence[Fault],
     costs: Costs,
     ledger: Ledger,
     store: Path,
@@ -37,13 +36,13 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
+    """The lines of a dry run; reads the store and writes nothing. faults: found in the data sets."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs), *audit_lines(audits)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(faults)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(study, pilot(plan, ledger))
@@ -93,9 +92,9 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     return columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
 
 
-def audit_lines(audits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The faults that audits found in data sets, by name, one a line; or that there are none."""
-    found = [f"audit: {name}: {fault}" for name, audit in audits.items() for fault in faults(audit)]
+def audit_lines(faults: Sequence[Fault]) -> list[str]:
+    """The faults of data sets, one a line; or that there are none."""
+    found = [f"audit: {fault.line}" for fault in faults]
     return found or ["audit: no picture stands in two splits, or bears two labels"]
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from analysis.audits import faults
+from analysis.audits import told
 from analysis.records.schema import Record
 from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
 from analysis.rendering.marks import Mark
@@ -129,15 +129,15 @@ def data(evidence: Evidence) -> Part:
 
 def audits(evidence: Evidence) -> Part | None:
     """The section on faults that an audit found in the data sets before the run; None where it found none."""
-    found = {name: faults(audit) for name, audit in (evidence.manifest.get("audits") or {}).items()}
-    if not any(found.values()):
+    said = told(evidence.manifest.get("audits") or {})
+    if not said:
         return None
-    items = [element("li", {}, strong(name), ": ", fault, ".") for name, said in found.items() for fault in said]
+    items = [element("li", {}, strong(" and ".join(fault.sets)), ": ", fault.text, ".") for fault in said]
     text = (
         "An audit before the run found what makes results on these data sets other than they would be on new images: a "
         "picture that also stands in train, or a copy of it, was learned and not judged."
     )
-    named = " ".join(name for name, said in found.items() if said)
+    named = " ".join(dict.fromkeys(name for fault in said for name in fault.sets))
     look = paragraph("The pictures: ", element("code", {}, f"python -m study.audit {named} --data-root DIR"))
     return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
 
