@@ -10,6 +10,7 @@ from typing import Any
 from analysis.hashes import content_hash, declaration_hash
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.kinds import to_json
+from medmamba_variants.networks import Network
 from study.cells import NUMERICS_VERSION, Cell, DataRef
 from study.recipe import Recipe
 
@@ -63,7 +64,7 @@ class Study:
     base_name: str
     base: VariantConfig
     axes: Mapping[str, tuple[Any, ...] | Range]
-    grid: tuple[tuple[str, VariantConfig], ...]
+    grid: tuple[tuple[str, Network], ...]
     strategy: StrategyChoice
     seeds: tuple[int, ...]
     datasets: tuple[str, ...]
@@ -81,18 +82,18 @@ class Study:
         """Whether all variants are known before the study runs."""
         return self.strategy.name == GRID
 
-    def variants(self) -> list[tuple[str, VariantConfig]]:
+    def variants(self) -> list[tuple[str, Network]]:
         """The variants of a grid as (label, variant), in the file's order; empty for a search."""
         return list(self.grid)
 
-    def label(self, variant: VariantConfig) -> str:
+    def label(self, variant: Network) -> str:
         """A variant's label in tables and figures of this study."""
         for label, known in self.grid:
             if known == variant:
                 return label
         return variant.label(self.base)
 
-    def cells_of(self, variant: VariantConfig, refs: Mapping[str, DataRef]) -> list[Cell]:
+    def cells_of(self, variant: Network, refs: Mapping[str, DataRef]) -> list[Cell]:
         """The cells of one variant: all data sets with the first seed, then with the next."""
         return [Cell(variant, self.recipe, refs[name], seed) for seed in self.seeds for name in self.datasets]
 
@@ -209,8 +210,8 @@ class Contrast:
     """
 
     name: str
-    baseline: VariantConfig
-    against: VariantConfig
+    baseline: Network
+    against: Network
     baseline_label: str
     against_label: str
     metric: str

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.power import smallest_p_signed_rank
 from analysis.words import counted, metric_name, quantity
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import Network
 from study.cells import Cell
 from study.definition import Study
 from study.planning.costs import Costs
@@ -66,7 +66,7 @@ def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
     return [*lines, note] if note else lines
 
 
-def _mean_cost(study: Study, variant: VariantConfig, costs: Costs) -> tuple[float, float]:
+def _mean_cost(study: Study, variant: Network, costs: Costs) -> tuple[float, float]:
     found = [costs.of(variant, name) for name in study.datasets]
     return fmean(cost.params for cost in found), fmean(cost.macs for cost in found)
 
