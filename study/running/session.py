@@ -12,7 +12,6 @@ from filelock import Timeout
 
 from analysis.records.sources import told
 from study.definition import Study
-from study.driver import Driver
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
 from study.executors.ray_tune import run_ray
@@ -20,6 +19,7 @@ from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
+from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
 from study.strategies.search import make_strategy
