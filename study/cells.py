@@ -17,11 +17,19 @@ NUMERICS_VERSION = 5
 
 @dataclass(frozen=True)
 class DataRef:
-    """A reference to a data set by name and content; `source`, where it lies, is not part of a cell's identity."""
+    """A reference to a data set by name and content.
+
+    `source`, where it lies, is not part of a cell's identity; nor is `source_key`, the collection that it comes from.
+    """
 
     name: str
     fingerprint: str
     source: Mapping[str, Any] = field(compare=False)
+    source_key: str = field(compare=False, default="")
+
+    def __post_init__(self) -> None:
+        if not self.source_key:
+            object.__setattr__(self, "source_key", self.name)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class StrategyChoice:
 class Study:
     """One question and all that is needed to answer it; made by `load_study`, never changed.
 
-    `hypothesis`, `controls` and `caveat` are for readers: like the question they are in no hash.
+    `hypothesis`, `controls` and `caveat` are for readers: like the question they are in no hash. `own_sources`: by data
+    set, the collection that the file's `sources` names in place of what is known of it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Study:
     contrasts: tuple[Contrast, ...]
     alpha: float
     correction: str
+    own_sources: Mapping[str, str] = field(default_factory=dict)
     hypothesis: str = ""
     controls: str = ""
     caveat: str = ""
@@ -146,8 +148,9 @@ class Study:
 
     @property
     def contrasts_hash(self) -> str:
-        """Content hash of what was declared: contrasts with their margins, alpha and correction."""
-        return declaration_hash([contrast.to_dict() for contrast in self.contrasts], self.alpha, self.correction)
+        """Content hash of what was declared: contrasts with their margins, alpha, correction, and sources if named."""
+        contrasts = [contrast.to_dict() for contrast in self.contrasts]
+        return declaration_hash(contrasts, self.alpha, self.correction, self.own_sources)
 
     def search_hash(self, refs: Mapping[str, DataRef]) -> str:
         """Content hash of everything that must not change for a search to build on its earlier proposals.
@@ -167,8 +170,14 @@ class Study:
             }
         )
 
-    def manifest(self, cell_ids: Iterable[str] | None = None) -> dict[str, Any]:
-        """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values."""
+    def manifest(
+        self, cell_ids: Iterable[str] | None = None, refs: Mapping[str, DataRef] | None = None
+    ) -> dict[str, Any]:
+        """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
+
+        refs: its data sets by name, for the source of each.
+        """
+        known = {name: ref.source_key for name, ref in (refs or {}).items()}
         return {
             "schema": 1,
             "name": self.name,
@@ -193,6 +202,8 @@ class Study:
             "alpha": self.alpha,
             "correction": self.correction,
             "cell_ids": None if cell_ids is None else list(cell_ids),
+            "source_keys": {name: self.own_sources.get(name, known.get(name, name)) for name in self.datasets},
+            **({"sources": dict(self.own_sources)} if self.own_sources else {}),
         }
 
     def _axes_json(self) -> dict[str, Any]:

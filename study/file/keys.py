@@ -16,6 +16,7 @@ from medmamba_variants.design.kinds import (
     Mapped,
     Number,
     Setting,
+    SettingError,
     Text,
     checked_names,
     whole,
@@ -100,6 +101,22 @@ PEERS = {
     },
 }
 
+
+@dataclass(frozen=True)
+class Sources(Kind):
+    """Keys of collections by data set."""
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        checked_names(value, None, path)
+        for name, key in value.items():
+            if not isinstance(key, str) or not key.strip():
+                raise SettingError((*path, name), f"must be the key of a collection, got {key!r}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}
+
+
 STRATEGY = {
     "name": Setting(
         Choice(("grid", *SAMPLERS)), "what to run next: all of the grid, or proposals by Optuna", required=True
@@ -145,6 +162,7 @@ STUDY = Mapped(
         "seeds": Setting(Listed(SEED, distinct=True), "training seeds", required=True),
         "datasets": Setting(Listed(Text(), distinct=True), "names of data sets", required=True),
         "source": Setting(Mapped(SOURCE), "where data sets other than phantoms lie"),
+        "sources": Setting(Sources(), "data set: key of the collection it comes from; sets of one key count once"),
         "recipe": Setting(Mapped(RECIPE), "how variants are trained; what is left out is as in study.recipe.Recipe"),
         "contrasts": Setting(Listed(Mapped(CONTRAST)), "comparisons declared before anything runs"),
         "alpha": Setting(Number(0, 0.5, open=True), "error rate of a family of contrasts"),

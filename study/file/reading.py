@@ -97,6 +97,7 @@ class _Reader:
             seeds=tuple(self.values["seeds"]),
             datasets=tuple(self.values["datasets"]),
             source=self.source(),
+            own_sources=self.own_sources(),
             recipe=self.recipe(),
             contrasts=parse_contrasts(declared, grid, named, self.point),
             alpha=float(self.values.get("alpha", 0.05)),
@@ -275,6 +276,12 @@ class _Reader:
             except RuntimeError as error:
                 raise SettingError((*path, "root"), f"must be a folder, got {root!r} ({error})") from None
         return source
+
+    def own_sources(self) -> dict[str, str]:
+        """The sources that the file names, of its own data sets."""
+        given = dict(self.values.get("sources", {}))
+        checked_names(given, self.values["datasets"], ("sources",))
+        return given
 
     def recipe(self) -> Recipe:
         return Recipe.from_dict(self.values.get("recipe", {}))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from analysis.records.sources import told
 from study.definition import Study
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
@@ -17,7 +18,7 @@ from study.executors.ray_tune import run_ray
 from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
-from study.planning.reach import unreachable
+from study.planning.reach import source_keys, unreachable
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
@@ -42,7 +43,7 @@ def dry_run(study: Study, options: Options) -> None:
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     lines = describe(plan, inputs, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
-    problem = unreachable(study)
+    problem = unreachable(study, inputs.refs)
     if problem is not None:
         raise ValueError(problem)
 
@@ -61,10 +62,13 @@ def launch(study: Study, options: Options, command: str) -> int:
     with _only_driver(ledger, study, shared):
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs))
         say(driver.headline())
+        shared = told(study.datasets, source_keys(study, inputs.refs))
+        if shared:
+            say(f"note: {shared}")
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
-        problem = None if options.limit is not None else unreachable(study)
+        problem = None if options.limit is not None else unreachable(study, inputs.refs)
         if problem is not None:
             say(f"note: {problem}; verdicts will be exploratory")
         try:
@@ -75,7 +79,7 @@ def launch(study: Study, options: Options, command: str) -> int:
                     driver.check()
             finally:
                 # Only now does a search know its cells.
-                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs))
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.

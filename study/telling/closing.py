@@ -29,6 +29,8 @@ FAILURES_LISTED = 20
 INTERVAL_MEANINGS = {
     "data sets": "t over the means of {n_datasets} data sets (seeds averaged): where the mean over such data sets may "
     "lie; wide because data sets differ in difficulty, so it does not compare variants",
+    "sources": "t over the means of {n_sources} sources of {n_datasets} data sets (seeds and files averaged): where "
+    "the mean over such sources may lie; wide because they differ in difficulty, so it does not compare variants",
     "seeds": "t over {n_seeds} seeds on one data set, its test images held fixed: where another training may end",
     "none": "one seed on one data set carries no interval",
 }
@@ -191,6 +193,6 @@ def _meanings(table: pd.DataFrame) -> list[str]:
     """The meaning of the intervals, once for each kind that occurs."""
     lines = []
     for kind, rows in table.groupby("interval_over", sort=False):
-        most = {name: int(rows[name].max()) for name in ("n_datasets", "n_seeds")}
+        most = {name: int(rows[name].max()) for name in ("n_datasets", "n_sources", "n_seeds")}
         lines.append(f"test split; intervals: {INTERVAL_MEANINGS[str(kind)].format(**most)}")
     return lines

@@ -22,7 +22,7 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
             bounds(verdict.interval, 4, sign=True),
             p_value(verdict.p_value),
             p_value(verdict.adjusted_p),
-            f"{verdict.n_datasets} / {verdict.n_seeds} / {verdict.n_images:,}",
+            f"{_units(verdict)} / {verdict.n_seeds} / {verdict.n_images:,}",
             share(verdict.cost_ratio, 2),
             percent(verdict.false_claim_probability),
         ]
@@ -35,12 +35,14 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
         "Over data sets, differences are means with Student's interval, which may hold 0 where the signed-rank test, "
         "by ranks, finds a difference: its own estimate and interval stand in the sentences. "
     )
+    shared = any(v.n_sources < v.n_datasets for v in verdicts)
     caption = (
         f"Differences are against minus baseline on test. Intervals: {overs}{alone}. "
         f"{means if any(v.location for v in verdicts) else ''}"
         f"Tests: {'; '.join(tests) or 'none'}; within each family {corrected(manifest.get('correction'))}, "
         f"α = {manifest.get('alpha')}: where an adjusted p is above it, an interval without 0 is no claim. "
-        "n: data sets / seeds (of the data set that has fewest) / test images. MACs: against over baseline. "
+        f"n: {'data sets (sources)' if shared else 'data sets'} / seeds (of the data set that has fewest) / test "
+        "images. MACs: against over baseline. "
         "Last column: the probability that claiming the better mean from these test images would be false, by images "
         "drawn anew alone: seeds and data sets are held fixed, so a small one does not make a verdict."
     )
@@ -111,6 +113,12 @@ def outcome(verdict: Verdict) -> str:
     return Strong(word) if stands_out(verdict) else word
 
 
+def _units(verdict: Verdict) -> str:
+    """The number of data sets, with that of their sources where it is smaller."""
+    fewer = verdict.n_sources < verdict.n_datasets
+    return f"{verdict.n_datasets} ({verdict.n_sources})" if fewer else f"{verdict.n_datasets}"
+
+
 def _overs(overs: Sequence[str]) -> str:
     """What the intervals of a column are over, each kind once."""
     known = sorted({over for over in overs if over})
@@ -149,6 +157,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "rank_effect": verdict.rank_effect,
         "test": verdict.test,
         "datasets": verdict.n_datasets,
+        "sources": verdict.n_sources,
         "seeds": verdict.n_seeds,
         "test_images": verdict.n_images,
         "macs_ratio": verdict.cost_ratio,
