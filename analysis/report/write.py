@@ -6,7 +6,7 @@ beside it.
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from analysis.across.standings import standings
 from analysis.metrics import METRICS
 from analysis.records.manifests import parsed_manifests
 from analysis.records.places import ledger_folder
-from analysis.rendering.html import whole_page
+from analysis.rendering.html import Html, whole_page
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
 from analysis.report.drawing import Coming, Draw, draw_and_clear
@@ -67,7 +67,7 @@ def write_report(
     evidence = load_evidence(store, study) if evidence is None else evidence
     rng = rng or np.random.default_rng(SEED)
     # For many small products more threads would wait for each other, and their number would show in the last digit.
-    with threadpool_limits(1), _set_aside():
+    with threadpool_limits(1), set_aside():
         deciding, problem = _attempt(
             lambda: Deciding(
                 evidence.table, evidence.manifest, evidence.folder, rng=rng, ask=ask, records=evidence.told
@@ -98,24 +98,25 @@ def write_report(
         ]
     verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
-    for kind in ("tables", "figures"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    for part in made:
-        _write_files(folder, part)
-    page = folder / "report.html"
-    text = whole_page(
-        f"{evidence.name}: report",
-        f"Report on the study {evidence.name}",
-        claim_sections.header(evidence, verdicts),
-        {part.name: part.html for part in made},
-        {part.name: part.title for part in made},
-    )
-    page.write_text(text, encoding="utf-8")
+    head = claim_sections.header(evidence, verdicts)
+    page = write_page(folder, f"{evidence.name}: report", f"Report on the study {evidence.name}", head, made)
     return Report(page, folder, tuple(verdicts), (f"no verdicts: {problem}",) if problem else ())
 
 
+def write_page(folder: Path, title: str, description: str, header: Html, parts: Sequence[Part]) -> Path:
+    """Writes `report.html` of some sections, with their tables and figures beside it; returns its path."""
+    for kind in ("tables", "figures"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        _write_files(folder, part)
+    page = folder / "report.html"
+    sections, titles = ({part.name: getattr(part, key) for part in parts} for key in ("html", "title"))
+    page.write_text(whole_page(title, description, header, sections, titles), encoding="utf-8")
+    return page
+
+
 @contextmanager
-def _set_aside() -> Iterator[None]:
+def set_aside() -> Iterator[None]:
     """Context that hides existing objects, thousands of records, from the garbage collector while figures are drawn."""
     gc.collect()
     gc.freeze()

@@ -13,7 +13,7 @@ from analysis.across.rank_tests import CriticalDifference
 from analysis.across.standings import Standings
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
-from analysis.rendering.canvas import GREY, INK, WIDTH, Drawing, lay_out, new_figure, style
+from analysis.rendering.canvas import GREY, INK, WIDTH, Drawing, file_name, lay_out, new_figure, style
 from analysis.verdicts.verdict import Verdict
 from analysis.words import bounds, counted, listed, metric_name, p_value, quantity, share, shortened, signed
 
@@ -143,7 +143,12 @@ def forest(verdict: Verdict, name: str) -> Drawing:
             ]
         axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
         sizes = [(float(place), f"{row.n_seeds} × {row.n_images}") for place, row in enumerate(rows)]
-        for height, size in [(-0.95, "seeds × images"), *sizes]:
+        head = "seeds × images"
+        if not any(row.n_images for row in rows):
+            # Values without images, and perhaps without seeds.
+            sizes = [(float(place), f"{row.n_seeds}" if row.n_seeds else "") for place, row in enumerate(rows)]
+            head = "seeds" if any(row.n_seeds for row in rows) else ""
+        for height, size in [(-0.95, head), *sizes]:
             axes.annotate(
                 size, (1.0, height), xycoords=("axes fraction", "data"),
                 xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=INK, annotation_clip=False,
@@ -209,7 +214,13 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
         caption += f" Left out: {counted(result.n_incomplete, 'data set')} without a seed that all finished."
     shown = "; ".join(f"{labels[v]} {share(mean_ranks[v], 2)}" for v in ordered)
     title = f"Mean ranks over data sets: {metric_name(metric)}"
-    return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")
+    return Drawing(
+        file_name(f"ranks_{metric.rstrip(' ↑↓')}"),
+        figure,
+        title,
+        caption,
+        f"Critical-difference diagram. Mean ranks: {shown}.",
+    )
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
