@@ -11,8 +11,11 @@ from analysis.compare.printed import UNITS
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command. Returns its exit status: 0 when the page was written, else 2 with a line on standard error."""
     options = _parser().parse_args(arguments)
+    from functools import partial
+
     from analysis.compare.reading import Form, read_files
     from analysis.compare.write import Asked, compare
+    from analysis.report.drawing import draw_and_clear
 
     form = Form(tuple(options.metric), options.lower_is_better, options.rows, options.unit, options.labels)
     name = options.name or options.files[0].stem or "comparison"
@@ -22,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         if baseline is None and len(results.methods) == 2:
             baseline = results.methods[0]
         asked = Asked(name, baseline, options.margin, options.alpha, options.correction, options.declared)
-        written = compare(results, asked, options.out)
+        draw = partial(draw_and_clear, pdf=options.pdf)
+        written = compare(results, asked, options.out, draw=draw)
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -56,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", type=Path, metavar="DIR", help="MedMNIST's npz files, for folders of prediction files")
     add("--name", help="the title of the page (the first file's name)")
     add("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where the page goes (comparison)")
+    add("--pdf", action="store_true", help="figures also as PDF, as wide as a journal's column")
     return parser
 
 

@@ -21,6 +21,7 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
 from analysis.rendering.html import Html, definitions, element, note, paragraph
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
+from analysis.report.drawing import Draw, draw_and_clear
 from analysis.report.evidence import Evidence
 from analysis.report.section import Part, make_part
 from analysis.report.sections import claims, grounds
@@ -64,8 +65,15 @@ class Comparison:
     cases: tuple[Path, ...]
 
 
-def compare(results: Results, asked: Asked, out: Path, *, rng: np.random.Generator | None = None) -> Comparison:
-    """Writes the page of a comparison into `out`, with its tables, figures and cases beside it.
+def compare(
+    results: Results,
+    asked: Asked,
+    out: Path,
+    *,
+    rng: np.random.Generator | None = None,
+    draw: Draw = draw_and_clear,
+) -> Comparison:
+    """Writes the page of a comparison into `out`, with its tables, figures and cases beside it. draw: what draws them.
 
     Raises ValueError, one line, for a baseline that is no method, and for fewer than two methods.
     """
@@ -83,9 +91,9 @@ def compare(results: Results, asked: Asked, out: Path, *, rng: np.random.Generat
             _carried(results, evidence, asked),
             _verdicts(evidence, verdicts),
             _values(evidence, verdicts),
-            claims.differences(evidence, verdicts),
-            _ranks(evidence, said),
-            *(_grounds(evidence) if results.predictions else ()),
+            _differences(evidence, verdicts, draw),
+            _ranks(evidence, said, draw),
+            *(_grounds(evidence, draw) if results.predictions else ()),
         ]
         page = write_page(
             out, f"{asked.name}: comparison", f"Comparison of {listed(methods)}", _header(evidence, verdicts), parts
@@ -266,15 +274,25 @@ def _values(evidence: Evidence, verdicts: Sequence[Verdict]) -> Part:
     return make_part("results", "Results", [], tables=tables)
 
 
-def _ranks(evidence: Evidence, said: Sequence[str]) -> Part:
-    part = claims.ranks(evidence)
+def _differences(evidence: Evidence, verdicts: Sequence[Verdict], draw: Draw) -> Part:
+    shown = [verdict for verdict in verdicts if verdict.per_dataset][: claims.DRAWN_CONTRASTS]
+    forests = [claims.forest(verdict, place, draw) for place, verdict in enumerate(shown, start=1)]
+    return claims.differences(evidence, verdicts, forests)
+
+
+def _ranks(evidence: Evidence, said: Sequence[str], draw: Draw) -> Part:
+    part = claims.ranks(evidence, draw=draw)
     return replace(part, blocks=(*[paragraph(text) for text in said], *part.blocks))
 
 
-def _grounds(evidence: Evidence) -> list[Part]:
+def _grounds(evidence: Evidence, draw: Draw) -> list[Part]:
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
-    return [grounds.classes(evidence, drawn), *grounds.predictions(evidence, drawn, styles), grounds.data(evidence)]
+    return [
+        grounds.classes(evidence, drawn),
+        *grounds.predictions(evidence, drawn, styles, draw=draw),
+        grounds.data(evidence),
+    ]
 
 
 def _incomplete(count: int) -> str:

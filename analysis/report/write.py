@@ -1,7 +1,7 @@
 """Writer of a study's report.
 
-It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG)
-beside it.
+It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG, PDF
+where it is wanted) beside it.
 """
 
 import gc
@@ -92,6 +92,7 @@ def write_report(
             # The sections that come first in the order of reading.
             claim_sections.question(evidence),
             claim_sections.verdict_section(evidence, verdicts or [], problem),
+            claim_sections.results(evidence, verdicts or [], split),
             claim_sections.cost(evidence, places, split, rng=rng, draw=draw),
             claim_sections.differences(evidence, verdicts or [], [forests[place] for place in sorted(forests)]),
             *drawn,
@@ -166,3 +167,5 @@ def _write_files(folder: Path, part: Part) -> None:
     for picture in part.pictures:
         (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
         (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+        if picture.pdf:
+            (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)

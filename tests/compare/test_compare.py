@@ -142,7 +142,8 @@ def test_few_data_sets_cannot_show_anything_and_the_page_says_so(tmp_path):
 
 
 def test_without_a_baseline_there_are_ranks_alone(tmp_path, capsys):
-    assert main([str(DEMSAR), "--metric", "AUC", "--out", str(tmp_path)]) == 0
+    assert main([str(DEMSAR), "--metric", "AUC", "--out", str(tmp_path), "--pdf"]) == 0
+    assert (tmp_path / "figures" / "ranks_AUC.pdf").read_bytes()[:4] == b"%PDF"
     out = capsys.readouterr().out.splitlines()
     assert len(out) == 2 and out[0].startswith("AUC: Friedman χ²") and out[1] == f"report  {tmp_path / 'report.html'}"
     assert "No contrast: --baseline NAME" in (tmp_path / "report.html").read_text()

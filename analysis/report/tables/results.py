@@ -15,8 +15,8 @@ from analysis.rendering.tables import Strong, Table
 from analysis.verdicts.verdict import Verdict
 from analysis.words import NOTHING, counted, listed, metric_name, quantity, share
 
-# With more data sets each of them is a row.
-COLUMN_DATASETS = 8
+# With more data sets, and more of them than variants, each is a row.
+COLUMN_DATASETS = 5
 # Means equal to so many digits share a rank: the rest is rounding.
 DIGITS = 10
 COSTS = {"parameters": "cost.params", "MACs": "cost.macs", "latency": "cost.latency"}
@@ -95,7 +95,7 @@ def results_table(
     columns["rank"] = {v: share(found.rank[v], 2) for v in labels}
     for name, values in costs.items():
         columns[name] = {v: _cost(name, values.get(v, math.nan)) for v in labels}
-    if len(found.means.columns) <= COLUMN_DATASETS:
+    if len(found.means.columns) <= max(COLUMN_DATASETS, len(labels)):
         headers = [noun, *columns]
         rows = [[label, *(column[v] for column in columns.values())] for v, label in labels.items()]
     else:
