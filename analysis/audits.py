@@ -38,10 +38,15 @@ def faults(found: Mapping[str, Any]) -> list[str]:
     return [remark.text for remark in remarks(found) if remark.fault]
 
 
-def told(audits: Mapping[str, Any]) -> list[Fault]:
-    """The faults of a study's data sets: audits as its manifest keeps them."""
+def all_faults(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Fault]:
+    """The faults of a study's data sets: audits as its manifest keeps them. sources: the source of each set."""
     said = [Fault((name,), text) for name, found in audits.get("sets", {}).items() for text in faults(found)]
-    return said + [Fault(tuple(pair["sets"]), shared(pair)) for pair in audits.get("shared", [])]
+    for pair in audits.get("shared", []):
+        one, other = pair["sets"]
+        # What is one source already counts once.
+        if sources.get(one, one) != sources.get(other, other):
+            said.append(Fault((one, other), f"{shared(pair)}, so they are one source, which `sources` can say"))
+    return said
 
 
 def shared(pair: Mapping[str, Any]) -> str:
@@ -49,8 +54,8 @@ def shared(pair: Mapping[str, Any]) -> str:
     (one, other), (images, others), (total, total_other) = pair["sets"], pair["images"], pair["of"]
     name, other_name = pair["examples"][0]["images"]
     return (
-        f"{images:,} of {total:,} and {others:,} of {counted(total_other, 'image')} show the same pictures, so one set "
-        f"is no evidence beside the other: {one} {name} and {other} {other_name}"
+        f"{images:,} of {total:,} and {others:,} of {counted(total_other, 'image')} show the same pictures, such as "
+        f"{one} {name} and {other} {other_name}"
     )
 
 

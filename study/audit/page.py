@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.audits import Remark, remarks
 from analysis.rendering.canvas import render
-from analysis.rendering.html import Html, definitions, element, note, paragraph, whole_page
+from analysis.rendering.html import Html, definitions, element, note, paragraph
 from analysis.rendering.marks import Picture, file_name
 from analysis.rendering.tables import Table
 from analysis.report.section import Part, make_part
@@ -57,21 +57,13 @@ METHOD = (
 )
 
 
-def page(audited: Sequence[Audited]) -> tuple[str, list[Part]]:
-    """The page of some audits as HTML, and its sections, whose figures and tables it links beside it."""
+def page(audited: Sequence[Audited]) -> tuple[str, str, Html, list[Part]]:
+    """The page of some audits: its title, a description, its head and its sections."""
     parts = [_section(dataset, found) for dataset, found in audited]
     method = make_part("method", "How look-alikes are found", [paragraph(text) for text in METHOD])
     names = [dataset.info.name for dataset, _ in audited]
     title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    sections = [*parts, method]
-    text = whole_page(
-        f"{title}: audit",
-        f"Audit of {', '.join(names)}",
-        _header(title, audited),
-        {part.name: part.html for part in sections},
-        {part.name: part.title for part in sections},
-    )
-    return text, parts
+    return f"{title}: audit", f"Audit of {', '.join(names)}", _header(title, audited), [*parts, method]
 
 
 def _header(title: str, audited: Sequence[Audited]) -> Html:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.report.write import write_files
+from analysis.report.write import write_page
 from study.audit.page import page
 from study.data.protocol import Dataset
 from study.store.ledger import plain_json, whole_file
@@ -19,8 +19,4 @@ def write(audited: Sequence[tuple[Dataset, Mapping[str, Any]]], folder: Path) ->
     text = json.dumps(plain_json([dict(found) for _, found in audited], "audit"), ensure_ascii=False, indent=1)
     with whole_file(findings) as file:
         file.write(text.encode() + b"\n")
-    text, parts = page(audited)
-    write_files(folder, parts)
-    with whole_file(folder / "audit.html") as file:
-        file.write(text.encode())
-    return {"findings": findings, "page": folder / "audit.html"}
+    return {"findings": findings, "page": write_page(folder, *page(audited))}

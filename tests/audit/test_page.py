@@ -89,7 +89,7 @@ def test_many_pairs_are_shown_from_both_ends(tmp_path):
     text = (tmp_path / "figures" / "made_test.svg").read_text()
     named = [pair["images"][0] for pair in (*shown[:4], *shown[-4:])]
     assert all(f">{name}<" in text for name in named) and shown[6]["images"][0] + "<" not in text
-    page = (tmp_path / "audit.html").read_text()
+    page = (tmp_path / "report.html").read_text()
     assert f"8 of {total} pairs: above the most, below the least alike." in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -99,4 +99,4 @@ def test_names_of_any_script_are_shown(tmp_path):
     labels = {name: np.arange(len(part)) % 2 for name, part in images.items()}
     data = made(images, labels, classes=("良性 <&>", "$x_1$"))
     write([(data, audit(data))], tmp_path)
-    assert "良性 &lt;&amp;&gt;" in (tmp_path / "audit.html").read_text()
+    assert "良性 &lt;&amp;&gt;" in (tmp_path / "report.html").read_text()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from analysis.audits import told
+from analysis.audits import all_faults
 from analysis.records.schema import Record
 from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
 from analysis.rendering.marks import Mark
@@ -129,7 +129,7 @@ def data(evidence: Evidence) -> Part:
 
 def audits(evidence: Evidence) -> Part | None:
     """The section on faults that an audit found in the data sets before the run; None where it found none."""
-    said = told(evidence.manifest.get("audits") or {})
+    said = all_faults(evidence.manifest.get("audits") or {}, evidence.sources)
     if not said:
         return None
     items = [element("li", {}, strong(" and ".join(fault.sets)), ": ", fault.text, ".") for fault in said]
