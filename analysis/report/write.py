@@ -106,10 +106,7 @@ def write_report(
 
 def write_page(folder: Path, title: str, description: str, header: Html, parts: Sequence[Part]) -> Path:
     """Writes `report.html` of some sections, with their tables and figures beside it; returns its path."""
-    for kind in ("tables", "figures"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        _write_files(folder, part)
+    write_files(folder, parts)
     page = folder / "report.html"
     sections, titles = ({part.name: getattr(part, key) for part in parts} for key in ("html", "title"))
     page.write_text(whole_page(title, description, header, sections, titles), encoding="utf-8")
