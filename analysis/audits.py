@@ -43,20 +43,23 @@ def all_faults(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Fa
     said = [Fault((name,), text) for name, found in audits.get("sets", {}).items() for text in faults(found)]
     for pair in audits.get("shared", []):
         one, other = pair["sets"]
-        # What is one source already counts once.
-        if sources.get(one, one) != sources.get(other, other):
-            said.append(Fault((one, other), f"{shared(pair)}, so they are one source, which `sources` can say"))
+        remark = shared(pair, sources)
+        if remark.fault:
+            said.append(Fault((one, other), remark.text))
     return said
 
 
-def shared(pair: Mapping[str, Any]) -> str:
-    """The sentence on two data sets that show the same pictures."""
+def shared(pair: Mapping[str, Any], sources: Mapping[str, str]) -> Remark:
+    """The remark on two data sets that show the same pictures: a fault unless they count as one source."""
     (one, other), (images, others), (total, total_other) = pair["sets"], pair["images"], pair["of"]
     name, other_name = pair["examples"][0]["images"]
-    return (
+    text = (
         f"{images:,} of {total:,} and {others:,} of {counted(total_other, 'image')} show the same pictures, such as "
         f"{one} {name} and {other} {other_name}"
     )
+    if sources.get(one, one) == sources.get(other, other):
+        return Remark(f"{text}; they count as one source", False)
+    return Remark(f"{text}, so they are one source, which `sources` can say", True)
 
 
 def remarks(found: Mapping[str, Any]) -> list[Remark]:

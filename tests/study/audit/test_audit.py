@@ -161,8 +161,11 @@ def test_the_command_tells_and_keeps_what_it_found(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "! 1 of 16 test images has equal pixels in train or val: test/1 and train/0" in out.splitlines()
     kept = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert [found["name"] for found in kept] == ["good", "leaky"]
-    assert kept[1]["alike"]["seen"]["test"]["images"] == 1
+    assert list(kept["sets"]) == ["good", "leaky"]
+    # Both have nearly all of their pictures in common.
+    assert "! good and leaky: 67 of 68 and 68 of 68 images show the same pictures" in out
+    assert kept["shared"][0]["images"] == [67, 68]
+    assert kept["sets"]["leaky"]["alike"]["seen"]["test"]["images"] == 1
     # A wrong file does not keep the others from being audited.
     assert main(["wrong,leaky", *place]) == 2
     caught = capsys.readouterr()
