@@ -166,22 +166,23 @@ def _looks(looks: Mapping[str, Any], total: int, classes: list[str]) -> list[Rem
     return said
 
 
-def _telling(found: Mapping[str, Any]) -> str:
+def _telling(found: Mapping[str, Any], what: str = "") -> str:
+    """What follows where rates of a property, `what`, tell classes apart."""
     if not found["tell"]:
         return ""
     rates = sorted(found["by_class"].items(), key=lambda item: -item[1])
     (most, high), (least, low) = rates[0], rates[-1]
-    return f"; they tell classes apart: {percent(high)} of {most}, {percent(low)} of {least}"
+    return f"; they tell classes apart: {percent(high)} of {most}, {percent(low)} of {least}{what}"
 
 
 def _files(files: Mapping[str, Any]) -> list[Remark]:
     said = []
-    if len(files["sizes"]) > 1:
-        sizes = [f"{size} ({count:,})" for size, count in files["sizes"].items()]
-        said.append(Remark(f"files of {len(files['sizes']):,} sizes: {listed(sizes, 4)}", False))
-    if len(files["modes"]) > 1:
-        modes = [f"{mode} ({count:,})" for mode, count in files["modes"].items()]
-        said.append(Remark(f"files of several kinds of pixels: {listed(modes)}", False))
+    for kind, words in (("sizes", "sizes"), ("modes", "kinds of pixels")):
+        found = files[kind]
+        if found["kinds"] > 1:
+            counts = [f"{name} ({count:,})" for name, count in found["counts"].items()]
+            text = f"{counted(files['count'], 'file')} of {found['kinds']:,} {words}: {listed(counts, 4)}"
+            said.append(Remark(text + _telling(found, f" are {next(iter(found['counts']))}"), False))
     return said
 
 

@@ -71,7 +71,7 @@ def _audit(options: argparse.Namespace) -> int:
             status = 2
             continue
         pools[name], keys[name] = pool_of(dataset), dataset.info.source_key
-        found = audit(dataset, pools[name])
+        found = audit(dataset, specs[name], pools[name])
         audited.append((dataset, found))
         say("\n".join([*lines(found), ""]))
         status = max(status, int(bool(faults(found))))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from study.audit.alike import TURNS, Pairs, find_pairs
+from study.audit.files import mixture
 from study.audit.overlap import EARLIER, overlap
 from study.audit.pixels import looks, looks_of
 from study.audit.pool import Pool, pool_of
@@ -24,14 +25,24 @@ NAMED = 24
 SEED = 20_250_101
 
 
-def audit(dataset: Dataset, pool: Pool | None = None, pairs: Pairs | None = None) -> dict[str, Any]:
-    """The full audit of a data set as JSON values. pool, pairs: its own, where they are made already."""
+def audit(
+    dataset: Dataset,
+    source: Mapping[str, Any] | None = None,
+    pool: Pool | None = None,
+    pairs: Pairs | None = None,
+) -> dict[str, Any]:
+    """The full audit of a data set as JSON values.
+
+    source: the spec of its source, where its files shall be looked at. pool, pairs: its own, where they are made
+    already.
+    """
     pool = pool_of(dataset) if pool is None else pool
     pairs = find_pairs(pool) if pairs is None else pairs
     return {
         **_about(dataset, "full"),
         "alike": overlap(pool, pairs),
         "looks": looks(dataset, looks_of(dataset)),
+        "files": None if source is None else mixture(dataset, source),
         "probe": probe(dataset, np.random.default_rng(SEED)),
     }
 
