@@ -21,15 +21,16 @@ class Remark:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A fault of one data set, or of two together."""
+class Notice:
+    """A fault of one data set, or of two together; or, no fault, what an audit could not look at."""
 
     sets: tuple[str, ...]
     text: str
+    fault: bool
 
     @property
     def line(self) -> str:
-        """The fault with its sets, for a terminal."""
+        """The notice with its sets, for a terminal."""
         return f"{' and '.join(self.sets)}: {self.text}"
 
 
@@ -38,14 +39,17 @@ def faults(found: Mapping[str, Any]) -> list[str]:
     return [remark.text for remark in remarks(found) if remark.fault]
 
 
-def all_faults(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Fault]:
-    """The faults of a study's data sets: audits as its manifest keeps them. sources: the source of each set."""
-    said = [Fault((name,), text) for name, found in audits.get("sets", {}).items() for text in faults(found)]
+def notices(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Notice]:
+    """What a launch tells of its data sets: audits as its manifest keeps them. sources: the source of each set."""
+    said = []
+    for name, found in audits.get("sets", {}).items():
+        said += [Notice((name,), text, True) for text in faults(found)]
+        said += [Notice((name,), text, False) for text in limits(found["alike"])]
     for pair in audits.get("shared", []):
         one, other = pair["sets"]
         remark = shared(pair, sources)
         if remark.fault:
-            said.append(Fault((one, other), remark.text))
+            said.append(Notice((one, other), remark.text, True))
     return said
 
 
@@ -111,14 +115,22 @@ def _alike(alike: Mapping[str, Any]) -> list[Remark]:
             f"them for independent are too narrow: {_named(examples['within'])}"
         )
         said.append(Remark(text, False))
-    if not alike["complete"]:
-        said.append(Remark("images differ too little from each other for all look-alikes to be listed", False))
+    said += [Remark(text, False) for text in limits(alike)]
+    return said
+
+
+def limits(alike: Mapping[str, Any]) -> list[str]:
+    """The sentences on look-alikes that were not sought, or not listed; none where all were."""
+    said = []
     if alike["compared"] < alike["images"]:
-        text = (
+        said.append(
             f"look-alikes were sought for {alike['compared']:,} val and test images, evenly spaced, among all "
-            f"{alike['images']:,}; equal pixels among all"
+            f"{alike['images']:,}, and equal pixels among all"
         )
-        said.append(Remark(text, False))
+    if alike["not_sought"]:
+        said.append(f"copies {listed(alike['not_sought'])} were not sought: python -m study.audit does")
+    if not alike["complete"]:
+        said.append("images differ so little from each other that not all look-alikes could be listed")
     return said
 
 

@@ -47,7 +47,8 @@ class Pairs:
 
     turns (pairs,): place in TURNS, the first that makes them alike. correlation (pairs,): of the small copies, 1 for
     equal pixels. bits (pairs,): of the hash that differ. equal (pairs,): whether the pixels are equal. compared: how
-    many images were compared with all. complete: False where the search ended early, at MOST_PAIRS.
+    many images were compared with all. tried: how many of TURNS. complete: False where the search ended early, at
+    MOST_PAIRS.
     """
 
     first: np.ndarray
@@ -57,6 +58,7 @@ class Pairs:
     bits: np.ndarray
     equal: np.ndarray
     compared: int
+    tried: int
     complete: bool
 
     def __len__(self) -> int:
@@ -99,7 +101,7 @@ def find_pairs(pool: Pool, rows: np.ndarray | None = None, turns: int = len(TURN
     order = order[np.r_[True, (np.diff(first) != 0) | (np.diff(second) != 0)][: len(order)]]
     first, second, ways, correlation, bits, equal = (column[order] for column in columns)
     compared = len(pool) if rows is None else len(rows)
-    return Pairs(first, second, ways, correlation, bits, equal, compared, complete)
+    return Pairs(first, second, ways, correlation, bits, equal, compared, turns, complete)
 
 
 def _equal(pool: Pool) -> tuple[np.ndarray, ...]:

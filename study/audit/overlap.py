@@ -54,6 +54,7 @@ def overlap(pool: Pool, pairs: Pairs, listed: int = LISTED) -> dict[str, Any]:
         "images": len(pool),
         "compared": pairs.compared,
         "complete": pairs.complete,
+        "not_sought": list(dict.fromkeys(name for name, _ in TURNS[pairs.tried :])),
         "pairs": {kind: int(chosen.sum()) for kind, chosen in kinds.items()},
         "seen": seen,
         "within": {split: len(_images(pairs, inside, pool.of(split))) for split in SPLITS},

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from analysis.audits import all_faults
+from analysis.audits import notices
 from analysis.records.schema import Record
 from analysis.records.sources import told
 from analysis.words import counted
@@ -46,8 +46,8 @@ def dry_run(study: Study, options: Options) -> None:
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     audits = short_audits(inputs.refs, options.store, keep=False)
-    faults = all_faults(audits, source_keys(study, inputs.refs))
-    lines = describe(plan, inputs, faults, costs, ledger, options.store, options.device, options.threads, workers)
+    found = notices(audits, source_keys(study, inputs.refs))
+    lines = describe(plan, inputs, found, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
     if options.keep is not None:
         _tell_bare(plan.done())
@@ -78,8 +78,8 @@ def launch(study: Study, options: Options, command: str) -> int:
         shared = told(study.datasets, keys)
         if shared:
             say(f"note: {shared}")
-        for fault in all_faults(audits, keys):
-            say(f"note: {fault.line}")
+        for notice in notices(audits, keys):
+            say(f"note: {notice.line}")
         if options.keep is not None and study.is_grid:
             _tell_bare(strategy.resumed)
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.

@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from analysis.audits import Fault
+from analysis.audits import Notice
 from analysis.power import smallest_p_signed_rank
 from analysis.records.sources import counted_units, told
 from analysis.words import counted, metric_name, quantity
@@ -38,7 +38,7 @@ from study.telling.terminal import about, columns
 def describe(
     plan: Plan,
     inputs: Inputs,
-    faults: Sequence[Fault],
+    notices: Sequence[Notice],
     costs: Costs,
     ledger: Ledger,
     store: Path,
@@ -46,13 +46,13 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. faults: found in the data sets."""
+    """The lines of a dry run; reads the store and writes nothing. notices: of the data sets' audits."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs), *audit_lines(faults)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(notices)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
@@ -104,10 +104,15 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     return [*lines, shared] if shared else lines
 
 
-def audit_lines(faults: Sequence[Fault]) -> list[str]:
-    """The faults of data sets, one a line; or that there are none."""
-    found = [f"audit: {fault.line}" for fault in faults]
-    return found or ["audit: no picture stands in two splits, or bears two labels"]
+def audit_lines(notices: Sequence[Notice]) -> list[str]:
+    """What audits of data sets tell, one a line; or that they found no fault."""
+    found = [f"audit: {notice.line}" for notice in notices]
+    clean = (
+        []
+        if any(notice.fault for notice in notices)
+        else ["audit: no picture stands in two splits, or bears two labels"]
+    )
+    return [*found, *clean]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:

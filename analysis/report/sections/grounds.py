@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from analysis.audits import all_faults
+from analysis.audits import notices
 from analysis.records.schema import Record
 from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
 from analysis.rendering.marks import Mark
@@ -129,15 +129,15 @@ def data(evidence: Evidence) -> Part:
 
 def audits(evidence: Evidence) -> Part | None:
     """The section on faults that an audit found in the data sets before the run; None where it found none."""
-    said = all_faults(evidence.manifest.get("audits") or {}, evidence.sources)
-    if not said:
+    said = notices(evidence.manifest.get("audits") or {}, evidence.sources)
+    if not any(notice.fault for notice in said):
         return None
-    items = [element("li", {}, strong(" and ".join(fault.sets)), ": ", fault.text, ".") for fault in said]
+    items = [element("li", {}, strong(" and ".join(notice.sets)), ": ", notice.text, ".") for notice in said]
     text = (
         "An audit before the run found what makes results on these data sets other than they would be on new images: a "
         "picture that also stands in train, or a copy of it, was learned and not judged."
     )
-    named = " ".join(dict.fromkeys(name for fault in said for name in fault.sets))
+    named = " ".join(dict.fromkeys(name for notice in said for name in notice.sets))
     look = paragraph("The pictures: ", element("code", {}, f"python -m study.audit {named} --data-root DIR"))
     return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
 

@@ -9,7 +9,7 @@ from ledger_fixture import Design, write_ledger
 from made_images import clean, made
 from PIL import Image
 
-from analysis.audits import all_faults
+from analysis.audits import notices
 from analysis.records.manifests import load_manifest
 from analysis.report.evidence import load_evidence
 from analysis.report.sections import grounds
@@ -65,7 +65,7 @@ def test_a_dry_run_tells_them_and_keeps_nothing(folder, capsys):
     assert [line for line in out if line.startswith("audit: ")] == [f"audit: leaky: {fault}" for fault in FAULTS]
     assert not (folder / "mlruns").exists()
     clean_one = {"sets": {"clean": short_audit(made(*clean()))}, "shared": []}
-    assert audit_lines(all_faults(clean_one, {})) == ["audit: no picture stands in two splits, or bears two labels"]
+    assert audit_lines(notices(clean_one, {})) == ["audit: no picture stands in two splits, or bears two labels"]
 
 
 def test_a_launch_tells_and_records_them(folder, capsys):
@@ -149,12 +149,12 @@ def test_pictures_that_two_sets_share_are_told_once_for_both(folder, tmp_path):
     refs = {name: DataRef(name, open_source(spec).describe(name).fingerprint, spec) for name in ("leaky", "another")}
     audits = kept.short_audits(refs, tmp_path / "store", keep=True)
     shown = audits["shared"][0]["examples"][0]["images"]
-    assert [fault.line for fault in all_faults(audits, {}) if len(fault.sets) == 2] == [
+    assert [fault.line for fault in notices(audits, {}) if len(fault.sets) == 2] == [
         "another and leaky: 3 of 68 and 3 of 68 images show the same pictures, such as another "
         f"{shown[0]} and leaky {shown[1]}, so they are one source, which `sources` can say"
     ]
     # One source counts once, as it is.
-    assert not [fault for fault in all_faults(audits, {"leaky": "c", "another": "c"}) if len(fault.sets) == 2]
+    assert not [fault for fault in notices(audits, {"leaky": "c", "another": "c"}) if len(fault.sets) == 2]
     pairs = {
         tuple(pair["images"])
         for pair in between("a", "b", *(pool_of(open_source(spec).load(name)) for name in ("another", "leaky")))[
