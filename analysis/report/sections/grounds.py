@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.audits import notices
 from analysis.records.schema import Record
-from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
+from analysis.rendering.html import definitions, element, folded, note, paragraph
 from analysis.rendering.marks import Mark
 from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
@@ -132,7 +132,7 @@ def audits(evidence: Evidence) -> Part | None:
     said = notices(evidence.manifest.get("audits") or {}, evidence.sources)
     if not any(notice.fault for notice in said):
         return None
-    items = [element("li", {}, strong(" and ".join(notice.sets)), ": ", notice.text, ".") for notice in said]
+    items = [element("li", {}, f"{notice.line}.") for notice in said]
     text = (
         "An audit before the run found what makes results on these data sets other than they would be on new images: a "
         "picture that also stands in train, or a copy of it, was learned and not judged."

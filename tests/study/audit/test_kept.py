@@ -80,7 +80,7 @@ def test_a_launch_tells_and_records_them(folder, capsys):
     assert not any(sets["phantom_ct"]["alike"]["pairs"].values())
     section = grounds.audits(load_evidence(folder / "mlruns", "study"))
     assert section is not None and section.title == "Faults of the data sets"
-    assert all(f"<strong>leaky</strong>: {fault}." in section.html for fault in FAULTS)
+    assert all(f"<li>leaky: {fault}.</li>" in section.html for fault in FAULTS)
     assert "phantom_ct" not in section.html
 
 
