@@ -215,7 +215,8 @@ def _asked(
     """A contrast as declared, with its cells and questions. rows: the table's, by variant."""
     own = [rows[variant] for variant in (contrast.baseline, contrast.against) if variant in rows]
     declared = as_declared(contrast, today, pd.concat(own) if own else table.iloc[:0], folder)
-    return replace(declared, reasons=(*declared.reasons, *history.reasons(contrast)))
+    told = history.history(contrast, declared.reasons)
+    return replace(declared, reasons=(*declared.reasons, *told.reasons), notes=(*declared.notes, *told.notes))
 
 
 @dataclass(frozen=True)

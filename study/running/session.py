@@ -19,6 +19,7 @@ from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
+from study.planning.register import compared_before, launch_of
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
@@ -63,7 +64,12 @@ def launch(study: Study, options: Options, command: str) -> int:
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs))
+        before = compared_before(study, inputs.refs, ledger) if options.limit is None else ""
+        if study.contrasts:
+            ledger.register(launch_of(study, inputs.refs, ledger))
         say(driver.headline())
+        if before:
+            say(f"note: {before}")
         shared = told(study.datasets, source_keys(study, inputs.refs))
         if shared:
             say(f"note: {shared}")

@@ -30,6 +30,7 @@ from study.planning.reach import (
     smallest_p,
     source_keys,
 )
+from study.planning.register import compared_before
 from study.store.ledger import Ledger
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
@@ -48,6 +49,8 @@ def describe(
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
+    before = compared_before(study, inputs.refs, ledger)
+    lines += [f"  {before}"] if before else []
     if not cells:
         return [*lines, "time: nothing is left to run"]
     time = estimate(plan, cells, inputs.infos, costs, device, threads)
