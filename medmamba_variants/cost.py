@@ -12,7 +12,6 @@ transform sums alone.
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import time
@@ -23,160 +22,18 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torchvision.ops  # noqa: F401 - registers deform_conv2d
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.spectral.transforms import fft_macs
 from medmamba_variants.model import build_model
-
-# Free by the convention above: layout, norms, activations, gates, pooling, sums, comparisons, indices and their
-# arithmetic. Names are those of ATen operations.
-FREE = frozenset(
-    getattr(torch.ops.aten, name)
-    for name in [
-        "__rshift__",
-        "_safe_softmax",
-        "_softmax",
-        "_to_copy",
-        "_unsafe_view",
-        "_upsample_bilinear2d_aa",
-        "abs",
-        "add",
-        "add_",
-        "addcmul",
-        "alias",
-        "amax",
-        "arange",
-        "avg_pool2d",
-        "bitwise_and",
-        "bitwise_xor",
-        "cat",
-        "clamp",
-        "clamp_min",
-        "clone",
-        "complex",
-        "constant_pad_nd",
-        "cos",
-        "cummax",
-        "cumsum",
-        "detach",
-        "div",
-        "elu",
-        "empty",
-        "exp",
-        "expand",
-        "flip",
-        "floor_divide",
-        "gather",
-        "ge",
-        "gelu",
-        "index",
-        "index_add",
-        "index_select",
-        "lift_fresh",
-        "linalg_vector_norm",
-        "log_sigmoid_forward",
-        "lt",
-        "masked_fill",
-        "max",
-        "max_pool2d_with_indices",
-        "maximum",
-        "mean",
-        "mul",
-        "native_batch_norm",
-        "native_layer_norm",
-        "neg",
-        "new_ones",
-        "new_zeros",
-        "nonzero",
-        "ones",
-        "ones_like",
-        "permute",
-        "pow",
-        "promote_types",
-        "reflection_pad2d",
-        "relu",
-        "remainder",
-        "roll",
-        "rsqrt",
-        "rsub",
-        "scatter",
-        "select",
-        "sigmoid",
-        "silu",
-        "sin",
-        "slice",
-        "softplus",
-        "sort",
-        "split",
-        "split_with_sizes",
-        "sqrt",
-        "squeeze",
-        "stack",
-        "sub",
-        "sum",
-        "t",
-        "tanh",
-        "topk",
-        "transpose",
-        "triu",
-        "unbind",
-        "unfold",
-        "unsqueeze",
-        "view",
-        "view_as_complex",
-        "view_as_real",
-        "zeros",
-        "zeros_like",
-    ]
-)
+from medmamba_variants.operations import FORMULAS, FREE
 
 
-def _attention_flops(
-    query: Any, key: Any, value: Any, *options: Any, out_shape: Any = None, attn_mask: Any = None, scale: Any = None
-) -> int:
-    """Flops of softmax attention by the shapes of its arguments: its two products."""
-    return int(sdpa_flop_count(query, key, value))
-
-
-def _deformable_flops(images: Any, weight: Any, offset: Any, *options: Any, out_shape: Any = None) -> int:
-    """Flops of a deformable convolution by the shapes of its arguments: bilinear samples of four pixels, and taps."""
-    (batch, channels, _, _), (filters, channels_of_group, rows, columns), (_, _, height, width) = images, weight, offset
-    samples = batch * channels * rows * columns * height * width
-    taps = batch * filters * channels_of_group * rows * columns * height * width
-    return int(2 * (4 * samples + taps))
-
-
-def _fourier_flops(shape: Any, dims: Any, real: bool) -> int:
-    """Flops of a fast Fourier transform of these axes of a tensor, whose shape counts all points of a real one."""
-    points = math.prod(shape[dim] for dim in dims)
-    return 2 * fft_macs(math.prod(shape) // points, points, real) if points else 0
-
-
-def _fft_c2c_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
-    return _fourier_flops(x, dims, real=False)
-
-
-def _fft_r2c_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
-    return _fourier_flops(x, dims, real=True)
-
-
-def _fft_c2r_flops(x: Any, dims: Any, *options: Any, out_shape: Any = None) -> int:
-    return _fourier_flops(out_shape, dims, real=True)
-
-
-# What torch's counter does not know, or on other devices only, and an operation of torchvision.
-FORMULAS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    torch.ops.torchvision.deform_conv2d: _deformable_flops,
-    torch.ops.aten._fft_c2c: _fft_c2c_flops,
-    torch.ops.aten._fft_r2c: _fft_r2c_flops,
-    torch.ops.aten._fft_c2r: _fft_c2r_flops,
-}
+class UncountedError(ValueError):
+    """Raised for an operation that is neither counted nor known to be free."""
 
 
 @dataclass(frozen=True)
@@ -271,17 +128,23 @@ class _Guard(TorchDispatchMode):
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         packet = operation._overloadpacket
-        if packet not in flop_registry and packet not in FORMULAS and packet not in FREE:
+        if packet not in flop_registry and packet not in FORMULAS and _out_of_place(packet) not in FREE:
             self._unknown.add(str(packet))
         return operation(*args, **(kwargs or {}))
 
     def check(self) -> None:
-        """Raises ValueError naming what would have been counted as zero."""
+        """Raises UncountedError naming what would have been counted as zero."""
         if self._unknown:
-            raise ValueError(
+            raise UncountedError(
                 "every operation of a network must have a formula in torch's flop counter or be free by convention "
-                f"(FREE in medmamba_variants.cost), got {', '.join(sorted(self._unknown))}"
+                f"(FREE in medmamba_variants.operations), got {', '.join(sorted(self._unknown))}"
             )
+
+
+def _out_of_place(packet: Any) -> Any:
+    """The operation of which this one is the form in place, else the operation itself."""
+    name = packet.__name__
+    return getattr(torch.ops.aten, name.removesuffix("_"), packet) if name.endswith("_") else packet
 
 
 def measure_latency(

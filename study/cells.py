@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from analysis.hashes import content_hash
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import Network
 from study.recipe import Recipe
 
 # Goes up whenever a change of ours alters the numbers of an unchanged cell; older records then no longer count.
@@ -36,7 +36,7 @@ class DataRef:
 class Cell:
     """A cell, variant × recipe × data set × seed: the unit of work, of pairing and of resumption."""
 
-    variant: VariantConfig
+    variant: Network
     recipe: Recipe
     data: DataRef
     seed: int

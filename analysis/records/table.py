@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.records.sources import files_by_source, unit_name
 
 Matrix: TypeAlias = pd.DataFrame | np.ndarray | Sequence[Sequence[float]]
-# In place of a seed, where files of one source have none in common.
+# In place of a seed: the value is a mean over seeds, printed as such or of files that have none in common.
 MEAN_OF_SEEDS = -1
 
 

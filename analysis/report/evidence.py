@@ -85,10 +85,16 @@ class Evidence:
         names = [c[side] for c in self.contrasts for side in ("baseline", "against")]
         if self.baseline is not None:
             names.insert(0, self.baseline)
-        means = self.done().groupby("variant_id")[f"validation.{self.metrics[0]}"].mean()
-        lower = self.metrics[0] in LOWER_IS_BETTER
-        names += list(means.sort_values(ascending=lower, kind="stable").index)
-        first = list(dict.fromkeys(name for name in names if name in means.index))[:limit]
+        done, column = self.done(), f"validation.{self.metrics[0]}"
+        finished = set(done["variant_id"])
+        if column in done:
+            means = done.groupby("variant_id")[column].mean()
+            lower = self.metrics[0] in LOWER_IS_BETTER
+            names += list(means.sort_values(ascending=lower, kind="stable").index)
+        else:
+            # Results of others, who publish none: in their order.
+            names += list(self.variants)
+        first = list(dict.fromkeys(name for name in names if name in finished))[:limit]
         return [variant_id for variant_id in self.variants if variant_id in first]
 
     def modality(self, dataset: str) -> str:

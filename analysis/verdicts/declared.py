@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from analysis.across.multiplicity import CORRECTIONS, Correction
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, is_quoted
 from analysis.records.manifests import declaring_manifest
 from analysis.records.places import records_folder
 from analysis.records.sources import manifest_sources
@@ -45,7 +45,7 @@ class Contrast:
     contrasts_hash: str | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
+        if self.metric not in METRICS and not is_quoted(self.metric):
             raise ValueError(f"contrast.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         if not 0 <= self.margin < 1:
             raise ValueError(f"contrast.margin must be between 0 and 1, got {self.margin!r}")

@@ -220,6 +220,8 @@ def _adjusted(verdict: Verdict, p: float) -> str:
 def _sizes(verdict: Verdict) -> str:
     seeds = {part.n_seeds for part in verdict.per_dataset}
     shown = counted(min(seeds), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    if seeds == {0}:
+        shown = "means as printed"
     images = f", {counted(verdict.n_images, 'test image')}" if verdict.n_images else ""
     return f"{counted_units(verdict.n_datasets, verdict.n_sources)}, {shown}{images}"
 

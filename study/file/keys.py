@@ -69,14 +69,38 @@ class Axes(Kind):
 
 @dataclass(frozen=True)
 class Variants(Kind):
-    """Points by the names that the study file gives them."""
+    """Points, or networks by other people, by the names that the study file gives them."""
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
         checked_names(value, None, path)
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": {"$ref": "#/$defs/point"}}
+        either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        return {"type": "object", "additionalProperties": {"anyOf": either}}
+
+
+# Further keys are settings of timm's class or of one's own.
+PEERS = {
+    "timm": {
+        "type": "object",
+        "description": "a classifier of timm by name, with settings of its class",
+        "properties": {
+            "timm": {"type": "string", "description": "its name, such as resnet18 or mambaout_femto"},
+            "stem": {
+                "enum": ["timm", "small"],
+                "description": "small: for ResNets on images of at most 64 pixels",
+            },
+        },
+        "required": ["timm"],
+    },
+    "module": {
+        "type": "object",
+        "description": "a module of one's own by dotted path, with settings of its class",
+        "properties": {"module": {"type": "string", "description": "package.file:Class"}},
+        "required": ["module"],
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -139,7 +163,7 @@ STUDY = Mapped(
         "base": Setting(Choice(tuple(PRESETS)), "preset that every variant starts from", required=True),
         "variant": Setting(Point(), "axes set alike in every variant"),
         "axes": Setting(Axes(), "axes under study: the values to try, or {low, high, log, step} for a search"),
-        "variants": Setting(Variants(), "in place of axes: name: {axis: value}"),
+        "variants": Setting(Variants(), "in place of axes: name: {axis: value}, {timm: NAME, …} or {module: PATH, …}"),
         "strategy": Setting(Mapped(STRATEGY), "how variants are chosen; without it: grid"),
         "seeds": Setting(Listed(SEED, distinct=True), "training seeds", required=True),
         "datasets": Setting(Listed(Text(), distinct=True), "names of data sets", required=True),
@@ -164,6 +188,7 @@ def study_schema() -> dict[str, Any]:
         "$defs": {
             **{name: axis_schema(name) for name in (*AXES, *SUGAR)},
             "point": {"type": "object", "properties": points, "additionalProperties": False},
+            **PEERS,
         },
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.records.schema import Record
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import read_network
 from study.cells import Cell
 from study.definition import Study
 from study.executors.choice import Options
@@ -139,7 +139,7 @@ class Driver:
     def _label(self, record: Record) -> str:
         # Thousands of records may be of a dozen variants, each of which takes a fiftieth of a second to make.
         if record["variant_id"] not in self._labels:
-            self._labels[record["variant_id"]] = self.study.label(VariantConfig.from_dict(record["variant"]))
+            self._labels[record["variant_id"]] = self.study.label(read_network(record["variant"]))
         return self._labels[record["variant_id"]]
 
     def _track(self, record: Record, label: str) -> None:

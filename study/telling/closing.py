@@ -16,7 +16,7 @@ from analysis.report.evidence import Evidence, load_evidence
 from analysis.verdicts.decisions import decide_all
 from analysis.verdicts.verdict import Verdict
 from analysis.words import LONGEST_REASON, METRIC_NAMES, counted, ends, quantity, share, shortened
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import read_network
 from study.definition import Study
 from study.store.database import absolute_uri, default_uri
 from study.store.ledger import Ledger
@@ -150,7 +150,7 @@ def failure_lines(study: Study, records: Mapping[str, Mapping[str, Any]], cell_i
         return []
     lines = [f"{counted(len(failed), 'cell')} failed; the same command runs them again:"]
     for record in failed[:FAILURES_LISTED]:
-        label = study.label(VariantConfig.from_dict(record["variant"]))
+        label = study.label(read_network(record["variant"]))
         lines.append(f"  {describe_failure(label, dict(record))}")
     if len(failed) > FAILURES_LISTED:
         lines.append(f"  and {len(failed) - FAILURES_LISTED} more, with tracebacks in the ledger")

@@ -14,13 +14,14 @@ from analysis.rendering.canvas import (
     GREY,
     INK,
     PALE,
-    WIDTH,
     Drawing,
     Mark,
     file_name,
     legend_below,
     new_figure,
+    room,
     style,
+    width,
 )
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, Tally
 from analysis.words import counted, metric_name, share, shortened
@@ -66,7 +67,7 @@ def learning_curves(
             # Markers of different variants start at different epochs, so that equal curves show both.
             axes.plot(
                 steps, mean, color=mark.colour, marker=mark.marker, linestyle=mark.line, markersize=3.8,
-                markevery=(min(place % every, len(steps) - 1), every), label=shortened(labels[variant_id], 24),
+                markevery=(min(place % every, len(steps) - 1), every), label=shortened(labels[variant_id], room(24)),
             )  # fmt: skip
         axes.set_title(dataset)
         axes.set_xlabel("epoch")
@@ -102,7 +103,7 @@ def reliability(
         return None
     reference = baseline if baseline is not None and baseline in tallies else next(iter(tallies))
     with style():
-        figure = Figure(figsize=(WIDTH, 3.6 + 0.16 * math.ceil(len(tallies) / 2)), layout="constrained")
+        figure = Figure(figsize=(width(), 3.6 + 0.16 * math.ceil(len(tallies) / 2)), layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         _calibrated_band(axes, tallies[reference])
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
@@ -114,7 +115,7 @@ def reliability(
             lowest = min([lowest, *x])
             axes.plot(
                 x, y, color=mark.colour, marker=mark.marker, linestyle=mark.line, markersize=4,
-                label=shortened(labels[variant_id], 24),
+                label=shortened(labels[variant_id], room(24)),
             )  # fmt: skip
             shares = tally.counts / tally.counts.sum()
             below.stairs(shares, np.linspace(0, 1, CONFIDENCE_BINS + 1), color=mark.colour, linestyle=mark.line)
@@ -144,12 +145,16 @@ def confusion_matrices(
     if not tallies:
         return None
     count = len(next(iter(tallies.values())).confusion)
-    names = [shortened(str(name), 20) for name in classes] if len(classes) == count else [str(k) for k in range(count)]
+    names = (
+        [shortened(str(name), room(20)) for name in classes]
+        if len(classes) == count
+        else [str(k) for k in range(count)]
+    )
     # Columns have only numbers, which rows show beside their names: names would need more room than the matrix.
     numbers = [str(k + 1) for k in range(count)]
     columns = 2 if count <= SMALL_MATRIX and len(tallies) > 1 else 1
     rows = math.ceil(len(tallies) / columns)
-    side = min((WIDTH - 1.4) / columns, 0.3 * count + 0.3)
+    side = min((width() - 1.4) / columns, 0.3 * count + 0.3)
     with style():
         figure, axes = new_figure(0.5 + rows * (side + 0.5), rows, columns)
         for place, (variant_id, tally) in enumerate(tallies.items()):
@@ -157,7 +162,7 @@ def confusion_matrices(
             totals = tally.confusion.sum(axis=1, keepdims=True)
             shares = np.where(totals > 0, tally.confusion / np.maximum(totals, 1), np.nan)
             ax.imshow(shares, cmap="Greys", vmin=0, vmax=1.25)
-            ax.set_title(shortened(labels[variant_id], 24))
+            ax.set_title(shortened(labels[variant_id], room(24)))
             ax.grid(visible=False)
             ax.set_xticks(range(count), numbers)
             ax.set_yticks(

@@ -16,6 +16,7 @@ from analysis.report.drawing import Coming, Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import Part, make_part
 from analysis.report.tables import study as study_tables
+from analysis.report.tables.results import results_table
 from analysis.report.tables.verdicts import difference_table, stands_out, verdict_table
 from analysis.verdicts.verdict import Verdict, pieces
 from analysis.words import counted, metric_name
@@ -116,6 +117,17 @@ def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: st
         blocks.append(element("ol", {"class": "verdicts"}, *[_verdict_item(verdict) for verdict in verdicts]))
     tables = [verdict_table(verdicts, evidence.manifest)] if verdicts else []
     return make_part("verdicts", "Verdicts", blocks, tables=tables)
+
+
+def results(evidence: Evidence, verdicts: Sequence[Verdict], split: str) -> Part:
+    """The section with the table that papers print, one for each of the study's first metrics, of a split."""
+    if not len(evidence.done()):
+        return make_part("results", "Results", [note("No table of results: no cell has finished.")])
+    tables = [
+        results_table(evidence.table, metric, evidence.variants, verdicts, evidence.baseline, split=split)
+        for metric in evidence.metrics[:2]
+    ]
+    return make_part("results", "Results", [], tables=tables[:1], folded_tables=tables[1:])
 
 
 def cost(

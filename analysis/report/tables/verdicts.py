@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.rendering.tables import Strong, Table
 from analysis.verdicts.verdict import Verdict, corrected
-from analysis.words import bounds, metric_name, p_value, percent, share, signed
+from analysis.words import NOTHING, bounds, metric_name, p_value, percent, share, signed
 
 
 def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> Table:
@@ -22,7 +22,7 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
             bounds(verdict.interval, 4, sign=True),
             p_value(verdict.p_value),
             p_value(verdict.adjusted_p),
-            f"{_units(verdict)} / {verdict.n_seeds} / {verdict.n_images:,}",
+            _sizes(verdict),
             share(verdict.cost_ratio, 2),
             percent(verdict.false_claim_probability),
         ]
@@ -86,8 +86,8 @@ def difference_table(verdicts: Sequence[Verdict]) -> Table:
                     row.dataset,
                     signed(row.difference),
                     bounds(row.interval, 4, sign=True),
-                    f"{row.n_seeds}",
-                    f"{row.n_images:,}",
+                    f"{row.n_seeds or NOTHING}",
+                    f"{row.n_images:,}" if row.n_images else NOTHING,
                 ]
             )
     overs = _overs([d.interval.over if d.interval.is_defined else "" for v in verdicts for d in v.per_dataset])
@@ -117,6 +117,14 @@ def _units(verdict: Verdict) -> str:
     """The number of data sets, with that of their sources where it is smaller."""
     fewer = verdict.n_sources < verdict.n_datasets
     return f"{verdict.n_datasets} ({verdict.n_sources})" if fewer else f"{verdict.n_datasets}"
+
+
+def _sizes(verdict: Verdict) -> str:
+    """Data sets, seeds and test images behind a verdict; a dash where results were printed without them."""
+    seeds, images = f"{verdict.n_seeds}", f"{verdict.n_images:,}"
+    if verdict.n_datasets:
+        seeds, images = (seeds if verdict.n_seeds else NOTHING), (images if verdict.n_images else NOTHING)
+    return f"{_units(verdict)} / {seeds} / {images}"
 
 
 def _overs(overs: Sequence[str]) -> str:
