@@ -290,6 +290,11 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
     without = [here.dataset for here, n_images in zip(pairs, answer.n_images) if n_images is None]
     if without:
         notes.append(f"without per-image predictions: {listed(without)}")
+    told_by: dict[str, list[str]] = {}
+    for here, judgement in zip(pairs, answer.judgements):
+        if judgement.note:
+            told_by.setdefault(judgement.note, []).append(here.dataset)
+    notes += [f"the interval on {listed(names)} {note}" for note, names in told_by.items()]
     differences = list(averaged({here.dataset: here.difference for here in pairs}, cells.sources).values())
     ratios = list(averaged({here.dataset: here.cost_ratio for here in pairs}, cells.sources).values())
     over = f"{unit_noun([here.dataset for here in pairs], cells.sources)}s"

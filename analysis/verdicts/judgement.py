@@ -17,6 +17,7 @@ from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.paired.auc import delong
 from analysis.paired.bootstrap import matched_difference, matched_two_level
+from analysis.paired.concordance import no_event_bound, ranking_bound
 from analysis.paired.levels import Parts, stratified
 from analysis.paired.models import Matched, matched
 from analysis.records.predictions import Pairing
@@ -37,7 +38,7 @@ class Judgement:
     standard_error, df: of the t tests for equivalence, the normal distribution with infinitely many degrees of freedom.
     rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1; NaN for a single one. floor, floor_df:
     a second standard error that no interval for equivalence may be narrower than. parts: of a single data set with
-    several seeds, the variances of its difference.
+    several seeds, the variances of its difference. note: what a reader must know of the interval.
     """
 
     level: str
@@ -51,6 +52,7 @@ class Judgement:
     floor: float = 0.0
     floor_df: float = math.inf
     parts: Parts | None = None
+    note: str = ""
 
     def equivalence_interval(self, difference: float, alpha: float) -> Interval:
         """The interval of level 1 − 2α that lies within the margin where both one-sided tests have p ≤ α."""
@@ -153,21 +155,47 @@ def on_dataset(
         error = levels.standard_error
         beyond = _beyond(levels.difference, error, margin, df, images)
         judged = Judgement(THIS_DATA_SET, levels.interval, levels.p_value, beyond, error, df, math.nan, test)
-        return replace(judged, parts=levels.parts)
+        return replace(judged, parts=levels.parts, note=_without_width(metric, levels.interval, images))
     against, baseline = images.against[0].probabilities, images.baseline[0].probabilities
     if metric == "macro_auc_ovr":
         areas = delong(images.labels, against, baseline, groups=images.groups, level=LEVEL)
         df = math.inf if images.groups is None else float(areas.interval.n - 1)
         error = math.sqrt(areas.variance)
         beyond = _beyond(areas.difference, error, margin, df, images)
-        return Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, error, df, math.nan, "DeLong's test")
+        judged = Judgement(THESE_WEIGHTS, areas.interval, areas.p_value, beyond, error, df, math.nan, "DeLong's test")
+        return replace(judged, note=_without_width(metric, areas.interval, images))
     if rng is None:
         return untested("test images", images.n_images)
     drawn = matched_difference(metric, images, rng=rng, draws=draws, level=LEVEL)
     error, df = drawn.standard_error, math.inf
     beyond = _beyond(drawn.difference, error, margin, df, images)
     test = f"paired bootstrap over {drawn.interval.over}"
-    return Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, error, df, math.nan, test)
+    judged = Judgement(THESE_WEIGHTS, drawn.interval, drawn.p_value, beyond, error, df, math.nan, test)
+    return replace(judged, note=_without_width(metric, drawn.interval, images))
+
+
+def _without_width(metric: str, interval: Interval, images: Matched) -> str:
+    """What an interval without width hides, in words; empty for any other."""
+    if not interval.is_defined or interval.low != interval.high:
+        return ""
+    flaw = "has no width, which is a flaw of the method and no certainty"
+    pairs = list(zip(images.against, images.baseline))
+    if metric == "macro_auc_ovr":
+        # Of two classes the second column is the ranking.
+        first = 1 if images.models[0].classes == 2 else 0
+        scores = [(a.probabilities[:, first:], b.probabilities[:, first:]) for a, b in pairs]
+        bound = ranking_bound(images.labels, scores, images.codes)
+        if bound is None:
+            return flaw
+        what, of = f"neither is ahead by more than {bound.value:.3f}", "disjoint pairs of them"
+    else:
+        if not all(np.array_equal(against.predicted, baseline.predicted) for against, baseline in pairs):
+            return flaw
+        bound = no_event_bound(images.n_images if images.codes is None else int(images.codes.max()) + 1)
+        unit = "test images" if images.codes is None else "groups of them"
+        what, of = f"they treat at most {100 * bound.value:.1f} % of {unit} differently", "that they treat alike"
+    confidence = f"with {100 * bound.level:g} % confidence"
+    return f"{flaw}; {confidence} {what} on test images like these (exact one-sided bound, from {bound.trials} {of})"
 
 
 def _beyond(difference: float, standard_error: float, margin: float, df: float, images: Matched) -> float:
