@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.hashes import content_hash, declaration_hash
+from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.kinds import to_json
 from medmamba_variants.networks import Network
@@ -255,6 +256,7 @@ class Contrast:
     """A declared comparison of two variants: is `against` better than `baseline` by the test metric?
 
     Differences within the margin count as none. The contrasts of a family share one correction for multiplicity.
+    `level`: whether it asks about data sets in general or about the study's own.
     """
 
     name: str
@@ -266,6 +268,7 @@ class Contrast:
     margin: float
     family: str
     kind: str
+    level: str = IN_GENERAL
 
     def to_dict(self) -> dict[str, Any]:
         """The contrast as plain JSON values; variants by their ids and their differences from MedMamba-T."""
@@ -281,4 +284,6 @@ class Contrast:
             "margin": self.margin,
             "family": self.family,
             "kind": self.kind,
+            # Where it is the default, what was declared before there were levels keeps its hash.
+            **({} if self.level == IN_GENERAL else {"level": self.level}),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.design.kinds import Keys, SettingError
 from medmamba_variants.networks import Network
 from study.definition import Contrast
@@ -45,6 +46,7 @@ def parse_contrasts(
             margin=float(value["margin"]),
             family=value.get("family", "primary"),
             kind=value.get("kind", "confirmatory"),
+            level=value.get("level", IN_GENERAL),
         )
         if contrast.baseline == contrast.against:
             raise SettingError((*path, "against"), f"must differ from baseline, got {value['against']} twice")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.metrics import METRICS
+from analysis.verdicts.levels import DECLARED_LEVELS
 from medmamba_variants.config import PRESETS, axis_schema
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import (
@@ -140,6 +141,11 @@ CONTRAST = {
     "margin": Setting(Number(0, 1, open=True), "differences below it count as equivalent", required=True),
     "family": Setting(Text(), "contrasts of one family share the correction"),
     "kind": Setting(Choice(("confirmatory", "exploratory")), "confirmatory unless said otherwise"),
+    "level": Setting(
+        Choice(DECLARED_LEVELS),
+        "what it is about: data sets in general, drawn anew (the default), or these data sets, fixed, with seeds and "
+        "test images drawn anew",
+    ),
 }
 
 # What would make networks of a variant differ in cost, or name a setting twice.

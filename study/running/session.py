@@ -24,6 +24,7 @@ from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
+from study.planning.register import compared_before, launch_of
 from study.planning.tuning import tuning_manifest
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
@@ -72,10 +73,15 @@ def launch(study: Study, options: Options, command: str) -> int:
     with _only_driver(ledger, study, shared):
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
+        before = compared_before(study, inputs.refs, ledger) if options.limit is None else ""
+        if study.contrasts:
+            ledger.register(launch_of(study, inputs.refs, ledger))
         say(driver.headline())
         audits = short_audits(inputs.refs.values(), options.store, keep=True)
         keep_manifest = partial(_keep_manifest, ledger, study, strategy, inputs, audits)
         keep_manifest()
+        if before:
+            say(f"note: {before}")
         beyond = costs.beyond_tolerance()
         if beyond:
             say(f"note: {beyond}")

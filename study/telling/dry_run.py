@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.audits import faults
 from analysis.power import smallest_p_signed_rank
 from analysis.records.sources import counted_units, told
+from analysis.verdicts.levels import FEWEST_SEEDS
 from analysis.words import counted, metric_name, quantity
 from medmamba_variants.networks import Network
 from study.cells import Cell
@@ -25,12 +26,14 @@ from study.planning.reach import (
     detectable,
     family_size,
     fewest,
+    is_fixed,
     n_sources,
     pilot,
     reaches,
     smallest_p,
     source_keys,
 )
+from study.planning.register import compared_before
 from study.store.ledger import Ledger
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
@@ -57,6 +60,8 @@ def describe(
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
+    before = compared_before(study, inputs.refs, ledger)
+    lines += [f"  {before}"] if before else []
     if not cells:
         return [*lines, "time: nothing is left to run"]
     time = estimate(plan, cells, inputs.infos, costs, device, threads)
@@ -172,20 +177,24 @@ def _contrasts(plan: Plan, pilot: pd.DataFrame | None) -> list[str]:
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
     n = n_sources(study, refs)
+    units, how = counted_units(len(study.datasets), n), f"(α = {study.alpha:g}, correction {study.correction})"
     lines = [
-        f"contrasts over {counted_units(len(study.datasets), n)}: the smallest p of a signed-rank test is "
-        f"{smallest_p_signed_rank(n):.4g} (α = {study.alpha:g}, correction {study.correction})"
+        f"contrasts over {units}: the smallest p of a signed-rank test is {smallest_p_signed_rank(n):.4g} {how}"
+        if not all(map(is_fixed, study.contrasts))
+        else f"contrasts on these {units}, by t over seeds and test images {how}"
     ]
     for contrast in study.contrasts:
         size = family_size(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
-        smallest = f"p ≥ {smallest_p(study, contrast, refs):.4g}"
+        fixed = is_fixed(contrast)
+        smallest = "on these data sets" if fixed else f"p ≥ {smallest_p(study, contrast, refs):.4g}"
         line = f"  {contrast.name}: {sides}, {metric_name(contrast.metric)}, margin {contrast.margin:g}: {smallest}"
         if size > 1:
             line += f" (family {contrast.family} of {size})"
         if not reaches(study, contrast, refs):
             noun = "data sets" if n == len(study.datasets) else "sources"
-            line += f": cannot reach α, which takes {fewest(study, size)} {noun}"
+            needed = f"{FEWEST_SEEDS} seeds" if fixed else f"{fewest(study, size)} {noun}"
+            line += f": cannot reach α, which takes {needed}"
         lines.append(line)
     found = {detectable(study, c, pilot, refs) for c in study.contrasts if reaches(study, c, refs)}
     return lines + [f"  found with 80 % power: {size}" for size in sorted(found)]

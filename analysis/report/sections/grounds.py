@@ -204,6 +204,10 @@ def limits(evidence: Evidence) -> Part:
         "What is not in the table of declared contrasts is exploratory, however clear it looks.",
         "A word stands out where a declared contrast came to a conclusion, and nowhere else.",
     ]
+    if any("level" in contrast for contrast in evidence.contrasts):
+        said.insert(
+            1, "One on these data sets holds for seeds and images drawn anew on them, and for no other data sets."
+        )
     if evidence.is_search:
         said.insert(0, "Variants of a search were chosen by looking at results: none of them is claimed to be better.")
     items = element("ul", {"class": "plain"}, *[element("li", {}, text) for text in said])
