@@ -143,6 +143,7 @@ def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
         evidence_sections.audits(evidence),
+        evidence_sections.budgets(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),
         evidence_sections.limits(evidence),

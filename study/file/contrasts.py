@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.design.kinds import Keys, SettingError
 from medmamba_variants.networks import Network
 from study.definition import Contrast
@@ -15,10 +16,12 @@ def parse_contrasts(
     grid: tuple[tuple[str, Network], ...],
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
+    scaled: Mapping[str, Network],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
-    Raises SettingError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
+    scaled: by the id of a variant as the file writes it, the one that runs in its place. Raises SettingError for a
+    variant outside the grid, for one compared with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
     contrasts: list[Contrast] = []
@@ -26,7 +29,7 @@ def parse_contrasts(
         path: Keys = ("contrasts", index)
         sides = {}
         for side in ("baseline", "against"):
-            variant = _side(value[side], (*path, side), named, read_point)
+            variant = read_side(value[side], (*path, side), named, read_point)
             if variant.variant_id not in labels:
                 raise SettingError(
                     (*path, side),
@@ -35,14 +38,15 @@ def parse_contrasts(
             sides[side] = variant
         contrast = Contrast(
             name=value["name"],
-            baseline=sides["baseline"],
-            against=sides["against"],
+            baseline=scaled.get(sides["baseline"].variant_id, sides["baseline"]),
+            against=scaled.get(sides["against"].variant_id, sides["against"]),
             baseline_label=labels[sides["baseline"].variant_id],
             against_label=labels[sides["against"].variant_id],
             metric=value["metric"],
             margin=float(value["margin"]),
             family=value.get("family", "primary"),
             kind=value.get("kind", "confirmatory"),
+            level=value.get("level", IN_GENERAL),
         )
         if contrast.baseline == contrast.against:
             raise SettingError((*path, "against"), f"must differ from baseline, got {value['against']} twice")
@@ -61,12 +65,13 @@ def parse_contrasts(
     return tuple(contrasts)
 
 
-def _side(
+def read_side(
     value: Any,
     path: Keys,
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
 ) -> Network:
+    """The variant that a side of a contrast names: by the name it has in the file, or by axes and values."""
     if not isinstance(value, str):
         return read_point(value, path)
     if value not in named:

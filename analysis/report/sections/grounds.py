@@ -10,6 +10,7 @@ from analysis.rendering.marks import Mark
 from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
+from analysis.report.tables import budgets as budget_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
 from analysis.words import counted, listed, metric_name
@@ -142,6 +143,13 @@ def audits(evidence: Evidence) -> Part | None:
     return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
 
 
+def budgets(evidence: Evidence) -> Part | None:
+    """The section on equal budgets: costs matched by width, recipes tuned by the same trials; None without either."""
+    tables = [budget_tables.matched(evidence)] if evidence.manifest.get("matched") else []
+    tables += [budget_tables.tuned(evidence)] if evidence.manifest.get("tuning") else []
+    return make_part("budgets", "Equal budgets", [], tables=tables) if tables else None
+
+
 def cells(evidence: Evidence) -> Part:
     """The section on cells without a result, and why."""
     table = study_tables.cells_without_result(evidence)
@@ -161,7 +169,8 @@ def provenance(evidence: Evidence) -> Part:
     after = []
     if evidence.manifest.get("recipe"):
         recipe = json.dumps(evidence.manifest["recipe"], ensure_ascii=False, indent=1)
-        after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
+        title_of = "before tuning" if evidence.manifest.get("tuning") else "that every variant was trained with"
+        after.append(folded(f"The recipe {title_of}", element("pre", {}, recipe)))
     if evidence.manifest.get("file_text"):
         # Changes by --set and the like show in the recipe and in the head of the page.
         text = str(evidence.manifest["file_text"])
@@ -195,6 +204,10 @@ def limits(evidence: Evidence) -> Part:
         "What is not in the table of declared contrasts is exploratory, however clear it looks.",
         "A word stands out where a declared contrast came to a conclusion, and nowhere else.",
     ]
+    if any("level" in contrast for contrast in evidence.contrasts):
+        said.insert(
+            1, "One on these data sets holds for seeds and images drawn anew on them, and for no other data sets."
+        )
     if evidence.is_search:
         said.insert(0, "Variants of a search were chosen by looking at results: none of them is claimed to be better.")
     items = element("ul", {"class": "plain"}, *[element("li", {}, text) for text in said])
