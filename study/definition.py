@@ -204,12 +204,12 @@ class Study:
         self,
         cell_ids: Iterable[str] | None = None,
         refs: Mapping[str, DataRef] | None = None,
-        audits: Mapping[str, Mapping[str, Any]] | None = None,
+        audits: Mapping[str, Any] | None = None,
         tuned: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
 
-        refs: its data sets by name, for the source of each. audits: what was found in its data sets, by name.
+        refs: its data sets by name, for the source of each. audits: what was found in its data sets.
         tuned: what was tried and chosen, where recipes are tuned.
         """
         known = {name: ref.source_key for name, ref in (refs or {}).items()}
@@ -241,7 +241,7 @@ class Study:
             **({} if self.matched is None else {"matched": dict(self.matched)}),
             **({} if tuned is None else {"tuning": dict(tuned)}),
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),
-            "audits": {name: dict(found) for name, found in (audits or {}).items()},
+            "audits": dict(audits or {}),
         }
 
     def _axes_json(self) -> dict[str, Any]:

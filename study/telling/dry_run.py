@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from analysis.audits import faults
+from analysis.audits import Notice
 from analysis.power import smallest_p_signed_rank
 from analysis.records.sources import counted_units, told
 from analysis.verdicts.levels import FEWEST_SEEDS
@@ -42,7 +42,7 @@ from study.telling.terminal import about, columns
 def describe(
     plan: Plan,
     inputs: Inputs,
-    audits: Mapping[str, Mapping[str, Any]],
+    notices: Sequence[Notice],
     costs: Costs,
     ledger: Ledger,
     store: Path,
@@ -50,13 +50,13 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
+    """The lines of a dry run; reads the store and writes nothing. notices: of the data sets' audits."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs), *audit_lines(audits)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(notices)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
@@ -131,10 +131,15 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     return [*lines, shared] if shared else lines
 
 
-def audit_lines(audits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The faults that audits found in data sets, by name, one a line; or that there are none."""
-    found = [f"audit: {name}: {fault}" for name, audit in audits.items() for fault in faults(audit)]
-    return found or ["audit: no picture stands in two splits, or bears two labels"]
+def audit_lines(notices: Sequence[Notice]) -> list[str]:
+    """What audits of data sets tell, one a line; or that they found no fault."""
+    found = [f"audit: {notice.line}" for notice in notices]
+    clean = (
+        []
+        if any(notice.fault for notice in notices)
+        else ["audit: no picture stands in two splits, or bears two labels"]
+    )
+    return [*found, *clean]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
