@@ -12,7 +12,7 @@ from analysis.compare.results import Results, of_predictions, of_values
 from analysis.metrics import METRICS
 from analysis.records import medmnist
 from analysis.records.predictions import Predictions
-from analysis.records.table import PRINTED_MEAN
+from analysis.records.table import MEAN_OF_SEEDS
 from analysis.words import counted, listed
 
 METRICS_OF_PREDICTIONS = ("macro_auc_ovr", "macro_f1")
@@ -74,7 +74,7 @@ def read_files(paths: Sequence[Path], form: Form) -> Results:
         _check_metrics(form)
         return of_predictions(images, classes, form.metrics or METRICS_OF_PREDICTIONS, told)
     for path, found_table in tables:
-        _take(values, {(m, d, PRINTED_MEAN): v for (d, m), v in found_table.values.items()}, path)
+        _take(values, {(m, d, MEAN_OF_SEEDS): v for (d, m), v in found_table.values.items()}, path)
         if found_table.left_out:
             told.append(
                 f"Not read from {path.name}, as a summary or a description: {listed(found_table.left_out, 12)}."
@@ -107,7 +107,7 @@ def _take(into: dict, found: Mapping, path: Path) -> None:
     twice = next((key for key in found if key in into), None)
     if twice is not None:
         method, dataset, seed = twice
-        run = "" if seed == PRINTED_MEAN else f" (seed {seed})"
+        run = "" if seed == MEAN_OF_SEEDS else f" (seed {seed})"
         raise ValueError(f"{path}: every method and data set must be in one file, got {method} on {dataset}{run} again")
     into |= found
 

@@ -153,8 +153,9 @@ def front_table(outlooks: Sequence[Outlook]) -> Table:
     caption += "MACs allow. "
     if any(o.is_drawn for o in outlooks):
         caption += (
-            f"Percent: in how many of {front.draws:,} draws of data sets and seeds (n = {front.n_datasets} data sets, "
-            f"up to {counted(front.n_seeds, 'seed')}) this is so; MACs are exact, and images are not drawn anew. "
+            f"Percent: in how many of {front.draws:,} draws of {front.over} and seeds (n = {front.n_datasets} "
+            f"{front.over}, up to {counted(front.n_seeds, 'seed')}) this is so; MACs are exact, and images are not "
+            "drawn anew. "
         )
     else:
         caption += "One cell a variant leaves nothing to draw anew, so there are no probabilities. "

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.records.table import PRINTED_MEAN, finished_cells, is_ledger, metric_column
+from analysis.records.table import MEAN_OF_SEEDS, finished_cells, is_ledger, metric_column
 from analysis.verdicts.declared import Contrast
 from analysis.verdicts.pairs import PairedCells
 from analysis.words import bare_metric_name, listed
@@ -134,7 +134,7 @@ def _pair(dataset: str, rows: Sequence[tuple[Row, Row]]) -> PairedCells:
     return PairedCells(
         dataset=str(dataset),
         difference=float(differences.mean()),
-        n_seeds=sum(baseline.seed != PRINTED_MEAN for baseline, _ in rows),
+        n_seeds=sum(baseline.seed != MEAN_OF_SEEDS for baseline, _ in rows),
         n_test=0 if pd.isna(n_test) else int(n_test),
         cost_ratio=float(ratios.mean()) if len(ratios) else math.nan,
         baseline_cells=tuple(baseline.cell_id for baseline, _ in rows),

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.npz import file_stamp
+from study.data.origins import source_key
 from study.data.protocol import SPLITS, Dataset, Split, assemble, checked_split, unknown_name
 
 ENDINGS = (".png", ".jpg", ".jpeg")
@@ -82,7 +83,7 @@ class ImageFolder:
             labels = np.array([label for _, label in paths], dtype=np.int64)
             split_groups = None if groups is None else np.array([groups[path] for path, _ in paths], dtype=np.int64)
             splits[split] = checked_split(str(folder), split, np.stack(images), labels, split_groups, ids)
-        return assemble(name, entry.modality, classes, splits, str(folder))
+        return assemble(name, entry.modality, classes, splits, str(folder), source_key(name, entry.source_key))
 
     def _path(self, name: str) -> Path:
         path = self.root / name

@@ -17,6 +17,8 @@ class DatasetInfo:
     """The description of a data set, without its pixels.
 
     `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
+    `source_key` names the collection that the images come from, by default the set's own name: sets of one key count
+    once in statistics across data sets (`analysis.records.sources`).
     """
 
     name: str
@@ -28,6 +30,11 @@ class DatasetInfo:
     n_val: int
     n_test: int
     fingerprint: str
+    source_key: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.source_key:
+            object.__setattr__(self, "source_key", self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +66,7 @@ class Dataset:
 def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
     """Sixteen hex digits of the SHA-256 of class names, images, labels and groups of every split.
 
-    Name, modality and ids do not count: a renamed copy of a file is the same data.
+    Name, modality, source and ids do not count: a renamed copy of a file is the same data.
     """
     digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
     for name in SPLITS:
@@ -73,11 +80,16 @@ def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
 
 
 def assemble(
-    name: str, modality: str, classes: Sequence[str] | None, splits: Mapping[str, Split], where: str
+    name: str,
+    modality: str,
+    classes: Sequence[str] | None,
+    splits: Mapping[str, Split],
+    where: str,
+    source_key: str = "",
 ) -> Dataset:
     """The data set made of some splits. Raises a ValueError that begins with `where` (a path) and says what is wrong.
 
-    `classes` None: as many classes as train has labels, named by their number.
+    `classes` None: as many classes as train has labels, named by their number. `source_key` empty: the name.
     """
     first = splits["train"].images.shape[1:]
     for split_name in SPLITS:
@@ -99,6 +111,7 @@ def assemble(
         n_val=len(splits["val"]),
         n_test=len(splits["test"]),
         fingerprint=fingerprint(names, splits),
+        source_key=source_key,
     )
     return Dataset(info, dict(splits))
 

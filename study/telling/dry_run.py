@@ -9,15 +9,25 @@ from statistics import fmean
 import pandas as pd
 
 from analysis.power import smallest_p_signed_rank
+from analysis.records.sources import counted_units, told
 from analysis.words import counted, metric_name, quantity
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import Network
 from study.cells import Cell
 from study.definition import Study
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import Inputs
 from study.planning.plan import Plan
-from study.planning.reach import detectable, family_size, fewest, pilot, reaches, smallest_p
+from study.planning.reach import (
+    detectable,
+    family_size,
+    fewest,
+    n_sources,
+    pilot,
+    reaches,
+    smallest_p,
+    source_keys,
+)
 from study.store.ledger import Ledger
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
@@ -35,7 +45,7 @@ def describe(
     lines += ["", *_datasets(study, inputs)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
-    lines += _contrasts(study, pilot(plan, ledger))
+    lines += _contrasts(plan, pilot(plan, ledger))
     if not cells:
         return [*lines, "time: nothing is left to run"]
     time = estimate(plan, cells, inputs.infos, costs, device, threads)
@@ -66,7 +76,7 @@ def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
     return [*lines, note] if note else lines
 
 
-def _mean_cost(study: Study, variant: VariantConfig, costs: Costs) -> tuple[float, float]:
+def _mean_cost(study: Study, variant: Network, costs: Costs) -> tuple[float, float]:
     found = [costs.of(variant, name) for name in study.datasets]
     return fmean(cost.params for cost in found), fmean(cost.macs for cost in found)
 
@@ -79,7 +89,9 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
         shape = f"{height}×{width}×{info.channels}"
         splits = f"{info.n_train} / {info.n_val} / {info.n_test}"
         rows.append((name, info.modality, str(len(info.classes)), shape, splits))
-    return columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
+    lines = columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
+    shared = told(study.datasets, source_keys(study, inputs.refs))
+    return [*lines, shared] if shared else lines
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
@@ -99,24 +111,26 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     return left, [f"cells: {product} = {plan.total}; {done} done already, {len(left)} to run"]
 
 
-def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
+def _contrasts(plan: Plan, pilot: pd.DataFrame | None) -> list[str]:
     """Lines on what the declared contrasts can reach at best, and how large a difference they can find."""
+    study, refs = plan.study, plan.refs
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
-    n = len(study.datasets)
+    n = n_sources(study, refs)
     lines = [
-        f"contrasts over {counted(n, 'data set')}: the smallest p of a signed-rank test is "
+        f"contrasts over {counted_units(len(study.datasets), n)}: the smallest p of a signed-rank test is "
         f"{smallest_p_signed_rank(n):.4g} (α = {study.alpha:g}, correction {study.correction})"
     ]
     for contrast in study.contrasts:
         size = family_size(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
-        smallest = f"p ≥ {smallest_p(study, contrast):.4g}"
+        smallest = f"p ≥ {smallest_p(study, contrast, refs):.4g}"
         line = f"  {contrast.name}: {sides}, {metric_name(contrast.metric)}, margin {contrast.margin:g}: {smallest}"
         if size > 1:
             line += f" (family {contrast.family} of {size})"
-        if not reaches(study, contrast):
-            line += f": cannot reach α, which takes {fewest(study, size)} data sets"
+        if not reaches(study, contrast, refs):
+            noun = "data sets" if n == len(study.datasets) else "sources"
+            line += f": cannot reach α, which takes {fewest(study, size)} {noun}"
         lines.append(line)
-    found = {detectable(study, contrast, pilot) for contrast in study.contrasts if reaches(study, contrast)}
+    found = {detectable(study, c, pilot, refs) for c in study.contrasts if reaches(study, c, refs)}
     return lines + [f"  found with 80 % power: {size}" for size in sorted(found)]

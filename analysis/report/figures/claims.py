@@ -98,7 +98,8 @@ def forest(verdict: Verdict, name: str) -> Drawing:
     metric = metric_name(contrast.metric)
     summaries = []
     if len(rows) > 1 and not math.isnan(verdict.estimate):
-        summaries.append(("mean over data sets", "Student's", verdict.estimate, verdict.interval))
+        over = "data sets" if verdict.n_sources == verdict.n_datasets else "sources"
+        summaries.append((f"mean over {over}", "Student's", verdict.estimate, verdict.interval))
         if location is not None and location.interval.is_defined:
             summaries.append(("median of averages", "the signed-rank test's", location.estimate, location.interval))
     with style():
@@ -203,20 +204,20 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     if result.difference is not None:
         test = f"Nemenyi's test, critical difference {share(result.difference, 2)}"
     caption = (
-        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, 'data set')}, 1 is best, on each the mean "
-        f"of the seeds that all of them finished. A line joins variants of which no two differ at α = "
+        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, result.over)}, 1 is best, on each the "
+        f"mean of the seeds that all of them finished. A line joins variants of which no two differ at α = "
         f"{result.alpha:g}, dots mark its members ({test})."
     )
     least = smallest_adjusted_p(result.n, len(result.pairs), "holm")
     if result.difference is None and least > result.alpha:
         caption += (
-            f" On {counted(result.n, 'data set')} the smallest p that {counted(len(result.pairs), 'pair')} can reach "
+            f" On {counted(result.n, result.over)} the smallest p that {counted(len(result.pairs), 'pair')} can reach "
             f"is {p_value(least)}: no two variants can differ here, whatever they do."
         )
     if result.n_incomplete:
-        caption += f" Left out: {counted(result.n_incomplete, 'data set')} without a seed that all finished."
+        caption += f" Left out: {counted(result.n_incomplete, result.over)} without a seed that all finished."
     shown = "; ".join(f"{labels[v]} {share(mean_ranks[v], 2)}" for v in ordered)
-    title = f"Mean ranks over data sets: {metric_name(metric)}"
+    title = f"Mean ranks over {result.over}s: {metric_name(metric)}"
     return Drawing(
         file_name(f"ranks_{metric.rstrip(' ↑↓')}"),
         figure,

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.across.rank_tests import critical_difference
 from analysis.across.standings import Standings, mean_costs
 from analysis.metrics import LOWER_IS_BETTER
+from analysis.records.sources import counted_units, files_by_source
 from analysis.rendering.html import Html, definitions, element, folded, note, paragraph, strong
 from analysis.report import cost as fronts
 from analysis.report.drawing import Coming, Draw, draw_here
@@ -55,7 +56,7 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         "cells finished": f"{done:,} of {total:,}",
         "without a result": ", ".join(_states(evidence, total)) or "none",
         "variants": f"{len(evidence.variants):,}",
-        "data sets": f"{len(evidence.datasets):,}",
+        "data sets": _of_sources(evidence),
         "seeds": f"{len(evidence.seeds):,}",
         "study hash": str(manifest["study_hash"]),
     }
@@ -97,6 +98,11 @@ def answer(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Html]:
     return [element("ul", {"class": "plain answer"}, *said)]
 
 
+def _of_sources(evidence: Evidence) -> str:
+    n, n_sources = len(evidence.datasets), evidence.n_sources
+    return f"{n:,}" if n_sources == n else f"{n:,} of {counted(n_sources, 'source')}"
+
+
 def asked_cells(evidence: Evidence) -> int:
     """The number of cells that the study asked for."""
     listed_cells = evidence.manifest.get("cell_ids")
@@ -120,7 +126,10 @@ def question(evidence: Evidence) -> Part:
         "seeds": ", ".join(map(str, evidence.seeds)),
         "data sets": ", ".join(evidence.datasets),
     }
-    blocks: list[str] = [definitions(items, wide=True), *baselines(evidence)]
+    blocks: list[str] = [definitions(items, wide=True)]
+    if evidence.shared_sources:
+        blocks.append(note(f"{evidence.shared_sources[:1].upper()}{evidence.shared_sources[1:]}."))
+    blocks += baselines(evidence)
     if evidence.contrasts:
         text = "These comparisons stood in the study's file before it ran; every record carries their hash."
         blocks.append(paragraph(text))
@@ -227,7 +236,8 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict], drawings: Seque
     blocks: list[str] = [
         paragraph(
             "Against minus baseline on test, paired by seed and image: a point for each data set, at its right how "
-            "many seeds × test images it rests on. Diamonds are over all data sets. Grey: the declared margin, "
+            "many seeds × test images it rests on. Diamonds are over all data sets"
+            f"{', those of one source averaged' if evidence.shared_sources else ''}. Grey: the declared margin, "
             "inside which a difference does not matter."
         )
     ]
@@ -241,11 +251,12 @@ def ranks(evidence: Evidence, *, draw: Draw = draw_here) -> Part:
     ids = evidence.chosen(RANKED_VARIANTS)
     # Including unfinished cells: the data sets that they leave without a result are counted.
     cells = evidence.table[evidence.table["variant_id"].isin(ids)]
-    n_datasets = cells.loc[cells["status"] == "done", "dataset"].nunique()
+    finished = cells.loc[cells["status"] == "done", "dataset"].unique()
+    n_datasets = len(files_by_source(finished, evidence.sources))
     blocks: list[str] = []
     drawings = []
     if n_datasets < 2 or len(ids) < 3:
-        found = f"{counted(len(ids), 'variant')} on {counted(n_datasets, 'data set')}"
+        found = f"{counted(len(ids), 'variant')} on {counted_units(len(finished), n_datasets)}"
         text = f"No ranks: they need finished cells of three variants on two data sets, there are {found}."
         return make_part("ranks", "Ranks over data sets", [note(text)])
     alpha = float(evidence.manifest.get("alpha") or 0.05)

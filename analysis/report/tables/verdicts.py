@@ -38,12 +38,14 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
         "median of pairwise averages, or for an equivalence the mean. All means with Student's interval, which may "
         "hold 0 where that test, by ranks, finds a difference, are in the CSV. "
     )
+    shared = any(v.n_sources < v.n_datasets for v in verdicts)
     caption = (
         f"Differences are against minus baseline on test. Intervals: {overs}{alone}. "
         f"{means if any(v.location for v in verdicts) else ''}"
         f"Tests: {'; '.join(tests) or 'none'}; within each family {corrected(manifest.get('correction'))}, "
         f"α = {manifest.get('alpha')}: where an adjusted p is above it, an interval without 0 is no claim. "
-        "n: data sets / seeds (of the data set that has fewest) / test images. MACs: against over baseline. "
+        f"n: {'data sets (sources)' if shared else 'data sets'} / seeds (of the data set that has fewest) / test "
+        "images. MACs: against over baseline. "
         "Last column: the probability that claiming the better mean from these test images would be false, by images "
         "drawn anew alone: seeds and data sets are held fixed, so a small one does not make a verdict."
     )
@@ -114,12 +116,18 @@ def outcome(verdict: Verdict) -> str:
     return Strong(word) if stands_out(verdict) else word
 
 
+def _units(verdict: Verdict) -> str:
+    """The number of data sets, with that of their sources where it is smaller."""
+    fewer = verdict.n_sources < verdict.n_datasets
+    return f"{verdict.n_datasets} ({verdict.n_sources})" if fewer else f"{verdict.n_datasets}"
+
+
 def _sizes(verdict: Verdict) -> str:
     """Data sets, seeds and test images behind a verdict; a dash where results were printed without them."""
     seeds, images = f"{verdict.n_seeds}", f"{verdict.n_images:,}"
     if verdict.n_datasets:
         seeds, images = (seeds if verdict.n_seeds else NOTHING), (images if verdict.n_images else NOTHING)
-    return f"{verdict.n_datasets} / {seeds} / {images}"
+    return f"{_units(verdict)} / {seeds} / {images}"
 
 
 def _overs(intervals: Sequence[Interval], *, sizes: bool = False) -> str:
@@ -160,6 +168,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "rank_effect": verdict.rank_effect,
         "test": verdict.test,
         "datasets": verdict.n_datasets,
+        "sources": verdict.n_sources,
         "seeds": verdict.n_seeds,
         "test_images": verdict.n_images,
         "macs_ratio": verdict.cost_ratio,
