@@ -219,7 +219,8 @@ def test_predictions_give_the_verdicts_of_the_study_they_come_from(store, names,
             assert (one.interval.over, one.interval.n) == (two.interval.over, two.interval.n)
         assert not theirs
     text = written.page.read_text()
-    for section in ("carried", "verdicts", "results", "differences", "ranks", "classes", "calibration", "confusion"):
+    sections = ("carried", "verdicts", "results", "differences", "ranks", "classes", "calibration", "confusion")
+    for section in (*sections, "decisions", "data"):
         assert f'<section id="{section}"' in text
     assert "seeds and test images drawn anew" in text
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from ledger_fixture import Design, write_ledger
@@ -57,6 +58,24 @@ def test_a_manifest_without_meanings_names_the_settings_alone(tmp_path):
 def test_a_study_without_contrasts_has_no_baseline(tmp_path):
     evidence = load_evidence(write_ledger(tmp_path, Design(contrasts=False)), DESIGN.name)
     assert baselines(evidence) == []
+
+
+@pytest.mark.parametrize(
+    ("variant", "words"),
+    [
+        (
+            {"timm": "resnet18", "stem": "small", "timm_major": 1},
+            "the classifier resnet18 of timm 1 with 1 setting of its own.",
+        ),
+        ({"module": "my.net:Net", "source": "abc"}, "the module my.net:Net as it comes."),
+        ({}, "MedMamba-T as published (arXiv:2403.03849)."),
+    ],
+)
+def test_a_baseline_may_be_any_network(store, variant, words):
+    evidence = load_evidence(store, DESIGN.name)
+    contrasts = [{**evidence.contrasts[0], "baseline_variant": variant}]
+    said = words_of("".join(baselines(replace(evidence, manifest={**evidence.manifest, "contrasts": contrasts}))))
+    assert words in said and "abc" not in said and "timm_major" not in said
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from analysis.words import bounds
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = [
     "question", "verdicts", "results", "cost", "differences", "ranks", "curves", "classes", "calibration", "confusion",
-    "data", "cells", "provenance", "limits",
+    "decisions", "data", "cells", "provenance", "limits",
 ]  # fmt: skip
 # Six data sets reach .031, so one contrast a family can end in a verdict.
 DESIGN = Design(

@@ -11,6 +11,7 @@ from analysis.words import counted, quantity
 
 # With more, a reader has the table of contrasts.
 TOLD = 3
+FOREIGN = {"timm": "the classifier {0} of timm {1}", "module": "the module {0}"}
 PUBLISHED = "MedMamba-T as published (arXiv:2403.03849)"
 
 
@@ -26,11 +27,8 @@ def baselines(evidence: Evidence) -> list[Html]:
     for variant_id, contrast in list(found.items())[:TOLD]:
         settings: Mapping[str, Any] = contrast["baseline_variant"]
         label = contrast.get("baseline_label") or evidence.variants.get(variant_id, variant_id)
-        preset = ""
-        if evidence.manifest.get("base_name") and settings == evidence.manifest.get("base"):
-            preset = f"the preset {evidence.manifest['base_name']}: "
-        but = f", but for {counted(len(settings), 'setting')}. All else is as published." if settings else "."
-        text = f" is what other variants are compared with: {preset}{PUBLISHED}{but}{_cost(evidence, variant_id)}"
+        what, settings = _what(settings, evidence)
+        text = f" is what other variants are compared with: {what}{_cost(evidence, variant_id)}"
         blocks.append(paragraph(element("span", {"class": "name"}, label), text))
         if settings:
             items = {
@@ -39,6 +37,20 @@ def baselines(evidence: Evidence) -> list[Html]:
             }
             blocks.append(definitions(items, wide=True))
     return blocks
+
+
+def _what(settings: Mapping[str, Any], evidence: Evidence) -> tuple[str, dict[str, Any]]:
+    """What a network is, as sentences, and the settings to list."""
+    for key, sentence in FOREIGN.items():
+        if key in settings:
+            rest = {name: value for name, value in settings.items() if name not in (key, "timm_major", "source")}
+            end = f" with {counted(len(rest), 'setting')} of its own." if rest else " as it comes."
+            return f"{sentence.format(settings[key], settings.get('timm_major', ''))}{end}", rest
+    preset = ""
+    if evidence.manifest.get("base_name") and settings == evidence.manifest.get("base"):
+        preset = f"the preset {evidence.manifest['base_name']}: "
+    but = f", but for {counted(len(settings), 'setting')}. All else is as published." if settings else "."
+    return f"{preset}{PUBLISHED}{but}", dict(settings)
 
 
 def in_words(value: Any) -> str:
