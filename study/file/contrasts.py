@@ -15,9 +15,11 @@ def parse_contrasts(
     grid: tuple[tuple[str, Network], ...],
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
+    elsewhere: Mapping[tuple[int, str], tuple[str, Network]],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
+    elsewhere: those of other studies, by the contrast's index and its side; they are in the grid, too.
     Raises SettingError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
@@ -26,6 +28,9 @@ def parse_contrasts(
         path: Keys = ("contrasts", index)
         sides = {}
         for side in ("baseline", "against"):
+            if (index, side) in elsewhere:
+                sides[side] = elsewhere[index, side][1]
+                continue
             variant = _side(value[side], (*path, side), named, read_point)
             if variant.variant_id not in labels:
                 raise SettingError(

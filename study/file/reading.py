@@ -16,6 +16,7 @@ from medmamba_variants.networks import Network, is_peer, read_network
 from study.data.readers import READERS
 from study.definition import GRID, Range, StrategyChoice, Study
 from study.file.contrasts import parse_contrasts
+from study.file.elsewhere import SHARED, added, variants_elsewhere
 from study.file.keys import RANGE, STUDY
 from study.file.text import StudyText, parse_scalar
 from study.recipe import Recipe
@@ -84,6 +85,8 @@ class _Reader:
                 f"must be left out where strategy.name is {strategy.name}, "
                 f"got {len(declared)}: no variant of a search is known before it runs",
             )
+        elsewhere = self.elsewhere(declared)
+        grid = added(grid, declared, elsewhere)
         return Study(
             name=self.text.path.stem,
             question=self.words("question"),
@@ -99,13 +102,28 @@ class _Reader:
             source=self.source(),
             own_sources=self.own_sources(),
             recipe=self.recipe(),
-            contrasts=parse_contrasts(declared, grid, named, self.point),
+            contrasts=parse_contrasts(declared, grid, named, self.point, elsewhere),
             alpha=float(self.values.get("alpha", 0.05)),
             correction=self.values.get("correction", "holm"),
             hypothesis=self.words("hypothesis"),
             controls=self.words("controls"),
             caveat=self.words("caveat"),
         )
+
+    def elsewhere(self, declared: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], tuple[str, Network]]:
+        """The variants of other studies that contrasts name."""
+        own = {"recipe": self.recipe(), "source": self.source(), **{k: self.values[k] for k in ("datasets", "seeds")}}
+        return variants_elsewhere(declared, self.text.path.absolute(), own, self.other)
+
+    def other(self, path: Path) -> Study:
+        """Another study, with this one's options for what cells are, and without its own contrasts."""
+        options = [one for one in self.text.overrides if one[0].split(".")[0] in SHARED]
+        text = StudyText(path, [*options, ("contrasts", "contrasts", [])])
+        try:
+            STUDY.parse(text.values)
+            return _Reader(text).study()
+        except SettingError as error:
+            raise text.located(error) from None
 
     def words(self, key: str) -> str:
         """The text under a key as one line, empty where the file leaves it out."""
