@@ -18,6 +18,7 @@ from medmamba_variants.networks import Network, is_peer, read_network
 from study.data.readers import READERS
 from study.definition import GRID, Range, StrategyChoice, Study, Tuning
 from study.file.contrasts import parse_contrasts, read_side
+from study.file.elsewhere import SHARED, added, variants_elsewhere
 from study.file.keys import RANGE, STUDY, RecipeAxes
 from study.file.matching import Matched, match_variants
 from study.file.text import StudyText, parse_scalar
@@ -85,6 +86,7 @@ class _Reader:
         recipe = self.recipe()
         matched = self.matched(dict(grid), named, recipe) if "match" in self.values else None
         scaled = {network.variant_id: matched.after[label] for label, network in grid} if matched else {}
+        grid = tuple((label, scaled.get(network.variant_id, network)) for label, network in grid)
         for key in ("seeds", "datasets"):
             if not self.values[key]:
                 raise SettingError((key,), "must list at least one, got []: the study would be empty")
@@ -95,6 +97,8 @@ class _Reader:
                 f"must be left out where strategy.name is {strategy.name}, "
                 f"got {len(declared)}: no variant of a search is known before it runs",
             )
+        elsewhere = self.elsewhere(declared)
+        grid = added(grid, declared, elsewhere)
         return Study(
             name=self.text.path.stem,
             question=self.words("question"),
@@ -103,14 +107,14 @@ class _Reader:
             base_name=self.values["base"],
             base=self.base,
             axes=axes,
-            grid=tuple((label, scaled.get(network.variant_id, network)) for label, network in grid),
+            grid=grid,
             strategy=strategy,
             seeds=tuple(self.values["seeds"]),
             datasets=tuple(self.values["datasets"]),
             source=self.source(),
             own_sources=self.own_sources(),
             recipe=recipe,
-            contrasts=parse_contrasts(declared, grid, named, self.point, scaled),
+            contrasts=parse_contrasts(declared, grid, named, self.point, scaled, elsewhere),
             alpha=float(self.values.get("alpha", 0.05)),
             correction=self.values.get("correction", "holm"),
             hypothesis=self.words("hypothesis"),
@@ -164,6 +168,26 @@ class _Reader:
             raise SettingError(("tuning_seeds",), f"must be seeds that are not among seeds, got {came}")
         metric = recipe.select_on if recipe.select_on in METRICS else DEFAULT_TUNING_METRIC
         return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric)
+
+    def elsewhere(self, declared: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], tuple[str, Network]]:
+        """The variants of other studies that contrasts name."""
+        own = {
+            "recipe": self.recipe(),
+            "tuned": "recipe_axes" in self.values,
+            "source": self.source(),
+            **{k: self.values[k] for k in ("datasets", "seeds")},
+        }
+        return variants_elsewhere(declared, self.text.path.absolute(), own, self.other)
+
+    def other(self, path: Path) -> Study:
+        """Another study, with this one's options for what cells are, and without its own contrasts."""
+        options = [one for one in self.text.overrides if one[0].split(".")[0] in SHARED]
+        text = StudyText(path, [*options, ("contrasts", "contrasts", [])])
+        try:
+            STUDY.parse(text.values)
+            return _Reader(text).study()
+        except SettingError as error:
+            raise text.located(error) from None
 
     def words(self, key: str) -> str:
         """The text under a key as one line, empty where the file leaves it out."""
