@@ -171,11 +171,14 @@ class Study:
         )
 
     def manifest(
-        self, cell_ids: Iterable[str] | None = None, refs: Mapping[str, DataRef] | None = None
+        self,
+        cell_ids: Iterable[str] | None = None,
+        refs: Mapping[str, DataRef] | None = None,
+        audits: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
 
-        refs: its data sets by name, for the source of each.
+        refs: its data sets by name, for the source of each. audits: what was found in its data sets, by name.
         """
         known = {name: ref.source_key for name, ref in (refs or {}).items()}
         return {
@@ -204,6 +207,7 @@ class Study:
             "cell_ids": None if cell_ids is None else list(cell_ids),
             "source_keys": {name: self.own_sources.get(name, known.get(name, name)) for name in self.datasets},
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),
+            "audits": {name: dict(found) for name, found in (audits or {}).items()},
         }
 
     def _axes_json(self) -> dict[str, Any]:

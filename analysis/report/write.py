@@ -6,7 +6,7 @@ where it is wanted) beside it.
 
 import gc
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +106,7 @@ def write_report(
 
 def write_page(folder: Path, title: str, description: str, header: Html, parts: Sequence[Part]) -> Path:
     """Writes `report.html` of some sections, with their tables and figures beside it; returns its path."""
-    for kind in ("tables", "figures"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    for part in parts:
-        _write_files(folder, part)
+    write_files(folder, parts)
     page = folder / "report.html"
     sections, titles = ({part.name: getattr(part, key) for part in parts} for key in ("html", "title"))
     page.write_text(whole_page(title, description, header, sections, titles), encoding="utf-8")
@@ -139,16 +136,18 @@ def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
-    return [
+    parts = [
         claim_sections.ranks(evidence, draw=draw),
         evidence_sections.curves(evidence, drawn, styles, draw=draw),
         evidence_sections.classes(evidence, drawn),
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
+        evidence_sections.audits(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),
         evidence_sections.limits(evidence),
     ]
+    return [part for part in parts if part is not None]
 
 
 def default_folder(store: Path | str, evidence: Evidence) -> Path:
@@ -160,12 +159,16 @@ def default_folder(store: Path | str, evidence: Evidence) -> Path:
     return home / "reports" / (name if names.count(evidence.name) < 2 else f"{name}-{evidence.manifest['study_hash']}")
 
 
-def _write_files(folder: Path, part: Part) -> None:
-    for table in part.tables:
-        for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
-    for picture in part.pictures:
-        (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
-        if picture.pdf:
-            (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)
+def write_files(folder: Path, parts: Iterable[Part]) -> None:
+    """Writes the tables and figures of sections into `tables/` and `figures/` of a folder, which their page links."""
+    for kind in ("tables", "figures"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        for table in part.tables:
+            for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+                (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
+        for picture in part.pictures:
+            (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+            (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+            if picture.pdf:
+                (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from analysis.audits import faults
 from analysis.records.schema import Record
 from analysis.records.sources import told
 from analysis.words import counted
+from study.audit.kept import short_audits
 from study.definition import Study
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
@@ -43,7 +45,8 @@ def dry_run(study: Study, options: Options) -> None:
     plan = make_plan(study, inputs.refs, ledger)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
-    lines = describe(plan, inputs, costs, ledger, options.store, options.device, options.threads, workers)
+    audits = short_audits(inputs.refs.values(), options.store, keep=False)
+    lines = describe(plan, inputs, audits, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
     if options.keep is not None:
         _tell_bare(plan.done())
@@ -66,11 +69,15 @@ def launch(study: Study, options: Options, command: str) -> int:
     with _only_driver(ledger, study, shared):
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs))
         say(driver.headline())
+        audits = short_audits(inputs.refs.values(), options.store, keep=True)
+        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
         shared = told(study.datasets, source_keys(study, inputs.refs))
         if shared:
             say(f"note: {shared}")
+        for name, found in audits.items():
+            for fault in faults(found):
+                say(f"note: {name}: {fault}")
         if options.keep is not None and study.is_grid:
             _tell_bare(strategy.resumed)
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
@@ -88,7 +95,7 @@ def launch(study: Study, options: Options, command: str) -> int:
                     _tell_bare(strategy.resumed)
             finally:
                 # Only now does a search know its cells.
-                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs))
+                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.

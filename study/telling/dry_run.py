@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
+from analysis.audits import faults
 from analysis.power import smallest_p_signed_rank
 from analysis.records.sources import counted_units, told
 from analysis.words import counted, metric_name, quantity
@@ -34,15 +37,23 @@ from study.telling.terminal import about, columns
 
 
 def describe(
-    plan: Plan, inputs: Inputs, costs: Costs, ledger: Ledger, store: Path, device: str, threads: int, workers: int
+    plan: Plan,
+    inputs: Inputs,
+    audits: Mapping[str, Mapping[str, Any]],
+    costs: Costs,
+    ledger: Ledger,
+    store: Path,
+    device: str,
+    threads: int,
+    workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing."""
+    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(audits)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
@@ -92,6 +103,12 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     lines = columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
     shared = told(study.datasets, source_keys(study, inputs.refs))
     return [*lines, shared] if shared else lines
+
+
+def audit_lines(audits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The faults that audits found in data sets, by name, one a line; or that there are none."""
+    found = [f"audit: {name}: {fault}" for name, audit in audits.items() for fault in faults(audit)]
+    return found or ["audit: no picture stands in two splits, or bears two labels"]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
