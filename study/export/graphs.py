@@ -30,12 +30,13 @@ INSTALL = "pip install 'medmamba-suite[export]'"
 _LOGGERS = ("torch", "torch.onnx", "onnxscript", "onnx_ir", "torch.export")
 
 
-def check_onnx() -> None:
+def check_onnx(needed: tuple[str, ...] | None = None) -> None:
     """Raises ValueError, with the line that installs them, where ONNX's libraries are missing."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
+    needed = NEEDED if needed is None else needed
+    missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"--to onnx must have {', '.join(NEEDED)} installed, got no {' and no '.join(missing)} ({INSTALL})"
+            f"for ONNX {', '.join(needed)} must be installed, got no {' and no '.join(missing)} ({INSTALL})"
         )
 
 
@@ -43,7 +44,7 @@ def torch_file(trained: Trained) -> tuple[bytes, float]:
     """A program of torch.export for `torch.export.load`, and how far its probabilities are off on random images."""
     program = traced(trained)
     buffer = io.BytesIO()
-    with _quiet():
+    with quiet():
         torch.export.save(program, buffer, extra_files={HEADER: json.dumps(trained.about, ensure_ascii=False)})
         buffer.seek(0)
         run = torch.export.load(buffer).module()
@@ -58,7 +59,7 @@ def onnx_file(trained: Trained) -> tuple[bytes, float]:
     import onnxruntime
 
     program = traced(trained)
-    with _quiet():
+    with quiet():
         try:
             made = torch.onnx.export(
                 program, (_images(trained, TRACED),), dynamo=True, verbose=False, external_data=False,
@@ -79,7 +80,7 @@ def traced(trained: Trained) -> ExportedProgram:
 
     Raises ValueError, one line, that names the operator or the statement that no graph can hold.
     """
-    with _quiet(), torch.no_grad(), as_loops():
+    with quiet(), torch.no_grad(), as_loops():
         try:
             program = torch.export.export(
                 trained.predictor,
@@ -148,7 +149,7 @@ def _refusal(kind: str, error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Context without the exporters' notes, which concern those who write exporters."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     before = [logger.level for logger in loggers]

@@ -147,7 +147,7 @@ def test_missing_libraries_are_told_with_the_line_that_installs_them(tmp_path, c
     monkeypatch.setattr(graphs, "NEEDED", ("onnx", "no_such_library"))
     assert run(kept(tmp_path), "--to", "onnx", "-o", tmp_path / "net.onnx") == 2
     assert capsys.readouterr().err == (
-        "error: --to onnx must have onnx, no_such_library installed, got no no_such_library "
+        "error: for ONNX onnx, no_such_library must be installed, got no no_such_library "
         "(pip install 'medmamba-suite[export]')\n"
     )
 
