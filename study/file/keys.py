@@ -21,6 +21,7 @@ from medmamba_variants.design.kinds import (
     checked_names,
     whole,
 )
+from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
 from study.recipe import RECIPE
 from study.strategies.samplers import SAMPLERS, sampler_settings
@@ -76,6 +77,7 @@ class Variants(Kind):
 
     def schema(self) -> dict[str, Any]:
         either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        either.append({"$ref": "#/$defs/pretrained"})
         return {"type": "object", "additionalProperties": {"anyOf": either}}
 
 
@@ -98,6 +100,15 @@ PEERS = {
         "description": "a module of one's own by dotted path, with settings of its class",
         "properties": {"module": {"type": "string", "description": "package.file:Class"}},
         "required": ["module"],
+    },
+    "pretrained": {
+        "type": "object",
+        "description": "any of the others that starts from weights",
+        "properties": {
+            "weights": {"type": "string", "description": "a checkpoint, an exported file, or timm for timm's own"},
+            "features": {"enum": list(FEATURES), "description": "frozen: only the last layer trains"},
+        },
+        "required": ["weights"],
     },
 }
 

@@ -23,6 +23,7 @@ from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
+from study.planning.starts import starts_told
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
@@ -47,7 +48,7 @@ def dry_run(study: Study, options: Options) -> None:
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     audits = short_audits(inputs.refs.values(), options.store, keep=False)
     lines = describe(plan, inputs, audits, costs, ledger, options.store, options.device, options.threads, workers)
-    say("\n".join([*lines, f"executor: {executor}"]))
+    say("\n".join([*lines, f"executor: {executor}", *starts_told(study, inputs.infos)]))
     if options.keep is not None:
         _tell_bare(plan.done())
     problem = unreachable(study, inputs.refs)
@@ -62,6 +63,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     shown as the way to resume. Raises ValueError for what must be fixed before anything runs.
     """
     inputs, costs = _checked(study, options)
+    starts = starts_told(study, inputs.infos)
     with _writing(options.store):
         (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
@@ -78,6 +80,8 @@ def launch(study: Study, options: Options, command: str) -> int:
         for name, found in audits.items():
             for fault in faults(found):
                 say(f"note: {name}: {fault}")
+        for line in starts:
+            say(line)
         if options.keep is not None and study.is_grid:
             _tell_bare(strategy.resumed)
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
