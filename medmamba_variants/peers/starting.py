@@ -9,9 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from medmamba_variants.checkpoints import load_weights, read_checkpoint
+from medmamba_variants.model import MedMambaVariant
 from medmamba_variants.peers import hub
 from medmamba_variants.peers.pretrained import TIMM, PretrainedNetwork
 from medmamba_variants.peers.timm_models import TimmNetwork
+
+# The weights that other input channels change, by our name and the published one.
+STEMS = ("stem.projection.weight", "patch_embed.proj.weight")
 
 
 def start_from_weights(model: nn.Module, network: object) -> dict[str, Any]:
@@ -38,7 +42,9 @@ def start_from_weights(model: nn.Module, network: object) -> dict[str, Any]:
     try:
         fresh = load_weights(model, given, classifier=classifier, head=False)
     except ValueError as error:
-        raise ValueError(f"{network.origin}: {error}") from None
+        stem = isinstance(model, MedMambaVariant) and any(f"{name} " in str(error) for name in STEMS)
+        remedy = "; the axis input_channels (1 or 3) converts the data's for the stem" if stem else ""
+        raise ValueError(f"{network.origin}: {error}{remedy}") from None
     if network.features == "frozen":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith(f"{classifier}."))

@@ -149,6 +149,11 @@ def test_a_published_checkpoint_starts_the_published_network(tmp_path):
     start = start_from_weights(model, network)["pretrained"]
     assert start["fresh"] == ["head.weight", "head.bias"]
     assert torch.equal(model.stem.projection.weight, weights["patch_embed.proj.weight"])
+    grey = build_network(network, num_classes=3, in_channels=1, image_size=(32, 32))
+    with pytest.raises(ValueError, match=r"patch_embed.proj.weight .* the axis input_channels \(1 or 3\) converts"):
+        start_from_weights(grey, network)
+    converted = read_network({**small, "input_channels": 3, "weights": str(tmp_path / "t.pth")})
+    start_from_weights(build_network(converted, num_classes=3, in_channels=1, image_size=(32, 32)), converted)
 
 
 def test_what_is_kept_starts_another_study(folder):
