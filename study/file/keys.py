@@ -22,6 +22,7 @@ from medmamba_variants.design.kinds import (
     checked_names,
     whole,
 )
+from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
 from study.file.elsewhere import NAMES, is_elsewhere
 from study.recipe import RECIPE
@@ -90,6 +91,7 @@ class Variants(Kind):
 
     def schema(self) -> dict[str, Any]:
         either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        either.append({"$ref": "#/$defs/pretrained"})
         return {"type": "object", "additionalProperties": {"anyOf": either}}
 
 
@@ -112,6 +114,15 @@ PEERS = {
         "description": "a module of one's own by dotted path, with settings of its class",
         "properties": {"module": {"type": "string", "description": "package.file:Class"}},
         "required": ["module"],
+    },
+    "pretrained": {
+        "type": "object",
+        "description": "any of the others that starts from weights",
+        "properties": {
+            "weights": {"type": "string", "description": "a checkpoint, an exported file, or timm for timm's own"},
+            "features": {"enum": list(FEATURES), "description": "frozen: only the last layer trains"},
+        },
+        "required": ["weights"],
     },
 }
 

@@ -14,7 +14,9 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import Keys, SettingError, checked_names, refuse_repeats, to_json
 from medmamba_variants.hints import hint, one_of, shown
-from medmamba_variants.networks import Network, is_peer, read_network
+from medmamba_variants.networks import Network, is_peer, read_network, without_weights
+from medmamba_variants.peers.pretrained import KEYS as WEIGHT_KEYS
+from medmamba_variants.peers.pretrained import read_pretrained
 from study.data.readers import READERS
 from study.definition import GRID, Range, StrategyChoice, Study, Tuning
 from study.file.contrasts import parse_contrasts, read_side
@@ -297,11 +299,14 @@ class _Reader:
                 raise SettingError(path, f"must have names of one line as keys, got {name!r}")
             if not isinstance(values, dict):
                 raise SettingError(below, f"must be a mapping of axes to values, got {shown(values)}")
-            if is_peer(values):
-                variant: Network = read_network(values, below)
+            plain = {key: value for key, value in values.items() if "weights" not in values or key not in WEIGHT_KEYS}
+            if is_peer(plain):
+                variant: Network = read_network(plain, below)
             else:
-                checked_names(values, (*AXES, *SUGAR), below)
-                variant = self.point(values, below)
+                checked_names(plain, (*AXES, *SUGAR), below)
+                variant = self.point(plain, below)
+            if "weights" in values:
+                variant = read_pretrained(without_weights(variant), values, below)
             for earlier, known in named.items():
                 if known == variant:
                     raise SettingError(below, f"must differ from every other variant, got the same as {earlier}")
