@@ -10,6 +10,7 @@ from typing import Any
 from analysis.hashes import content_hash, declaration_hash
 from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import to_json
 from medmamba_variants.networks import Network
 from study.cells import NUMERICS_VERSION, Cell, DataRef
@@ -227,6 +228,7 @@ class Study:
             "base_name": self.base_name,
             "base": self.base.diff(),
             "axes": self._axes_json(),
+            "meanings": self._meanings(),
             "variants": {variant.variant_id: label for label, variant in self.grid},
             "strategy": self.strategy.to_dict(),
             "seeds": list(self.seeds),
@@ -243,6 +245,12 @@ class Study:
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),
             "audits": dict(audits or {}),
         }
+
+    def _meanings(self) -> dict[str, str]:
+        """What each axis means that the study varies, or that its base or a side of a contrast sets."""
+        sides = [side for contrast in self.contrasts for side in (contrast.baseline, contrast.against)]
+        names = {*self.axes, *(name for variant in (self.base, *sides) for name in variant.diff())}
+        return {name: axis.meaning for name, axis in AXES.items() if name in names}
 
     def _axes_json(self) -> dict[str, Any]:
         return {

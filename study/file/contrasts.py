@@ -17,11 +17,13 @@ def parse_contrasts(
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
     scaled: Mapping[str, Network],
+    elsewhere: Mapping[tuple[int, str], tuple[str, Network]],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
-    scaled: by the id of a variant as the file writes it, the one that runs in its place. Raises SettingError for a
-    variant outside the grid, for one compared with itself, and for a repeated contrast.
+    scaled: by the id of a variant as the file writes it, the one that runs in its place. elsewhere: variants of other
+    studies, by the contrast's index and its side. Raises SettingError for a variant outside the grid, for one compared
+    with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
     contrasts: list[Contrast] = []
@@ -29,7 +31,11 @@ def parse_contrasts(
         path: Keys = ("contrasts", index)
         sides = {}
         for side in ("baseline", "against"):
-            variant = read_side(value[side], (*path, side), named, read_point)
+            if (index, side) in elsewhere:
+                sides[side] = elsewhere[index, side][1]
+                continue
+            written = read_side(value[side], (*path, side), named, read_point)
+            variant = scaled.get(written.variant_id, written)
             if variant.variant_id not in labels:
                 raise SettingError(
                     (*path, side),
@@ -38,8 +44,8 @@ def parse_contrasts(
             sides[side] = variant
         contrast = Contrast(
             name=value["name"],
-            baseline=scaled.get(sides["baseline"].variant_id, sides["baseline"]),
-            against=scaled.get(sides["against"].variant_id, sides["against"]),
+            baseline=sides["baseline"],
+            against=sides["against"],
             baseline_label=labels[sides["baseline"].variant_id],
             against_label=labels[sides["against"].variant_id],
             metric=value["metric"],

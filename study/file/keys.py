@@ -22,7 +22,9 @@ from medmamba_variants.design.kinds import (
     checked_names,
     whole,
 )
+from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
+from study.file.elsewhere import NAMES, is_elsewhere
 from study.recipe import RECIPE
 from study.strategies.samplers import SAMPLERS, sampler_settings
 
@@ -32,9 +34,21 @@ SEED = whole(0, 2**32 - 1)
 RANGE = ("low", "high", "log", "step")
 
 
+ELSEWHERE = {
+    "type": "object",
+    "description": "a variant of another study with the same recipe, data and seeds",
+    "properties": {
+        "study": {"type": "string", "description": "its file, or its name where that lies beside this one"},
+        "variant": {"type": "string", "description": "the variant's label there"},
+    },
+    "required": list(NAMES),
+    "additionalProperties": False,
+}
+
+
 @dataclass(frozen=True)
 class Point(Kind):
-    """Axes and their values, others being as in the base; or, where `named`, the name of a variant.
+    """Axes and their values, others being as in the base; or, where `named`, a variant's name or one elsewhere.
 
     The values are read once the base is known.
     """
@@ -42,13 +56,13 @@ class Point(Kind):
     named: bool = False
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
-        if not (self.named and isinstance(value, str)):
+        if not (self.named and (isinstance(value, str) or is_elsewhere(value))):
             checked_names(value, (*AXES, *SUGAR), path)
         return value
 
     def schema(self) -> dict[str, Any]:
         point = {"$ref": "#/$defs/point"}
-        return {"anyOf": [point, {"type": "string"}]} if self.named else point
+        return {"anyOf": [point, {"type": "string"}, ELSEWHERE]} if self.named else point
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class Variants(Kind):
 
     def schema(self) -> dict[str, Any]:
         either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        either.append({"$ref": "#/$defs/pretrained"})
         return {"type": "object", "additionalProperties": {"anyOf": either}}
 
 
@@ -99,6 +114,15 @@ PEERS = {
         "description": "a module of one's own by dotted path, with settings of its class",
         "properties": {"module": {"type": "string", "description": "package.file:Class"}},
         "required": ["module"],
+    },
+    "pretrained": {
+        "type": "object",
+        "description": "any of the others that starts from weights",
+        "properties": {
+            "weights": {"type": "string", "description": "a checkpoint, an exported file, or timm for timm's own"},
+            "features": {"enum": list(FEATURES), "description": "frozen: only the last layer trains"},
+        },
+        "required": ["weights"],
     },
 }
 

@@ -25,6 +25,7 @@ from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
 from study.planning.register import compared_before, launch_of
+from study.planning.starts import starts_told
 from study.planning.tuning import tuning_manifest
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
@@ -52,7 +53,7 @@ def dry_run(study: Study, options: Options) -> None:
     audits = short_audits(inputs.refs, options.store, keep=False)
     found = notices(audits, source_keys(study, inputs.refs))
     lines = describe(plan, inputs, found, costs, ledger, options.store, options.device, options.threads, workers)
-    say("\n".join([*lines, f"executor: {executor}"]))
+    say("\n".join([*lines, f"executor: {executor}", *starts_told(study, inputs.infos)]))
     if options.keep is not None:
         _tell_bare(plan.done())
     problem = unreachable(study, inputs.refs)
@@ -67,6 +68,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     shown as the way to resume. Raises ValueError for what must be fixed before anything runs.
     """
     inputs, costs = _checked(study, options)
+    starts = starts_told(study, inputs.infos)
     with _writing(options.store):
         (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
@@ -92,6 +94,8 @@ def launch(study: Study, options: Options, command: str) -> int:
             say(f"note: {counted_once}")
         for notice in notices(audits, keys):
             say(f"note: {notice.line}")
+        for line in starts:
+            say(line)
         if options.keep is not None and study.is_grid:
             _tell_bare(strategy.resumed)
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.

@@ -4,17 +4,24 @@ import json
 from collections.abc import Mapping, Sequence
 
 from analysis.audits import notices
+from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
 from analysis.rendering.html import definitions, element, folded, note, paragraph
 from analysis.rendering.marks import Mark
+from analysis.report.decisions import Decisions
 from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
 from analysis.report.tables import budgets as budget_tables
+from analysis.report.tables import decisions as decision_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
 from analysis.words import counted, listed, metric_name
 
+DECIDED = (
+    "What a mean over images and seeds hides, for the variants that figures show: descriptions, none of them declared, "
+    "so nothing here is a claim."
+)
 # Matrices of many classes take the whole width, so fewer are drawn.
 MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
 
@@ -78,9 +85,17 @@ def _has_one_answer(record: Record) -> bool:
 def predictions(
     evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark], *, draw: Draw = draw_here
 ) -> list[Part]:
-    """Calibration and confusion matrices, both from per-image predictions on test. draw: what draws them."""
+    """Calibration, confusion matrices and single decisions, all from per-image predictions on test.
+
+    draw: what draws figures.
+    """
     datasets = evidence.datasets[:DRAWN_DATASETS]
-    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets)
+    decided: dict[tuple[str, str], Decisions] = {}
+
+    def hear(variant_id: str, dataset: str, found: Predictions) -> None:
+        decided.setdefault((variant_id, dataset), Decisions.of(found)).add(found)
+
+    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets, hear)
     reliability, matrices = [], []
     for dataset in datasets:
         here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
@@ -120,7 +135,23 @@ def predictions(
     return [
         make_part("calibration", "Calibration", calibrated, reliability, tables),
         make_part("confusion", "Confusion matrices", confused, matrices),
+        _decisions(evidence, drawn, decided),
     ]
+
+
+def _decisions(evidence: Evidence, drawn: Sequence[str], decided: Mapping[tuple[str, str], Decisions]) -> Part:
+    """The section on decisions about single images."""
+    title = "Seeds, worst and rare classes"
+    if not decided:
+        return make_part("decisions", title, [note("No table: no finished cell has kept its per-image probabilities.")])
+    blocks: list[str] = [paragraph(f"{DECIDED} {cuts(evidence, drawn)}".strip())]
+    tables = [decision_tables.instability_table(evidence, drawn, decided)]
+    if not tables[0].rows:
+        blocks.append(note("No instability: no variant has two seeds with predictions on one data set."))
+        tables = []
+    tables.append(decision_tables.worst_class_table(evidence, drawn, decided))
+    rare = decision_tables.frequency_table(evidence, drawn, decided)
+    return make_part("decisions", title, blocks, tables=tables, folded_tables=[rare])
 
 
 def data(evidence: Evidence) -> Part:
