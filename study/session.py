@@ -63,6 +63,9 @@ def launch(study: Study, options: Options, command: str) -> int:
         driver = Driver(study, ledger, strategy, options)
         ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         say(driver.headline())
+        for name, info in inputs.infos.items():
+            for note in info.notes:
+                say(f"note: {name}: {note}")
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
         problem = None if options.limit is not None else unreachable(study)
         if problem is not None:

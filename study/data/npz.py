@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from study.data.catalogue import FILE_NAME, check_md5, read_entry
+from study.data.names import child
 from study.data.protocol import SPLITS, Dataset, assemble, checked_split, unknown_name
 
 KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels", "groups"))
@@ -39,8 +40,8 @@ class NpzFolder:
         return read_npz(path, name, entry.modality, entry.classes)
 
     def _path(self, name: str) -> Path:
-        path = self.root / f"{name}.npz"
-        if Path(name).name != name or not path.is_file():
+        path = child(self.root, f"{name}.npz") if Path(name).name == name else None
+        if path is None or not path.is_file():
             raise unknown_name(str(self.root), name, self.names())
         return path
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ class DatasetInfo:
     """The description of a data set, without its pixels.
 
     `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
+    `notes` say in a line each what a reader of results must know of the reading, such as how many files were left out.
     """
 
     name: str
@@ -28,6 +29,7 @@ class DatasetInfo:
     n_val: int
     n_test: int
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,28 +58,60 @@ class Dataset:
     splits: dict[str, Split]
 
 
-def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
-    """Sixteen hex digits of the SHA-256 of class names, images, labels and groups of every split.
+class Digest:
+    """The fingerprint of a data set in the making, whose splits come in order, the images of one in chunks or at once.
 
-    Name, modality and ids do not count: a renamed copy of a file is the same data.
+    It is the SHA-256 of class names, images, labels and groups. Name, modality and ids do not count: a renamed copy of
+    a file is the same data.
     """
-    digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
+
+    def begin(self, name: str, shape: tuple[int, ...], grouped: bool) -> None:
+        """Starts a split of images of this shape (n, height, width, channels)."""
+        self._digest.update(f"|{name}|{tuple(shape)}|{grouped}|".encode())
+
+    def add(self, images: np.ndarray) -> None:
+        """Adds the split's next images."""
+        self._digest.update(np.ascontiguousarray(images).data)
+
+    def end(self, labels: np.ndarray, groups: np.ndarray | None) -> None:
+        """Ends the split with the labels and groups of all its images."""
+        self._digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+        if groups is not None:
+            self._digest.update(np.ascontiguousarray(groups, dtype="<i8").data)
+
+    def hexdigest(self) -> str:
+        """Sixteen hex digits of what was added."""
+        return self._digest.hexdigest()[:16]
+
+
+def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
+    """Sixteen hex digits that stand for class names, images, labels and groups of every split; see `Digest`."""
+    digest = Digest(classes)
     for name in SPLITS:
         split = splits[name]
-        digest.update(f"|{name}|{split.images.shape}|{split.groups is not None}|".encode())
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
-        if split.groups is not None:
-            digest.update(np.ascontiguousarray(split.groups, dtype="<i8").data)
-    return digest.hexdigest()[:16]
+        digest.begin(name, split.images.shape, split.groups is not None)
+        digest.add(split.images)
+        digest.end(split.labels, split.groups)
+    return digest.hexdigest()
 
 
 def assemble(
-    name: str, modality: str, classes: Sequence[str] | None, splits: Mapping[str, Split], where: str
+    name: str,
+    modality: str,
+    classes: Sequence[str] | None,
+    splits: Mapping[str, Split],
+    where: str,
+    *,
+    notes: Iterable[str] = (),
+    digest: Digest | None = None,
 ) -> Dataset:
     """The data set made of some splits. Raises a ValueError that begins with `where` (a path) and says what is wrong.
 
-    `classes` None: as many classes as train has labels, named by their number.
+    `classes` None: as many classes as train has labels, named by their number. `notes`: what the reader has to tell;
+    `digest`: that of the whole content, where the reader has made it.
     """
     first = splits["train"].images.shape[1:]
     for split_name in SPLITS:
@@ -98,7 +132,8 @@ def assemble(
         n_train=len(splits["train"]),
         n_val=len(splits["val"]),
         n_test=len(splits["test"]),
-        fingerprint=fingerprint(names, splits),
+        fingerprint=fingerprint(names, splits) if digest is None else digest.hexdigest(),
+        notes=(*notes, *_absent_classes(names, splits)),
     )
     return Dataset(info, dict(splits))
 
@@ -181,6 +216,15 @@ def _checked_classes(classes: Sequence[str] | None, splits: Mapping[str, Split],
         if len(there := np.unique(splits[name].labels)) < 2:
             raise ValueError(f"{where}: {name}_labels must hold at least two classes, got only class {there[0]}")
     return tuple(classes) if classes is not None else tuple(f"class {label}" for label in range(count))
+
+
+def _absent_classes(classes: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
+    """A note for each split without an image of some class: metrics there are means over the classes it has."""
+    for name in SPLITS:
+        there = np.unique(splits[name].labels)
+        absent = [title for label, title in enumerate(classes) if label not in there]
+        if absent:
+            yield f"{name} holds no image of {', '.join(absent)}: means over classes there leave it out"
 
 
 def _refuse_shared_groups(splits: Mapping[str, Split], where: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from medmamba_variants.design.kinds import UNSET, Flag, Setting, whole
+from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import Dataset
 
@@ -64,6 +65,11 @@ def _npz(root: str | None, settings: Mapping[str, Any]) -> Reader:
     return NpzFolder(str(root))
 
 
+def _lies_there(root: Path | None, name: str, kind: Callable[[Path], bool]) -> bool:
+    path = None if root is None else child(root, name)
+    return path is not None and kind(path)
+
+
 def _medmnist(root: str | None, settings: Mapping[str, Any]) -> Reader:
     from study.data.medmnist import MedMnistSets
 
@@ -91,7 +97,7 @@ READERS: dict[str, SourceKind] = {
         {name: Setting(dial.kind, dial.meaning) for name, dial in COMMON_DIALS.items()},
         "none",
     ),
-    "npz": SourceKind(_npz, lambda root, name: root is not None and (root / f"{name}.npz").is_file()),
+    "npz": SourceKind(_npz, lambda root, name: _lies_there(root, f"{name}.npz", Path.is_file)),
     "medmnist": SourceKind(
         _medmnist,
         _is_medmnist,
@@ -103,7 +109,7 @@ READERS: dict[str, SourceKind] = {
     ),
     "folder": SourceKind(
         _folder,
-        lambda root, name: root is not None and (root / name).is_dir(),
+        lambda root, name: _lies_there(root, name, Path.is_dir),
         {"image_size": Setting(whole(8, 4096), "pixels a side that the images of a folder are read at", default=None)},
     ),
 }

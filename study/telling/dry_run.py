@@ -79,7 +79,8 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
         shape = f"{height}×{width}×{info.channels}"
         splits = f"{info.n_train} / {info.n_val} / {info.n_test}"
         rows.append((name, info.modality, str(len(info.classes)), shape, splits))
-    return columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
+    notes = [f"note: {name}: {note}" for name in study.datasets for note in inputs.infos[name].notes]
+    return [*columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,)), *notes]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
