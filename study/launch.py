@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from analysis.arguments import whole
-from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams
+from study.telling.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 SMOKE_CELLS = 2
 # Read when the libraries are imported; values set by the user stay.
@@ -113,7 +113,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
     if options.smoke:
         study = dataclasses.replace(study, recipe=dataclasses.replace(study.recipe, epochs=1))
     from study.executors.choice import Options
-    from study.session import dry_run, launch
+    from study.running.session import dry_run, launch
 
     store = options.store.absolute() / ("smoke" if options.smoke else "")
     chosen = Options(

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from study.command import Parser, ready_streams
 from study.file.reading import load_study
+from study.telling.command import Parser, ready_streams
 from study.telling.progress import say
 
 

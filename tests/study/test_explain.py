@@ -15,10 +15,10 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
 from study.cells import Cell, DataRef
 from study.data.sources import load_dataset
+from study.explain import cell as explained
 from study.explain import main
-from study.explaining import cell as explained
-from study.explaining.attribution import deletion_and_insertion, look, receptive_fields
-from study.explaining.cell import Options, explain_cell, resized
+from study.explain.attribution import deletion_and_insertion, look, receptive_fields
+from study.explain.cell import Options, explain_cell, resized
 from study.recipe import Recipe
 from study.store.ledger import Ledger
 from study.training import loop
@@ -98,7 +98,7 @@ def test_an_image_is_explained_alone_and_the_network_is_left_as_it_was(monkeypat
     model, images = make_model(), make_images()
     model.train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    monkeypatch.setattr("study.explaining.attribution.BATCH", 2)
+    monkeypatch.setattr("study.explain.attribution.BATCH", 2)
     targets = torch.tensor([0, 1, 2, 0, 1])
     together, alone = look(model, images, targets), look(model, images[3:4], targets[3:4])
     torch.testing.assert_close(together.maps[0][3:4], alone.maps[0])

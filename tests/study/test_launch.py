@@ -20,13 +20,13 @@ import study.explain
 from analysis.power import detectable_difference, pilot_spread
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest
-from study import driver, session
 from study.file.reading import load_study
 from study.launch import main
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import read_inputs
 from study.planning.plan import make_plan
+from study.running import driver, session
 from study.store.ledger import Ledger
 from study.store.views import VIEWS
 from study.telling import closing
@@ -557,7 +557,8 @@ def listen():
 # A launch that never gets to the end of its third cell.
 STUCK = """\
 import sys, time
-from study import launch, session
+from study import launch
+from study.running import session
 begun, run = [], session.run_here
 
 def run_here(cell, device, threads):

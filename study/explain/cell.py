@@ -18,7 +18,7 @@ from medmamba_variants.model import MedMambaVariant, build_model
 from study.cells import Cell
 from study.data.protocol import Split
 from study.data.sources import load_dataset
-from study.explaining.attribution import deletion_and_insertion, look, receptive_fields
+from study.explain.attribution import deletion_and_insertion, look, receptive_fields
 from study.store.ledger import Ledger, whole_file
 from study.training.cell import run_cell
 from study.training.images import Normalise, on_device

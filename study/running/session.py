@@ -11,7 +11,6 @@ from pathlib import Path
 from filelock import Timeout
 
 from study.definition import Study
-from study.driver import Driver
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
 from study.executors.ray_tune import run_ray
@@ -19,6 +18,7 @@ from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import unreachable
+from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
 from study.strategies.search import make_strategy

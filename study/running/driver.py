@@ -7,7 +7,6 @@ from pathlib import Path
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell
-from study.command import DEFAULT_STORE
 from study.definition import Study
 from study.executors.choice import Options
 from study.executors.inline import Probabilities
@@ -26,6 +25,7 @@ from study.telling.closing import (
     summarise,
     table_lines,
 )
+from study.telling.command import DEFAULT_STORE
 from study.telling.progress import Progress, Status, say
 
 SECONDS_TO_LOG = 300.0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from analysis.arguments import whole
 from medmamba_variants.hints import did_you_mean
-from study.command import DEFAULT_STORE, Parser, read_settings, ready_streams
+from study.telling.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 if TYPE_CHECKING:
     from medmamba_variants.config import VariantConfig
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> list[str]:
     from analysis.explanations.stored import load_explanations
     from analysis.explanations.table import describe
     from study.cells import Cell
-    from study.explaining.cell import Options, compared, explain_cell, write
+    from study.explain.cell import Options, compared, explain_cell, write
     from study.file.reading import load_study
     from study.planning.inputs import read_inputs
     from study.store.ledger import open_ledger
@@ -141,7 +141,3 @@ def _check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(f"--out must be a folder to write to, got {folder} ({error.strerror})") from None
-
-
-if __name__ == "__main__":
-    sys.exit(main())
