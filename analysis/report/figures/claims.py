@@ -15,7 +15,7 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
 from analysis.rendering.canvas import GREY, INK, WIDTH, Drawing, lay_out, new_figure, style
 from analysis.verdicts.verdict import Verdict
-from analysis.words import bounds, counted, listed, metric_name, p_value, quantity, share, shortened, signed
+from analysis.words import bounds, counted, distinct, listed, metric_name, p_value, quantity, share, signed
 
 # Square points: the largest variant's bubble; other areas are in proportion.
 LARGEST_BUBBLE = 620.0
@@ -75,9 +75,8 @@ def metric_against_cost(
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
         _size_legend(figure, axes, most, largest)
         named = _named(ids, front, baseline)
-        _place_labels(
-            figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, {v: shortened(labels[v]) for v in named}
-        )
+        names = dict(zip(named, distinct(labels[v] for v in named)))
+        _place_labels(figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, names)
     unlabelled = len(ids) - len(named)
     caption = f"Mean on {split} over {listed(place.datasets, 12)}. Whiskers: {_over_text(place)}"
     if place.metric in CHANCE:
@@ -111,7 +110,7 @@ def forest(verdict: Verdict, name: str) -> Drawing:
                 axes.plot([row.interval.low, row.interval.high], [place, place], "|", color=INK, markersize=5)
             axes.plot([row.difference], [place], "s", color=INK, markersize=4)
         ticks: list[float] = list(range(len(rows)))
-        names = [shortened(row.dataset, 22) for row in rows]
+        names = distinct((row.dataset for row in rows), 22)
         if summaries:
             axes.axhline(len(rows) - 0.3, color=GREY, linewidth=0.6)
         for place, (summary, _, estimate, interval) in enumerate(summaries):
@@ -132,15 +131,10 @@ def forest(verdict: Verdict, name: str) -> Drawing:
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=False))
         axes.xaxis.set_major_formatter(FuncFormatter(_signed_tick))
-        sides = [
-            f"← {shortened(contrast.baseline_label, 20)} better",
-            f"{shortened(contrast.against_label, 20)} better →",
-        ]
+        baseline, against = distinct((contrast.baseline_label, contrast.against_label), 20)
+        sides = [f"← {baseline} better", f"{against} better →"]
         if contrast.metric in LOWER_IS_BETTER:
-            sides = [
-                f"← {shortened(contrast.against_label, 20)} better",
-                f"{shortened(contrast.baseline_label, 20)} better →",
-            ]
+            sides = [f"← {against} better", f"{baseline} better →"]
         axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
         sizes = [(float(place), f"{row.n_seeds} × {row.n_images}") for place, row in enumerate(rows)]
         for height, size in [(-0.95, "seeds × images"), *sizes]:
@@ -163,7 +157,8 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     mean_ranks = result.mean_ranks
     ordered = list(mean_ranks)
     count = len(ordered)
-    texts = {v: f"{shortened(labels[v], 24)}  {share(mean_ranks[v], 2)}" for v in ordered}
+    short = distinct((labels[v] for v in ordered), 24)
+    texts = {v: f"{name}  {share(mean_ranks[v], 2)}" for v, name in zip(ordered, short)}
     bars = [sorted(mean_ranks[v] for v in group) for group in result.groups]
     depth = 0.45 + 0.28 * len(bars)
     bottom = depth + 0.55 * count
