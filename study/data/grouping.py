@@ -1,23 +1,24 @@
 """Groups of images by a table beside them: `groups.csv` with the columns image and group (a patient, say)."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from study.data.names import difference, normal
+from study.data.samples import Sample
 from study.data.sheet import as_path, read_sheet
 
 GROUPS_FILE = "groups.csv"
 
 
-def group_names(folder: Path, splits: Mapping[Path, str]) -> dict[Path, str] | None:
-    """The name of each image's group, or None where the folder has no table of groups.
+def with_groups(folder: Path, samples: Sequence[Sample]) -> list[Sample]:
+    """Samples with their groups, or as they are where the folder has no table of groups.
 
-    splits: the split of each image. Raises ValueError for an image without a group or with two, and for a group in two
-    splits.
+    Raises ValueError for a file without a group or with two.
     """
     path = folder / GROUPS_FILE
     if not path.is_file():
-        return None
+        return list(samples)
     sheet = read_sheet(path)
     sheet.need(("image", "group"))
     named: dict[str, str] = {}
@@ -25,21 +26,27 @@ def group_names(folder: Path, splits: Mapping[Path, str]) -> dict[Path, str] | N
         image, group = as_path(row["image"]), row["group"]
         if named.setdefault(image, group) != group:
             raise ValueError(f"{path}: must name one group an image, got {named[image]} and {group} for {row['image']}")
-    found: dict[Path, str] = {}
-    for file in splits:
-        name = file.relative_to(folder).as_posix()
+    found: list[Sample] = []
+    for sample in samples:
         # Paths may begin with the data set's own folder.
-        own = named.get(normal(name)) or named.get(normal(f"{folder.name}/{name}"))
+        own = named.get(sample.name) or named.get(f"{normal(folder.name)}/{sample.name}")
         if not own:
-            but = difference(normal(name), named)
+            but = difference(sample.name, named)
             if not found and not but:
                 but = f"; the first row names {next((row for row in named if row), 'nothing')}"
-            raise ValueError(f"{path}: must name the group of every image, got none for {name}{but}")
-        found[file] = own
-    firsts: dict[str, Path] = {}
-    for file, split in splits.items():
-        first = firsts.setdefault(found[file], file)
-        if splits[first] != split:
-            one, other = (shown.relative_to(folder) for shown in (first, file))
-            raise ValueError(f"{path}: a group must stand in one split only, got {found[file]} for {one} and {other}")
+            raise ValueError(f"{path}: must name the group of every image, got none for {sample.name}{but}")
+        found.append(replace(sample, group=own))
     return found
+
+
+def refuse_divided_groups(samples: Sequence[Sample], where: Path) -> None:
+    """Raises ValueError where a group stands in two splits."""
+    firsts: dict[str, Sample] = {}
+    for sample in samples:
+        if sample.group is None:
+            continue
+        first = firsts.setdefault(sample.group, sample)
+        if first.split != sample.split:
+            raise ValueError(
+                f"{where}: a group must stand in one split only, got {sample.group} for {first.name} and {sample.name}"
+            )

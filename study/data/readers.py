@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from medmamba_variants.design.kinds import UNSET, Flag, Setting, whole
+from study.data.declared import SPLIT
 from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import Dataset
@@ -86,7 +87,7 @@ def _is_medmnist(root: Path | None, name: str) -> bool:
 def _folder(root: str | None, settings: Mapping[str, Any]) -> Reader:
     from study.data.folder import ImageFolder
 
-    return ImageFolder(str(root), settings["image_size"])
+    return ImageFolder(str(root), settings["image_size"], settings.get("split"))
 
 
 READERS: dict[str, SourceKind] = {
@@ -110,7 +111,13 @@ READERS: dict[str, SourceKind] = {
     "folder": SourceKind(
         _folder,
         lambda root, name: _lies_there(root, name, Path.is_dir),
-        {"image_size": Setting(whole(8, 4096), "pixels a side that the images of a folder are read at", default=None)},
+        # Without a default: a spec names a split only where the study declares one.
+        {
+            "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
+            "split": Setting(
+                SPLIT, "shares of val and test for data that come without, by class and group, with a seed"
+            ),
+        },
     ),
 }
 

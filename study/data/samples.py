@@ -19,9 +19,13 @@ CHUNK_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Sample:
-    """A file of one picture or several, its split, its class by number, and its group, such as a patient, if known."""
+    """A file of one picture or several, its split, its class by number, and its group, such as a patient, if known.
+
+    `name` is the file's path below the data set's folder, in one Unicode form and with slashes alone.
+    """
 
     path: Path
+    name: str
     split: str
     label: int
     group: str | None = None

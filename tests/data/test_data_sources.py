@@ -198,7 +198,9 @@ def test_wrong_folders_are_named(photos):
         refusal(photos) == f"{base / 'test'}: must hold at least one image ({', '.join(ENDINGS)}), got an empty split"
     )
     (base / "test").rename(base / "tset")
-    assert refusal(photos) == f"{base}: must hold the folder test, got train, tset, val"
+    assert refusal(photos) == (
+        f"{base}: must hold the folder test, got train, tset, val (source.split cuts it out of train: {{test: 0.2}})"
+    )
     base.rename(photos / "pictures")
     assert refusal(photos) == f"{photos}: must hold the data set 'photos', and does not; it holds pictures"
 
