@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from medmamba_variants.design.kinds import UNSET, Flag, Setting, whole
-from study.data.declared import SPLIT
+from medmamba_variants.design.kinds import UNSET, Flag, Setting, Text, whole
+from study.data.declared import COLUMNS, SPLIT
 from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import Dataset
@@ -90,6 +90,17 @@ def _folder(root: str | None, settings: Mapping[str, Any]) -> Reader:
     return ImageFolder(str(root), settings["image_size"], settings.get("split"))
 
 
+def _table(root: str | None, settings: Mapping[str, Any]) -> Reader:
+    from study.data.table import Layout, TableFolder
+
+    layout = Layout.of(settings.get("table"), settings.get("images"), settings.get("columns"))
+    return TableFolder(str(root), layout, settings["image_size"], settings.get("split"))
+
+
+IMAGE_SIZE = Setting(whole(8, 4096), "pixels a side that image files are read at", default=None)
+# Without a default: a spec names a split only where the study declares one.
+SPLITTING = Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed")
+
 READERS: dict[str, SourceKind] = {
     "phantom": SourceKind(
         _phantom,
@@ -108,16 +119,24 @@ READERS: dict[str, SourceKind] = {
         },
         "optional",
     ),
+    "table": SourceKind(
+        _table,
+        # Beside a folder with splits of its own a table is somebody's notes.
+        lambda root, name: (
+            _lies_there(root, f"{name}.csv", Path.is_file) and not _lies_there(root, f"{name}/train", Path.is_dir)
+        ),
+        {
+            "image_size": IMAGE_SIZE,
+            "split": SPLITTING,
+            "table": Setting(Text(), "the table's file under root, where it is not NAME.csv"),
+            "images": Setting(Text(), "the folder of the table's images under root, where it is not NAME"),
+            "columns": Setting(COLUMNS, "what the table's columns are called, where not as here"),
+        },
+    ),
     "folder": SourceKind(
         _folder,
         lambda root, name: _lies_there(root, name, Path.is_dir),
-        # Without a default: a spec names a split only where the study declares one.
-        {
-            "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
-            "split": Setting(
-                SPLIT, "shares of val and test for data that come without, by class and group, with a seed"
-            ),
-        },
+        {"image_size": IMAGE_SIZE, "split": SPLITTING},
     ),
 }
 
