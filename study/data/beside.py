@@ -17,7 +17,7 @@ SYSTEM = {
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", ".ds_store", ".localized", ".directory", "icon\r",
     ".nomedia", "picasa.ini", ".picasa.ini", ".gitkeep", ".gitignore", ".gitattributes", ".keep", "__macosx", "@eadir",
     ".git", ".ipynb_checkpoints", "__pycache__", ".trashes", ".spotlight-v100", ".fseventsd", "$recycle.bin",
-    "system volume information", "lost+found",
+    "system volume information", "lost+found", "dicomdir",
 }  # fmt: skip
 # A Mac's file of attributes beside each file of another system's disk.
 MAC_ATTRIBUTES = "._"

@@ -22,14 +22,24 @@ class ImageFolder:
 
     Classes are the sub-folders of train, ordered by name. `split` declares the shares of splits that a data set comes
     without, which are cut out of train; one without any split is a folder of classes. An optional `groups.csv` in the
-    data set's folder, with the columns image and group, names each image's patient.
+    data set's folder, with the columns image and group, names each image's patient. `window` and `axis` are those of
+    `study.data.declared`, for images of more than eight bits a channel and for volumes.
     """
 
-    def __init__(self, root: str, image_size: int | None, split: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        image_size: int | None,
+        split: Mapping[str, Any] | None = None,
+        window: str | Mapping[str, Any] | None = None,
+        axis: str | None = None,
+    ) -> None:
         if image_size is not None and (type(image_size) is not int or image_size < 1):
             raise ValueError(f"source.image_size must be a positive number of pixels, got {image_size!r}")
         self.root = Path(root)
         self._image_size = image_size
+        self._decoding = window, axis
+        Decoder(*self._decoding)
         self._split = None if split is None else SPLIT.parse(dict(split), PATH)
         if not self.root.is_dir():
             found = "a file" if self.root.exists() else "nothing there"
@@ -52,7 +62,9 @@ class ImageFolder:
     def read(self, name: str) -> Dataset:
         """The data set, checked; ValueErrors begin with the path of what is wrong."""
         entry = read_entry(self.root, name)
-        return read_files(name, entry.modality, _files(self._path(name), self._split), Decoder(), self._image_size)
+        return read_files(
+            name, entry.modality, _files(self._path(name), self._split), Decoder(*self._decoding), self._image_size
+        )
 
     def _path(self, name: str) -> Path:
         path = child(self.root, name) if Path(name).name == name else None

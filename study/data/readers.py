@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from medmamba_variants.design.kinds import UNSET, Flag, Setting, Text, whole
-from study.data.declared import COLUMNS, SPLIT
+from study.data.declared import AXIS, COLUMNS, SPLIT, WINDOW
 from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import Dataset
@@ -87,19 +87,27 @@ def _is_medmnist(root: Path | None, name: str) -> bool:
 def _folder(root: str | None, settings: Mapping[str, Any]) -> Reader:
     from study.data.folder import ImageFolder
 
-    return ImageFolder(str(root), settings["image_size"], settings.get("split"))
+    return ImageFolder(str(root), *_decoding(settings))
 
 
 def _table(root: str | None, settings: Mapping[str, Any]) -> Reader:
     from study.data.table import Layout, TableFolder
 
     layout = Layout.of(settings.get("table"), settings.get("images"), settings.get("columns"))
-    return TableFolder(str(root), layout, settings["image_size"], settings.get("split"))
+    return TableFolder(str(root), layout, *_decoding(settings))
 
 
-IMAGE_SIZE = Setting(whole(8, 4096), "pixels a side that image files are read at", default=None)
-# Without a default: a spec names a split only where the study declares one.
-SPLITTING = Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed")
+def _decoding(settings: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
+    return settings["image_size"], settings.get("split"), settings.get("window"), settings.get("axis")
+
+
+# Without defaults, but for the first: a spec names them only where the study declares them.
+OF_IMAGE_FILES = {
+    "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
+    "split": Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed"),
+    "window": Setting(WINDOW, "what becomes black and what white where a channel has more than eight bits"),
+    "axis": Setting(AXIS, "the axis of the body across which volumes are cut into slices"),
+}
 
 READERS: dict[str, SourceKind] = {
     "phantom": SourceKind(
@@ -126,8 +134,7 @@ READERS: dict[str, SourceKind] = {
             _lies_there(root, f"{name}.csv", Path.is_file) and not _lies_there(root, f"{name}/train", Path.is_dir)
         ),
         {
-            "image_size": IMAGE_SIZE,
-            "split": SPLITTING,
+            **OF_IMAGE_FILES,
             "table": Setting(Text(), "the table's file under root, where it is not NAME.csv"),
             "images": Setting(Text(), "the folder of the table's images under root, where it is not NAME"),
             "columns": Setting(COLUMNS, "what the table's columns are called, where not as here"),
@@ -136,7 +143,7 @@ READERS: dict[str, SourceKind] = {
     "folder": SourceKind(
         _folder,
         lambda root, name: _lies_there(root, name, Path.is_dir),
-        {"image_size": IMAGE_SIZE, "split": SPLITTING},
+        OF_IMAGE_FILES,
     ),
 }
 

@@ -49,6 +49,7 @@ def read_files(name: str, modality: str, files: Files, decoder: Decoder, image_s
     """
     headers = {sample.path: decoder.header(sample.path) for sample in files.samples}
     colour = any(header.colour for header in headers.values())
+    told = (*files.notes, *decoder.notes(len(headers)))
     groups = _groups(files, headers)
     shape = _Shape(image_size)
     splits: dict[str, Incoming] = {}
@@ -62,7 +63,7 @@ def read_files(name: str, modality: str, files: Files, decoder: Decoder, image_s
             groups=None if numbers is None else np.repeat(numbers, repeats),
             chunks=_chunks([sample.path for sample in here], decoder, colour, shape),
         )
-    return take_in(name, modality, list(files.classes), splits, str(files.folder), files.notes)
+    return take_in(name, modality, list(files.classes), splits, str(files.folder), told)
 
 
 class _Shape:

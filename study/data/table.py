@@ -59,15 +59,23 @@ class TableFolder:
     """Reader of tables in one folder; images lie anywhere below the folder of the table's name, or the one declared.
 
     `image_size` resizes every image to that many pixels a side; `split` declares the shares of splits that no column
-    names.
+    names; `window` and `axis` are those of `study.data.declared`.
     """
 
     def __init__(
-        self, root: str, layout: Layout, image_size: int | None = None, split: Mapping[str, Any] | None = None
+        self,
+        root: str,
+        layout: Layout,
+        image_size: int | None = None,
+        split: Mapping[str, Any] | None = None,
+        window: str | Mapping[str, Any] | None = None,
+        axis: str | None = None,
     ) -> None:
         self.root = Path(root)
         self._layout = layout
         self._image_size = image_size
+        self._decoding = window, axis
+        Decoder(*self._decoding)
         self._split = None if split is None else SPLIT.parse(dict(split), PATH)
         if not self.root.is_dir():
             found = "a file" if self.root.exists() else "nothing there"
@@ -93,7 +101,7 @@ class TableFolder:
         table, folder = self._places(name)
         entry = read_entry(self.root, name)
         files = _files(read_sheet(table), folder, self._layout, self._split)
-        return read_files(name, entry.modality, files, Decoder(), self._image_size)
+        return read_files(name, entry.modality, files, Decoder(*self._decoding), self._image_size)
 
     def _places(self, name: str) -> tuple[Path, Path]:
         layout = self._layout

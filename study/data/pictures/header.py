@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class UnfitError(ValueError):
+    """Error of a file that is not what it must be; its text says what must hold and what came, without the name."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file's header says of its pictures.
