@@ -14,6 +14,16 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
 
 
-def declaration_hash(contrasts: Sequence[Mapping[str, Any]], alpha: float, correction: str) -> str:
-    """The hash of what a study declares: its contrasts with their margins and families, α, and the correction."""
-    return content_hash({"contrasts": list(contrasts), "alpha": alpha, "correction": correction})
+def declaration_hash(
+    contrasts: Sequence[Mapping[str, Any]],
+    alpha: float,
+    correction: str,
+    sources: Mapping[str, str] | None = None,
+) -> str:
+    """The hash of what a study declares: its contrasts with their margins and families, α, and the correction.
+
+    sources: those of data sets that the study itself names, since they decide what counts as one; without any the hash
+    is what it was before there were sources.
+    """
+    declared: dict[str, Any] = {"contrasts": list(contrasts), "alpha": alpha, "correction": correction}
+    return content_hash({**declared, "sources": dict(sources)} if sources else declared)

@@ -64,10 +64,22 @@ class Metric:
     high: float = 1.0
 
 
+class LessIsBetter(set[str]):
+    """Names of metrics of which less is better: those declared so, and quoted ones, whose name ends in ↓."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and name.endswith("↓"))
+
+
 # Filled by the declarations below, whose order is that of tables and messages.
 DECLARED: dict[str, Metric] = {}
 METRICS: dict[str, Function] = {}
-LOWER_IS_BETTER: set[str] = set()
+LOWER_IS_BETTER: set[str] = LessIsBetter()
+
+
+def is_quoted(name: str) -> bool:
+    """Whether a metric is one that somebody else measured and printed: its name ends in ↑ or ↓, its better side."""
+    return name.endswith(("↑", "↓"))
 
 
 def metric(

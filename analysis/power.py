@@ -1,12 +1,14 @@
 """What a design can show, before it runs: smallest reachable p, detectable difference, data sets and seeds needed.
 
 The unit is the data set: each gives one paired difference, its seeds averaged. The uncertainty is that over data sets.
+Files of one source are averaged and count as one: wherever a number of data sets is asked for, sources are meant.
 How far paired differences spread comes from a pilot's cells (`pilot_spread`) or is set by hand (`Spread`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -167,13 +169,16 @@ def pilot_spread(table: pd.DataFrame, metric: str, *, variants: list[str] | None
 
     On each data set two variants' differences vary over their common seeds (twice the residual variance); their means
     vary over data sets by that, divided by the seeds, and by twice the variance of data set × variant, which is 0 where
-    the former explains it all. Every pair of variants with two data sets weighs by its degrees of freedom. With one
-    seed everywhere the two cannot be told apart: all is taken for data set × variant, so that a plan does not hope for
-    more seeds. Raises ValueError when no two variants share two data sets.
+    the former explains it all. Files of one source are averaged to one data set. Every pair of variants with two data
+    sets weighs by its degrees of freedom. With one seed everywhere the two cannot be told apart: all is taken for data
+    set × variant, so that a plan does not hope for more seeds. Raises ValueError when no two variants share two data
+    sets.
     """
-    from analysis.records.table import finished_cells
+    from analysis.records.sources import averaged
+    from analysis.records.table import finished_cells, sources_of
 
     cells = finished_cells(table, metric)
+    sources = sources_of(cells)
     if variants is not None:
         absent = [variant for variant in variants if variant not in set(cells["variant_id"])]
         if absent:
@@ -184,15 +189,17 @@ def pilot_spread(table: pd.DataFrame, metric: str, *, variants: list[str] | None
     datasets: set[str] = set()
     for first, second in combinations(values.columns, 2):
         differences = (values[second] - values[first]).dropna().groupby(level="dataset")
-        means, counts = differences.mean(), differences.size()
+        counts = differences.size()
+        # Files of one source are one data set with as many more seeds.
+        means = np.array(list(averaged(differences.mean().to_dict(), sources).values()))
         if len(means) < 2:
             continue
-        datasets |= set(means.index)
+        datasets |= {sources[name] for name in counts.index}
         within += float((differences.var(ddof=0) * counts).sum())
         within_df += int((counts - 1).sum())
         between += float(means.var(ddof=1)) * (len(means) - 1)
         between_df += len(means) - 1
-        expected += float((1 / counts).mean()) * (len(means) - 1)
+        expected += float(np.mean(_shares(counts, sources))) * (len(means) - 1)
     if between_df == 0:
         raise ValueError(
             f"table must have two variants that share two data sets, got {len(values.columns)} variants on "
@@ -209,6 +216,15 @@ def pilot_spread(table: pd.DataFrame, metric: str, *, variants: list[str] | None
         n_seeds=int(values.notna().any(axis=1).groupby(level="dataset").sum().max()),
         separated=separated,
     )
+
+
+def _shares(counts: pd.Series, sources: Mapping[str, str]) -> list[float]:
+    """The variance of each source's mean difference, in variances of one seed's: seeds and files are averaged."""
+    from analysis.records.sources import files_by_source
+
+    return [
+        sum(1 / counts[name] for name in files) / len(files) ** 2 for files in files_by_source(counts.index, sources)
+    ]
 
 
 def detectable_difference(

@@ -20,9 +20,14 @@ LONGEST = 26
 LONGEST_REASON = 300
 
 
+def bare_metric_name(metric: str) -> str:
+    """A metric's name as it is printed, without its direction."""
+    return METRIC_NAMES.get(metric, metric.rstrip(" ↑↓"))
+
+
 def metric_name(metric: str) -> str:
     """A metric's name with its direction where smaller is better."""
-    name = METRIC_NAMES.get(metric, metric)
+    name = bare_metric_name(metric)
     return f"{name} (lower is better)" if metric in LOWER_IS_BETTER else name
 
 

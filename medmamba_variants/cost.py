@@ -39,6 +39,7 @@ FREE = frozenset(
     getattr(torch.ops.aten, name)
     for name in [
         "__rshift__",
+        "_adaptive_avg_pool2d",
         "_safe_softmax",
         "_softmax",
         "_to_copy",
@@ -51,15 +52,23 @@ FREE = frozenset(
         "alias",
         "amax",
         "arange",
+        "argmax",
+        "as_strided",
         "avg_pool2d",
+        "bernoulli",
         "bitwise_and",
+        "bitwise_not",
         "bitwise_xor",
         "cat",
+        "ceil",
+        "celu",
         "clamp",
         "clamp_min",
         "clone",
+        "col2im",
         "complex",
         "constant_pad_nd",
+        "copy",
         "cos",
         "cummax",
         "cumsum",
@@ -67,18 +76,31 @@ FREE = frozenset(
         "div",
         "elu",
         "empty",
+        "eq",
+        "erf",
         "exp",
         "expand",
+        "fill",
         "flip",
+        "floor",
         "floor_divide",
         "gather",
         "ge",
         "gelu",
+        "gt",
+        "hardsigmoid",
+        "hardswish",
+        "hardtanh",
+        "im2col",
         "index",
         "index_add",
         "index_select",
+        "le",
+        "leaky_relu",
         "lift_fresh",
         "linalg_vector_norm",
+        "log",
+        "log1p",
         "log_sigmoid_forward",
         "lt",
         "masked_fill",
@@ -86,27 +108,40 @@ FREE = frozenset(
         "max_pool2d_with_indices",
         "maximum",
         "mean",
+        "min",
+        "minimum",
+        "mish",
         "mul",
         "native_batch_norm",
+        "native_group_norm",
         "native_layer_norm",
+        "ne",
         "neg",
         "new_ones",
         "new_zeros",
         "nonzero",
+        "norm",
         "ones",
         "ones_like",
         "permute",
+        "pixel_shuffle",
+        "pixel_unshuffle",
         "pow",
+        "prelu",
         "promote_types",
+        "reciprocal",
         "reflection_pad2d",
         "relu",
         "remainder",
+        "repeat",
         "roll",
+        "round",
         "rsqrt",
         "rsub",
         "scatter",
         "select",
         "sigmoid",
+        "sign",
         "silu",
         "sin",
         "slice",
@@ -126,10 +161,17 @@ FREE = frozenset(
         "triu",
         "unbind",
         "unfold",
+        "unsafe_split",
         "unsqueeze",
+        "upsample_bicubic2d",
+        "upsample_bilinear2d",
+        "upsample_nearest2d",
+        "var_mean",
         "view",
         "view_as_complex",
         "view_as_real",
+        "where",
+        "zero",
         "zeros",
         "zeros_like",
     ]
@@ -177,6 +219,10 @@ FORMULAS = {
     torch.ops.aten._fft_r2c: _fft_r2c_flops,
     torch.ops.aten._fft_c2r: _fft_c2r_flops,
 }
+
+
+class UncountedError(ValueError):
+    """Raised for an operation that is neither counted nor known to be free."""
 
 
 @dataclass(frozen=True)
@@ -271,17 +317,23 @@ class _Guard(TorchDispatchMode):
         self, operation: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         packet = operation._overloadpacket
-        if packet not in flop_registry and packet not in FORMULAS and packet not in FREE:
+        if packet not in flop_registry and packet not in FORMULAS and _out_of_place(packet) not in FREE:
             self._unknown.add(str(packet))
         return operation(*args, **(kwargs or {}))
 
     def check(self) -> None:
-        """Raises ValueError naming what would have been counted as zero."""
+        """Raises UncountedError naming what would have been counted as zero."""
         if self._unknown:
-            raise ValueError(
+            raise UncountedError(
                 "every operation of a network must have a formula in torch's flop counter or be free by convention "
                 f"(FREE in medmamba_variants.cost), got {', '.join(sorted(self._unknown))}"
             )
+
+
+def _out_of_place(packet: Any) -> Any:
+    """The operation of which this one is the form in place, else the operation itself."""
+    name = packet.__name__
+    return getattr(torch.ops.aten, name.removesuffix("_"), packet) if name.endswith("_") else packet
 
 
 def measure_latency(

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from analysis.hashes import content_hash
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import Network
 from study.recipe import Recipe
 
 # Goes up whenever a change of ours alters the numbers of an unchanged cell; older records then no longer count.
@@ -17,18 +17,26 @@ NUMERICS_VERSION = 5
 
 @dataclass(frozen=True)
 class DataRef:
-    """A reference to a data set by name and content; `source`, where it lies, is not part of a cell's identity."""
+    """A reference to a data set by name and content.
+
+    `source`, where it lies, is not part of a cell's identity; nor is `source_key`, the collection that it comes from.
+    """
 
     name: str
     fingerprint: str
     source: Mapping[str, Any] = field(compare=False)
+    source_key: str = field(compare=False, default="")
+
+    def __post_init__(self) -> None:
+        if not self.source_key:
+            object.__setattr__(self, "source_key", self.name)
 
 
 @dataclass(frozen=True)
 class Cell:
     """A cell, variant × recipe × data set × seed: the unit of work, of pairing and of resumption."""
 
-    variant: VariantConfig
+    variant: Network
     recipe: Recipe
     data: DataRef
     seed: int

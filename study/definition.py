@@ -10,6 +10,7 @@ from typing import Any
 from analysis.hashes import content_hash, declaration_hash
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.kinds import to_json
+from medmamba_variants.networks import Network
 from study.cells import NUMERICS_VERSION, Cell, DataRef
 from study.recipe import Recipe
 
@@ -53,7 +54,8 @@ class StrategyChoice:
 class Study:
     """One question and all that is needed to answer it; made by `load_study`, never changed.
 
-    `hypothesis`, `controls` and `caveat` are for readers: like the question they are in no hash.
+    `hypothesis`, `controls` and `caveat` are for readers: like the question they are in no hash. `own_sources`: by data
+    set, the collection that the file's `sources` names in place of what is known of it.
     """
 
     name: str
@@ -63,7 +65,7 @@ class Study:
     base_name: str
     base: VariantConfig
     axes: Mapping[str, tuple[Any, ...] | Range]
-    grid: tuple[tuple[str, VariantConfig], ...]
+    grid: tuple[tuple[str, Network], ...]
     strategy: StrategyChoice
     seeds: tuple[int, ...]
     datasets: tuple[str, ...]
@@ -72,6 +74,7 @@ class Study:
     contrasts: tuple[Contrast, ...]
     alpha: float
     correction: str
+    own_sources: Mapping[str, str] = field(default_factory=dict)
     hypothesis: str = ""
     controls: str = ""
     caveat: str = ""
@@ -81,18 +84,18 @@ class Study:
         """Whether all variants are known before the study runs."""
         return self.strategy.name == GRID
 
-    def variants(self) -> list[tuple[str, VariantConfig]]:
+    def variants(self) -> list[tuple[str, Network]]:
         """The variants of a grid as (label, variant), in the file's order; empty for a search."""
         return list(self.grid)
 
-    def label(self, variant: VariantConfig) -> str:
+    def label(self, variant: Network) -> str:
         """A variant's label in tables and figures of this study."""
         for label, known in self.grid:
             if known == variant:
                 return label
         return variant.label(self.base)
 
-    def cells_of(self, variant: VariantConfig, refs: Mapping[str, DataRef]) -> list[Cell]:
+    def cells_of(self, variant: Network, refs: Mapping[str, DataRef]) -> list[Cell]:
         """The cells of one variant: all data sets with the first seed, then with the next."""
         return [Cell(variant, self.recipe, refs[name], seed) for seed in self.seeds for name in self.datasets]
 
@@ -145,8 +148,9 @@ class Study:
 
     @property
     def contrasts_hash(self) -> str:
-        """Content hash of what was declared: contrasts with their margins, alpha and correction."""
-        return declaration_hash([contrast.to_dict() for contrast in self.contrasts], self.alpha, self.correction)
+        """Content hash of what was declared: contrasts with their margins, alpha, correction, and sources if named."""
+        contrasts = [contrast.to_dict() for contrast in self.contrasts]
+        return declaration_hash(contrasts, self.alpha, self.correction, self.own_sources)
 
     def search_hash(self, refs: Mapping[str, DataRef]) -> str:
         """Content hash of everything that must not change for a search to build on its earlier proposals.
@@ -166,8 +170,17 @@ class Study:
             }
         )
 
-    def manifest(self, cell_ids: Iterable[str] | None = None) -> dict[str, Any]:
-        """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values."""
+    def manifest(
+        self,
+        cell_ids: Iterable[str] | None = None,
+        refs: Mapping[str, DataRef] | None = None,
+        audits: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> dict[str, Any]:
+        """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
+
+        refs: its data sets by name, for the source of each. audits: what was found in its data sets, by name.
+        """
+        known = {name: ref.source_key for name, ref in (refs or {}).items()}
         return {
             "schema": 1,
             "name": self.name,
@@ -192,6 +205,9 @@ class Study:
             "alpha": self.alpha,
             "correction": self.correction,
             "cell_ids": None if cell_ids is None else list(cell_ids),
+            "source_keys": {name: self.own_sources.get(name, known.get(name, name)) for name in self.datasets},
+            **({"sources": dict(self.own_sources)} if self.own_sources else {}),
+            "audits": {name: dict(found) for name, found in (audits or {}).items()},
         }
 
     def _axes_json(self) -> dict[str, Any]:
@@ -209,8 +225,8 @@ class Contrast:
     """
 
     name: str
-    baseline: VariantConfig
-    against: VariantConfig
+    baseline: Network
+    against: Network
     baseline_label: str
     against_label: str
     metric: str

@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     keep = made.add_argument_group("where to keep the results")
     keep.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
     keep.add_argument("--tracking-uri", metavar="URI", help="MLflow's (default: a database in the store), or none")
+    keep.add_argument(
+        "--keep",
+        choices=("weights",),
+        help="also keep each network that is trained now (for study.export, study.predict)",
+    )
     keep.add_argument("--no-report", action="store_true", help="end with the verdicts, without the page of figures")
     return made
 
@@ -127,6 +132,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         threads=options.threads,
         limit=SMOKE_CELLS if options.smoke else None,
         report=not options.no_report,
+        keep=options.keep,
     )
     if options.dry_run:
         dry_run(study, chosen)

@@ -12,7 +12,8 @@ from scipy import stats
 from analysis.across.effects import Effect
 from analysis.distributions import t_quantile
 from analysis.interval import Interval, check_generator
-from analysis.records.table import finished_cells, metric_column, paired_seeds
+from analysis.records.sources import averaged, unit_noun
+from analysis.records.table import finished_cells, metric_column, paired_seeds, sources_of
 
 # As many orders as eight data sets have, up to which the test is exact.
 PERMUTATIONS = math.factorial(8)
@@ -46,7 +47,8 @@ def dataset_slope(
     variants finished are averaged first; a data set is a point of a straight line by least squares. The interval is
     Student's with data sets − 2 degrees of freedom. p, two-sided, is the share of orders of the differences whose slope
     is as steep: of all orders up to eight data sets, of 40,320 drawn with rng beyond. Uncertainty over data sets, which
-    are taken as independent: draws of one dial's value must differ in more than the dial.
+    are taken as independent: draws of one dial's value must differ in more than the dial. Files of one source make one
+    point, of their mean number and mean difference.
 
     Raises ValueError for a data set without a number, fewer than three data sets, and numbers that are all equal.
     """
@@ -63,7 +65,10 @@ def dataset_slope(
         if min(positions, default=1) <= 0:
             raise ValueError(f"numbers must be positive for a logarithm, got {min(positions)}")
         positions = [math.log2(position) for position in positions]
-    x, y = np.array(positions), np.array(list(differences.values()))
+    sources, noun = sources_of(cells), unit_noun(differences, sources_of(cells))
+    places = averaged(dict(zip(differences, positions)), sources)
+    differences = averaged(differences, sources)
+    x, y = np.array(list(places.values())), np.array(list(differences.values()))
     if len(x) < 3:
         raise ValueError(f"data sets must be at least three for a slope, got {len(x)} that both variants finished")
     if np.ptp(x) == 0:
@@ -78,7 +83,7 @@ def dataset_slope(
         (y,), slope, permutation_type="pairings", vectorized=True, n_resamples=PERMUTATIONS, random_state=rng
     )
     half = t_quantile(0.5 + level / 2, len(x) - 2) * float(fit.stderr)
-    interval = Interval(float(fit.slope) - half, float(fit.slope) + half, level, "data sets", len(x))
+    interval = Interval(float(fit.slope) - half, float(fit.slope) + half, level, f"{noun}s", len(x))
     points = {name: (float(place), differences[name]) for name, place in zip(differences, x)}
     return Slope(float(fit.slope), interval, float(test.pvalue), points)
 

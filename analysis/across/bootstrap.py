@@ -14,10 +14,13 @@ from analysis.interval import Interval, check_generator, expanded_percentiles
 SLICE = 1 << 18
 
 
-def what_varies(n_seeds: Sequence[int]) -> tuple[str, int]:
-    """What is drawn anew, for an interval's `over`, and how many of it there are; "nothing" with a single cell."""
+def what_varies(n_seeds: Sequence[int], units: str = "data sets") -> tuple[str, int]:
+    """What is drawn anew, for an interval's `over`, and how many of it there are; "nothing" with a single cell.
+
+    units: what n_seeds has an entry for, "sources" where files of one source are averaged.
+    """
     if len(n_seeds) > 1:
-        return "data sets and seeds" if max(n_seeds) > 1 else "data sets", len(n_seeds)
+        return f"{units} and seeds" if max(n_seeds) > 1 else units, len(n_seeds)
     return ("seeds", n_seeds[0]) if n_seeds[0] > 1 else ("nothing", 1)
 
 

@@ -15,7 +15,7 @@ from scipy import optimize, stats
 from analysis.across.bootstrap import percentile_interval, redraw, what_varies
 from analysis.across.mean_tests import checked_differences
 from analysis.interval import Interval
-from analysis.records.table import finished_cells
+from analysis.records.table import cells_by_source, finished_cells
 
 Runs = Mapping[str, Sequence[float] | np.ndarray] | Sequence[float] | Sequence[Sequence[float]] | np.ndarray
 # Beyond this the noncentral t is out of numerical reach, and all its spread is that of the scale, a chi.
@@ -35,9 +35,12 @@ class Effect:
 
 
 def seed_values(table: pd.DataFrame, metric: str, variant: str) -> dict[str, np.ndarray]:
-    """A variant's metric by data set, one value per finished seed. Raises ValueError when it has no finished cell."""
+    """A variant's metric by data set, one value per finished seed. Raises ValueError when it has no finished cell.
+
+    Files of one source are averaged, seed by seed, and stand as one data set, named by all of them.
+    """
     cells = finished_cells(table, metric)
-    cells = cells[cells["variant_id"] == variant]
+    cells = cells_by_source(cells[cells["variant_id"] == variant])
     if len(cells) == 0:
         raise ValueError(f"variant must have a finished cell, got none of {variant!r}")
     groups = cells.sort_values("seed", kind="stable").groupby("dataset", sort=False)

@@ -16,7 +16,8 @@ import pandas as pd
 from analysis.across.reml import COMPONENTS, Fit, fit_variances
 from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
-from analysis.records.table import Matrix, finished_cells, is_ledger
+from analysis.records.sources import unit_noun
+from analysis.records.table import Matrix, cells_by_source, finished_cells, is_ledger, sources_of
 
 # The share of the variation of log2 MACs within data sets that variants must leave unexplained for both to be fitted.
 OWN_SHARE = 0.01
@@ -43,7 +44,7 @@ class MixedModel:
     variant's difference from the reference. macs: gain per doubling of MACs, None where left out, `macs_left_out` says
     why. converged: whether the optimiser found a maximum; notes: what was unusual about the fit (a variance at zero, no
     convergence), one sentence each. covariance: that of the coefficients (intercept, effects, macs). datasets_of: how
-    many data sets each variant finished on.
+    many data sets each variant finished on. over: what n_datasets counts, "sources" where files of one were averaged.
     """
 
     reference: str
@@ -64,6 +65,7 @@ class MixedModel:
     n_seeds: int
     n_cells: int
     n_left_out: int
+    over: str = "data sets"
 
     def difference(self, baseline: str, against: str, *, level: float = 0.95) -> FixedEffect:
         """The difference against − baseline of two variants of the model.
@@ -81,7 +83,8 @@ class MixedModel:
         coefficients = np.array([0.0, *(effect.estimate for effect in self.effects), 0.0][: len(weights)])
         variance = float(weights @ np.array(self.covariance) @ weights)
         n_datasets = min(self.datasets_of[baseline], self.datasets_of[against])
-        return _effect(f"{against} − {baseline}", float(weights @ coefficients), variance, n_datasets, level)
+        name = f"{against} − {baseline}"
+        return _effect(name, float(weights @ coefficients), variance, n_datasets, level, self.over)
 
 
 class Design(NamedTuple):
@@ -114,6 +117,8 @@ def mixed_model(
     them; then the effects of variants are differences at equal MACs. macs=False leaves them out: differences as they
     are, cost included.
 
+    Files of one source are averaged first, seed by seed, and count as one data set (`analysis.records.sources`).
+
     table may hold the values themselves, (data sets, variants), one seed each. One seed per cell: data set × variant
     cannot be told from the residual, and both are the residual. Cells that failed or lack the metric are left out and
     counted, data sets may miss variants. reference: by default the first variant of the table.
@@ -135,6 +140,7 @@ class Prepared:
     n_datasets: int
     n_seeds: int
     n_left_out: int
+    over: str = "data sets"
 
 
 def prepared(table: Matrix, metric: str | None, *, macs: bool = True, reference: str | None = None) -> Prepared:
@@ -163,6 +169,7 @@ def prepared(table: Matrix, metric: str | None, *, macs: bool = True, reference:
         n_datasets=n_datasets,
         n_seeds=cells["seed"].nunique(),
         n_left_out=cells.attrs["left_out"],
+        over=cells.attrs["over"],
     )
 
 
@@ -172,7 +179,7 @@ def fitted(ready: Prepared, fit: Fit, *, level: float = 0.95) -> MixedModel:
     variances = dict(zip(COMPONENTS, fit.variances))
 
     def effect(name: str, index: int, n: int) -> FixedEffect:
-        return _effect(name, float(fit.coefficients[index]), float(fit.covariance[index, index]), n, level)
+        return _effect(name, float(fit.coefficients[index]), float(fit.covariance[index, index]), n, level, ready.over)
 
     return MixedModel(
         reference=names[0],
@@ -196,6 +203,7 @@ def fitted(ready: Prepared, fit: Fit, *, level: float = 0.95) -> MixedModel:
         n_seeds=ready.n_seeds,
         n_cells=len(ready.design.values),
         n_left_out=ready.n_left_out,
+        over=ready.over,
     )
 
 
@@ -203,10 +211,15 @@ def _cells(table: Matrix, metric: str | None) -> pd.DataFrame:
     if isinstance(table, pd.DataFrame) and is_ledger(table):
         if metric is None:
             raise ValueError("metric must be named for a table of cells, got none")
-        return finished_cells(table, metric)
-    wide = pd.DataFrame(table)
-    rows = [(str(v), str(d), value) for d, row in wide.iterrows() for v, value in row.items()]
-    return finished_cells(pd.DataFrame(rows, columns=["variant_id", "dataset", "metric"]), "metric")
+        cells = finished_cells(table, metric)
+    else:
+        wide = pd.DataFrame(table)
+        rows = [(str(v), str(d), value) for d, row in wide.iterrows() for v, value in row.items()]
+        cells = finished_cells(pd.DataFrame(rows, columns=["variant_id", "dataset", "metric"]), "metric")
+    found = cells_by_source(cells)
+    sources = sources_of(cells)
+    found.attrs["over"] = f"{unit_noun(sources, sources)}s"
+    return found
 
 
 def _log_macs(cells: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
@@ -248,14 +261,16 @@ def _design(cells: pd.DataFrame, names: Sequence[str], log_macs: np.ndarray | No
     )
 
 
-def _effect(name: str, estimate: float, variance: float, n_datasets: int, level: float) -> FixedEffect:
+def _effect(
+    name: str, estimate: float, variance: float, n_datasets: int, level: float, over: str = "data sets"
+) -> FixedEffect:
     error, df = math.sqrt(max(0.0, variance)), n_datasets - 1
     if error > 0:
         t = estimate / error
     else:
         t = math.copysign(math.inf, estimate) if estimate else 0.0
     half = error * t_quantile((1 + level) / 2, df)
-    interval = Interval(estimate - half, estimate + half, level, "data sets", n_datasets)
+    interval = Interval(estimate - half, estimate + half, level, over, n_datasets)
     p_value = min(1.0, 2 * t_tail(abs(t), df)) if df > 0 else 1.0
     return FixedEffect(name, estimate, error, t, df, p_value, interval)
 

@@ -20,7 +20,8 @@ from analysis.across.mean_tests import t_interval, t_over_means
 from analysis.distributions import t_quantile
 from analysis.interval import Interval
 from analysis.metrics import LOWER_IS_BETTER
-from analysis.records.table import paired_seeds
+from analysis.records.sources import files_by_source, unit_noun
+from analysis.records.table import by_source, paired_seeds, sources_of
 
 Cost = str | Mapping[str, float]
 # Costs that agree to nine digits are equal: means over data sets carry rounding.
@@ -51,6 +52,7 @@ class Front:
     hypervolume: area between the best metric that each budget reaches and the reference's, over log2 cost up to the
     reference's: metric × doublings of cost. It is too large where variants tie, for the best of several means is lucky;
     its interval has that bias taken out. reference: (cost, metric). left_out: data sets that some variant misses.
+    over: what n_datasets counts, "sources" where files of one source were averaged.
     """
 
     points: tuple[Point, ...]
@@ -61,6 +63,7 @@ class Front:
     n_seeds: int
     draws: int
     left_out: tuple[str, ...]
+    over: str = "data sets"
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,13 @@ def pareto_front(
     return Front(
         points=tuple(sorted(points, key=lambda point: point.cost)),
         hypervolume=volume,
-        hypervolume_interval=_without_bias(volume, np.concatenate(volumes), level, cells.n_seeds),
+        hypervolume_interval=_without_bias(volume, np.concatenate(volumes), level, cells.n_seeds, cells.over),
         reference=(at_cost, at_value),
         n_datasets=len(cells.n_seeds),
         n_seeds=max(cells.n_seeds),
         draws=draws,
         left_out=cells.left_out,
+        over=cells.over,
     )
 
 
@@ -232,6 +236,8 @@ def iso_cost(
 class Cells:
     """A table's values by data set, seed and variant, turned so that more is better, with costs.
 
+    Files of one source are averaged, seed by seed, and count as one data set.
+
     For several questions about one metric and cost, read them once and pass them in place of the table.
     """
 
@@ -241,7 +247,9 @@ class Cells:
             if absent:
                 raise ValueError(f"variants must be among those of the table, got {', '.join(absent)}")
             table = table[table["variant_id"].isin(variants)]
-        frames = paired_seeds(table, metric)
+        by_file, sources = paired_seeds(table, metric), sources_of(table)
+        frames = by_source(by_file, sources)
+        self.over = f"{unit_noun(by_file, sources)}s"
         self.sign = -1.0 if metric.removeprefix("test.") in LOWER_IS_BETTER else 1.0
         self.variants = [str(variant) for variant in next(iter(frames.values())).columns]
         absent = [] if variants is None else [variant for variant in variants if variant not in self.variants]
@@ -249,10 +257,12 @@ class Cells:
             raise ValueError(f"variants must have a finished cell, got none of {', '.join(absent)}")
         self.by_dataset = {name: self.sign * frame.to_numpy() for name, frame in frames.items()}
         self.n_seeds = [len(values) for values in self.by_dataset.values()]
-        self.left_out = tuple(sorted({str(name) for name in table["dataset"]} - set(self.by_dataset)))
+        self.left_out = tuple(sorted({str(name) for name in table["dataset"]} - set(by_file)))
         named = table.drop_duplicates("variant_id", keep="last").set_index("variant_id")
         self.labels = [str(named["variant_label"][v]) if "variant_label" in named else v for v in self.variants]
-        self._costs = _costs(table, cost, self.variants, list(self.by_dataset))
+        costs = dict(zip(by_file, _costs(table, cost, self.variants, list(by_file))))
+        groups = files_by_source(by_file, sources)
+        self._costs = np.stack([np.mean([costs[name] for name in files], axis=0) for files in groups])
         self.costs = _merged(self._costs.mean(axis=0))
         self.means = np.mean([values.mean(axis=0) for values in self.by_dataset.values()], axis=0)
 
@@ -262,7 +272,7 @@ class Cells:
 
     def value(self, index: int, level: float) -> tuple[float, Interval]:
         """A variant's mean metric, and Student's interval over data sets, or over seeds with one data set."""
-        return _mean([self.sign * values[:, index] for values in self.by_dataset.values()], level)
+        return _mean([self.sign * values[:, index] for values in self.by_dataset.values()], level, self.over)
 
     def drawn(
         self, draws: int, rng: np.random.Generator, variants: np.ndarray | slice = slice(None)
@@ -337,12 +347,12 @@ def _hypervolume(costs: np.ndarray, means: np.ndarray, at_cost: float, at_value:
     return volume
 
 
-def _without_bias(volume: float, drawn: np.ndarray, level: float, n_seeds: Sequence[int]) -> Interval:
+def _without_bias(volume: float, drawn: np.ndarray, level: float, n_seeds: Sequence[int], units: str) -> Interval:
     """Student's interval around a hypervolume less the bias of its draws, (draws,), at least 0; undefined without any.
 
     The draws' spread is too small by √((n − 1) / n), as in `percentile_interval`.
     """
-    over, n = what_varies(n_seeds)
+    over, n = what_varies(n_seeds, units)
     if n < 2:
         return Interval(math.nan, math.nan, level, over, n)
     centre = 2 * volume - float(drawn.mean())
@@ -374,17 +384,17 @@ def _curve(logs: np.ndarray, values: np.ndarray, places: np.ndarray) -> np.ndarr
     return np.stack([np.interp(places, knots, row) for row in means])
 
 
-def _mean(by_dataset: Sequence[np.ndarray], level: float) -> tuple[float, Interval]:
+def _mean(by_dataset: Sequence[np.ndarray], level: float, over: str) -> tuple[float, Interval]:
     """Mean over data sets of means over seeds, with Student's interval; over seeds with one data set."""
     if len(by_dataset) == 1:
         return float(by_dataset[0].mean()), t_interval(by_dataset[0], level, "seeds")
     means = np.array([values.mean() for values in by_dataset])
-    return float(means.mean()), t_interval(means, level, "data sets")
+    return float(means.mean()), t_interval(means, level, over)
 
 
 def _over(cells: Cells, by_dataset: Sequence[np.ndarray], level: float) -> CostEffect:
     """The mean effect over data sets, from each data set's numbers, one per seed."""
-    estimate, interval = _mean(by_dataset, level)
+    estimate, interval = _mean(by_dataset, level, cells.over)
     units = by_dataset[0] if len(by_dataset) == 1 else np.array([values.mean() for values in by_dataset])
     numbers = {name: float(values.mean()) for name, values in zip(cells.by_dataset, by_dataset)}
     return CostEffect(estimate, interval, t_over_means(units).p_value, numbers)

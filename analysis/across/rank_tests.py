@@ -90,7 +90,8 @@ class CriticalDifference:
     """What a critical-difference diagram shows: mean ranks, pairs, and groups of variants that do not differ.
 
     difference: the mean ranks' critical difference (Nemenyi), None where pairs are tested one by one. groups: the
-    largest such sets of two and more, best first; each is a bar of the diagram.
+    largest such sets of two and more, best first; each is a bar of the diagram. over: what n counts, "source" where
+    files of one source were averaged.
     """
 
     method: Literal["nemenyi", "wilcoxon"]
@@ -101,6 +102,7 @@ class CriticalDifference:
     groups: tuple[tuple[str, ...], ...]
     n: int
     n_incomplete: int
+    over: str = "data set"
 
 
 def signed_rank(
@@ -201,12 +203,13 @@ def friedman(
     """Friedman's test of whether several variants rank alike over data sets, with Iman and Davenport's F.
 
     table: values (data sets, variants), or a ledger's table with `metric`, averaged over the seeds on which every
-    variant finished. Ranks within each data set, 1 for the best, ties shared; values equal to ten digits tie. Data sets
-    that lack a variant, or have no such seed, are left out and counted. higher_is_better: by default the metric's own
-    direction, True where no metric is named. correct_ties=False leaves out the correction for ties (as in Demšar 2006).
-    F = (n − 1) χ² / (n (k − 1) − χ²) with k − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980). Where
-    all data sets rank alike F is infinite and its p is the chance of that, (1 / orders)^(n − 1), with the k! / Π t!
-    orders in which ranks with these ties can stand. All values tied, or one data set: p = 1.
+    variant finished and over the files of each source, which count as one data set. Ranks within each data set, 1 for
+    the best, ties shared; values equal to ten digits tie. Data sets that lack a variant, or have no such seed, are left
+    out and counted. higher_is_better: by default the metric's own direction, True where no metric is named.
+    correct_ties=False leaves out the correction for ties (as in Demšar 2006). F = (n − 1) χ² / (n (k − 1) − χ²) with k
+    − 1 and (k − 1)(n − 1) degrees of freedom (Iman & Davenport 1980). Where all data sets rank alike F is infinite and
+    its p is the chance of that, (1 / orders)^(n − 1), with the k! / Π t! orders in which ranks with these ties can
+    stand. All values tied, or one data set: p = 1.
 
     Raises ValueError for fewer than two variants, and when no data set is complete.
     """
@@ -300,7 +303,18 @@ def critical_difference(
         groups=_groups([names[i] for i in order], alike),
         n=n,
         n_incomplete=n_incomplete,
+        over=_unit(table),
     )
+
+
+def _unit(table: Matrix) -> str:
+    from analysis.records.sources import unit_noun
+    from analysis.records.table import is_ledger, sources_of
+
+    if not hasattr(table, "columns") or not is_ledger(table):
+        return "data set"
+    sources = sources_of(table)
+    return unit_noun(sources, sources)
 
 
 def _ranks(values: np.ndarray, metric: str | None, higher_is_better: bool | None) -> np.ndarray:

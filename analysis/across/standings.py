@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,13 @@ import numpy as np
 
 from analysis.distributions import t_quantile
 from analysis.interval import Interval
+from analysis.records.sources import files_by_source, unit_name, unit_noun
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OVER_DATASETS_PAIRED = "data sets, their common difficulty removed"
+OVER_SOURCES_PAIRED = "sources, their common difficulty removed"
 LOWEST = {"mcc": -1.0}
 
 
@@ -77,8 +79,8 @@ def complete_rectangle(table: pd.DataFrame, column: str, variants: Sequence[str]
 class Standings:
     """A metric's mean and interval on a split for each variant, by id, with what was compared and what could not be.
 
-    The mean is over `datasets`, on each first over the seeds that all variants finished. seeds: the fewest and the most
-    of them on a data set. left out: variants and data sets with gaps.
+    The mean is over `datasets`, on each first over the seeds that all variants finished, then over the files of a
+    source. seeds: the fewest and the most of them on a data set. left out: variants and data sets with gaps.
     """
 
     metric: str
@@ -105,23 +107,32 @@ def standings(
     has been removed (Cousineau 2005, with Morey's 2008 factor): data sets differ in difficulty, which says nothing
     about variants. It shows how well each mean is placed among the others; differences are tested elsewhere, paired.
     With one variant it is Student's over data-set means. With one data set it is Student's over seeds, test images held
-    fixed. With one seed on one data set there is none. Ends are cut to the metric's range.
+    fixed. With one seed on one data set there is none. Files of one source are averaged first, and count as one data
+    set. Ends are cut to the metric's range.
     """
     column = f"{split}.{metric}"
     rectangle = complete_rectangle(table, column, variants)
+    # Late, here and below: whoever only reads standings has no need of a library of tables.
+    from analysis.records.table import by_source, sources_of
+
+    sources = sources_of(table)
     by_dataset = rectangle.means
-    values = by_dataset.to_numpy()
+    by_unit = averaged_columns(by_dataset, sources)
+    values = by_unit.to_numpy()
     n_variants, n_datasets = values.shape
+    noun = unit_noun(list(by_dataset.columns), sources)
     counts = [block.shape[1] for block in rectangle.values.values()]
     intervals = {}
     for row, variant_id in enumerate(by_dataset.index):
-        factor, sample, over = 1.0, values[row], "data sets"
+        factor, sample, over = 1.0, values[row], f"{noun}s"
         if n_datasets > 1 and n_variants > 1:
             sample = values[row] - values.mean(axis=0) + values.mean()
-            factor, over = math.sqrt(n_variants / (n_variants - 1)), OVER_DATASETS_PAIRED
+            over = OVER_DATASETS_PAIRED if noun == "data set" else OVER_SOURCES_PAIRED
+            factor = math.sqrt(n_variants / (n_variants - 1))
         elif n_datasets == 1:
-            (block,) = rectangle.values.values()
-            sample, over = block.loc[variant_id].to_numpy(), "seeds"
+            blocks = {name: block.T for name, block in rectangle.values.items()}
+            (block,) = by_source(blocks, sources).values()
+            sample, over = block[variant_id].to_numpy(), "seeds"
         intervals[variant_id] = _student(values[row].mean(), sample, factor, level, over, LOWEST.get(metric, 0.0))
     return Standings(
         metric=metric,
@@ -135,13 +146,29 @@ def standings(
     )
 
 
+def averaged_columns(by_dataset: pd.DataFrame, sources: Mapping[str, str]) -> pd.DataFrame:
+    """Columns by data set as columns by source: those of files of one source are averaged."""
+    import pandas as pd
+
+    units = files_by_source(by_dataset.columns, sources)
+    if len(units) == len(by_dataset.columns):
+        return by_dataset
+    return pd.DataFrame({unit_name(files): by_dataset[list(files)].mean(axis=1) for files in units})
+
+
 def mean_costs(table: pd.DataFrame, columns: Sequence[str], datasets: Sequence[str]) -> pd.DataFrame:
-    """Means of columns of finished cells, one row per variant (by id): over seeds, then over data sets.
+    """Means of columns of finished cells, one row per variant (by id): over seeds, data sets of a source, and sources.
 
     datasets: those that all variants finished, where there are any; costs depend on the data set.
     """
+    from analysis.records.table import sources_of
+
     done = table[(table["status"] == "done") & (table["dataset"].isin(datasets) if datasets else True)]
-    return done.groupby(["variant_id", "dataset"])[list(columns)].mean().groupby("variant_id").mean()
+    means = done.groupby(["variant_id", "dataset"])[list(columns)].mean()
+    sources = sources_of(done)
+    if unit_noun(list(sources), sources) == "source":
+        means = means.groupby(["variant_id", means.index.get_level_values("dataset").map(sources)]).mean()
+    return means.groupby("variant_id").mean()
 
 
 def _student(centre: float, sample: np.ndarray, factor: float, level: float, over: str, lowest: float) -> Interval:

@@ -38,7 +38,12 @@ OfSums = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def false_claim_probability(
-    metric: str, pairings: Sequence[Pairing | Matched], *, rng: np.random.Generator, draws: int = 1000
+    metric: str,
+    pairings: Sequence[Pairing | Matched],
+    *,
+    rng: np.random.Generator,
+    draws: int = 1000,
+    weights: Sequence[float] | None = None,
 ) -> float:
     """P(the variant that looks better is not), by the mean over seeds and data sets: uncertainty over test images.
 
@@ -46,7 +51,8 @@ def false_claim_probability(
     (Rubin 1981), which over cells is that with their counts. One image more is added, drawn from those that the models
     treat differently, the models exchanged by the toss of a coin: without it a single image of difference would make a
     certainty. Areas (AUC, AUPRC) move with the weights by their images' influence, to first order. The observed data
-    count as one draw on the wrong side, so that the answer is never 0.
+    count as one draw on the wrong side, so that the answer is never 0. weights: what each data set counts in the mean,
+    by default all alike; less than 1 where files of one source are averaged.
 
     Defined answers: 1 where the models never differ (there is nothing to claim); NaN without a pairing, and where the
     metric is undefined.
@@ -60,7 +66,7 @@ def false_claim_probability(
         return math.nan
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     observed, total = 0.0, np.zeros(draws)
-    for pairing in pairings:
+    for pairing, weight in zip(pairings, weights or [1.0] * len(pairings), strict=True):
         images = matched(pairing)
         if metric == "macro_f1" and images.codes is None:
             difference, drawn = _of_f1(images, rng, draws)
@@ -68,8 +74,8 @@ def false_claim_probability(
             difference, drawn = _of_sums(metric, images, rng, draws)
         else:
             difference, drawn = _linear(metric, images, rng, draws)
-        observed += difference
-        total += drawn
+        observed += weight * difference
+        total += weight * drawn
     if math.isnan(observed):
         return math.nan
     # A difference of mere rounding is none.

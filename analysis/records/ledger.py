@@ -24,6 +24,7 @@ from analysis.records.manifests import load_manifest
 from analysis.records.places import RECORDS, records_folder
 from analysis.records.predictions import SPLITS
 from analysis.records.schema import COSTS, DRIVER, STATUSES, Record, shortened
+from analysis.records.sources import manifest_sources
 
 NEVER_RAN = "no record in the ledger: not run yet"
 # Columns of the table that are copied as they stand, None where a record lacks them.
@@ -92,10 +93,11 @@ def load_ledger(
 ) -> pd.DataFrame:
     """A ledger as a tidy table, one row per cell, the record that counts for each.
 
-    Columns: ids and labels; `axis.<name>` for every axis that a variant here sets away from the published MedMamba-T
-    (empty means that default; JSON text where the choice is a list); dataset, modality, seed, status;
-    `validation.<metric>` and `test.<metric>`; `cost.<name>`; seconds, images_per_second and the like. Cells that failed
-    or were stopped keep their row, without metrics: nothing is imputed.
+    Columns: ids and labels; `source_key`, the collection that a data set comes from, as the study's manifest, else the
+    record has it (empty for one of its own name); `axis.<name>` for every axis that a variant here sets away from the
+    published MedMamba-T (empty means that default; JSON text where the choice is a list); dataset, modality, seed,
+    status; `validation.<metric>` and `test.<metric>`; `cost.<name>`; seconds, images_per_second and the like. Cells
+    that failed or were stopped keep their row, without metrics: nothing is imputed.
 
     study: a study's hash or name; keeps only its cells (those its manifest lists, else those with its hash) and labels
     variants as it does, for all studies with a cell share its record, which the first of them labelled. Artifacts hold
@@ -111,12 +113,13 @@ def load_ledger(
     folder, artifacts = records_folder(folder)
     found, torn = read_records(folder) if records is None else records
     labels: dict[str, str] = {}
+    sources: dict[str, str] = {}
     wanted = None if cell_ids is None else set(cell_ids)
     if study is not None and artifacts:
         found = [r for r in found if study in (r.get("study"), r.get("study_hash"))]
     elif study is not None:
         manifest = load_manifest(folder, study)
-        labels = manifest.get("variants") or {}
+        labels, sources = manifest.get("variants") or {}, manifest_sources(manifest)
         listed = manifest.get("cell_ids")
         if not listed:
             listed = [r["cell_id"] for r in found if r.get("study_hash") == manifest["study_hash"]]
@@ -134,6 +137,8 @@ def load_ledger(
 
     axes = _axes(found)
     table = pd.DataFrame([_row(record, axes) for record in found])
+    known = [sources.get(r["dataset"], r.get("source_key")) for r in found]
+    table["source_key"] = [None if key == name else key for name, key in zip(table["dataset"], known)]
     numbers = [
         c for c in table if c.startswith(("validation.", "test.", "cost.")) and not c.endswith("missing_classes")
     ]
@@ -205,6 +210,7 @@ def _row(record: Record, axes: list[str]) -> dict[str, Any]:
     row["variant_label"] = record.get("variant_label") or record["variant_id"]
     row |= {f"axis.{name}": _scalar(record["variant"].get(name)) for name in axes}
     row |= {name: record[name] for name in ("dataset", "seed", "status")}
+    row["source_key"] = None
     row |= {"fingerprint": record["data_fingerprint"], "numerics_version": record["numerics_version"]}
     row |= {name: _scalar(record.get(name)) for name in PLAIN}
     row["classes"] = len(record.get("classes") or ()) or None

@@ -64,12 +64,14 @@ def read_manifest(path: Path) -> Manifest:
     declared = manifest.get("contrasts_hash")
     if declared is not None:
         try:
-            found = declaration_hash(manifest["contrasts"], manifest["alpha"], manifest["correction"])
-        except (KeyError, TypeError, ValueError):
+            found = declaration_hash(
+                manifest["contrasts"], manifest["alpha"], manifest["correction"], manifest.get("sources")
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
             found = "no declaration at all"
         if found != declared:
             raise ValueError(
-                f"{path}: contrasts, alpha and correction must be those that were declared before the study ran "
-                f"(contrasts_hash {declared}), got others ({found}): the file was changed afterwards"
+                f"{path}: contrasts, alpha, correction and sources must be those that were declared before the study "
+                f"ran (contrasts_hash {declared}), got others ({found}): the file was changed afterwards"
             )
     return {**manifest, "study_hash": path.stem}

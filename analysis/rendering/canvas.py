@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -29,6 +30,9 @@ from analysis.rendering.marks import marks as marks
 
 # Inches. 403 CSS pixels: text stays readable on a phone, and two figures fit side by side on a desktop.
 WIDTH = 4.2
+# Inches: a column of a journal that prints two.
+COLUMN = 3.4
+_width: ContextVar[float] = ContextVar("width", default=WIDTH)
 PNG_DPI = 160
 # A figure's text is shown in the page's own font, which is never wider than the font used for layout.
 FONT = "Helvetica, Arial, 'Liberation Sans', sans-serif"
@@ -40,6 +44,8 @@ STYLE: Any = {
     # Letter widths depend on the resolution: everything is laid out at that of the files.
     "figure.dpi": PNG_DPI,
     "svg.fonttype": "none",
+    # Letters as letters, in an embedded font that printers and publishers take.
+    "pdf.fonttype": 42,
     "svg.hashsalt": "analysis",
     # Labels come from records: a dollar sign is a dollar sign, not mathematics.
     "text.parse_math": False,
@@ -151,9 +157,29 @@ def _remembered_ticks() -> Iterator[None]:
         Axis._update_ticks = find  # type: ignore[attr-defined]
 
 
+def width() -> float:
+    """The width of the figures that are being drawn, in inches."""
+    return _width.get()
+
+
+def room(characters: int) -> int:
+    """How many characters fit, where so many do in a figure of the page."""
+    return int(characters * width() / WIDTH)
+
+
+@contextmanager
+def as_wide_as(inches: float) -> Iterator[None]:
+    """Context in which figures are so wide; letters keep their size."""
+    before = _width.set(inches)
+    try:
+        yield
+    finally:
+        _width.reset(before)
+
+
 def new_figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of the common width and its axes, row by row."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(width(), height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
@@ -222,6 +248,18 @@ def _legible(figure: Figure) -> Iterator[dict[str, int]]:
         Text.set_text = set_text  # type: ignore[method-assign]
         for artist, text in replaced.items():
             artist.set_text(text)
+
+
+def render_pdf(drawing: Drawing) -> bytes:
+    """A drawing as a PDF of one page; the same drawing gives the same bytes."""
+    # Late: most reports have none.
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    with style():
+        lay_out(drawing.figure)
+        file = io.BytesIO()
+        FigureCanvasPdf(drawing.figure).print_pdf(file, metadata={"CreationDate": None, "Title": drawing.title})
+    return file.getvalue()
 
 
 def _trimmed(svg: str, name: str) -> str:

@@ -61,7 +61,8 @@ def folded(summary: str, *blocks: str) -> Html:
 
 def figure_block(picture: Picture) -> Html:
     """A figure with its title, caption and links to its files."""
-    links = _links([("SVG", f"figures/{picture.name}.svg"), ("PNG", f"figures/{picture.name}.png")])
+    kinds = ["SVG", "PNG", *(["PDF"] if picture.pdf else [])]
+    links = _links([(kind, f"figures/{picture.name}.{kind.lower()}") for kind in kinds])
     caption = element(
         "figcaption", {}, element("span", {"class": "title"}, picture.title), " ", picture.caption, " ", links
     )

@@ -23,7 +23,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered figure: SVG to stand alone and to stand in a page, and PNG."""
+    """A rendered figure: SVG to stand alone and to stand in a page, PNG, and PDF if it was wanted."""
 
     name: str
     title: str
@@ -32,6 +32,7 @@ class Picture:
     svg: str
     inline: str
     png: bytes
+    pdf: bytes = b""
 
 
 def file_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Writes a study's report: `python -m analysis.report STUDY [--store DIR] [--out DIR]`."""
+"""Writes a study's report: `python -m analysis.report STUDY [--store DIR] [--out DIR] [--pdf]`."""
 
 from __future__ import annotations
 
@@ -26,18 +26,24 @@ def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
 
             # Before anything large is imported, which they would share.
             ask = stack.enter_context(Apart()).ask
-            draw = stack.enter_context(Drawer()).draw
+            draw = stack.enter_context(Drawer(pdf=options.pdf)).draw
         return _write(options, ask, draw)
 
 
 def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> int:
+    from functools import partial
+
     from analysis.report.drawing import draw_and_clear
     from analysis.report.write import write_report
     from analysis.verdicts.images import answers
 
     try:
         report = write_report(
-            options.store, options.study, options.out, ask=ask or answers, draw=draw or draw_and_clear
+            options.store,
+            options.study,
+            options.out,
+            ask=ask or answers,
+            draw=draw or partial(draw_and_clear, pdf=options.pdf),
         )
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -55,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("study", metavar="STUDY", help="a study's name or hash, as the ledger has it")
     parser.add_argument("--store", metavar="DIR", default="mlruns", help="the store that holds the ledger (mlruns)")
     parser.add_argument("--out", metavar="DIR", help="where the page goes (STORE/reports/STUDY)")
+    parser.add_argument("--pdf", action="store_true", help="figures also as PDF, as wide as a journal's column")
     return parser
 
 

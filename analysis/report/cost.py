@@ -5,6 +5,7 @@ before a study runs, so all of it is exploratory.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class Outlook:
     """A metric against MACs: the front, the best variant within a budget, and the gain per doubling.
 
     within: by variant id, the best that a budget of this variant's MACs allows; of variants on the front, the baseline,
-    the dearest one, and others where they are few. gain: None where all variants cost the same.
+    the dearest one, and others where they are few. gain: None where their MACs span no doubling.
     """
 
     metric: str
@@ -64,10 +65,12 @@ def outlook(
     budgets = dict.fromkeys([*(point.cost for point in asked), max(costs.values())])
     best = {b: best_under_budget(cells, place.metric, b, rng=rng, draws=draws) for b in budgets}
     within = {variant_id: best[cost] for variant_id, cost in costs.items() if cost in best}
-    try:
-        gain = gain_per_doubling(cells, place.metric)
-    except ValueError:
-        gain = None
+    # What a doubling gains can be told where there is one.
+    spans = max(costs.values()) >= 2 * min(costs.values())
+    gain = None
+    if spans:
+        with suppress(ValueError):
+            gain = gain_per_doubling(cells, place.metric)
     return Outlook(place.metric, front, within, gain)
 
 
@@ -98,8 +101,11 @@ def sentences(outlook: Outlook, baseline: str | None) -> str:
             f"The front's hypervolume is {share(front.hypervolume, 4)} {bounds(interval, 4)} "
             f"({interval.basis('interval')}, less the bias of a best mean)"
         )
+    span = dearest.cost / front.points[0].cost
     if outlook.gain is None:
-        said.append("All variants take the same MACs, so there is no gain per doubling")
+        all_alike = "All variants take the same MACs, so there is no gain per doubling"
+        apart = f"The dearest variant takes {span:.2f} × the MACs of the cheapest: too close to speak of a doubling"
+        said.append(all_alike if span == 1 else apart)
     else:
         gain = outlook.gain
         uncertain = "without an interval"
@@ -147,8 +153,9 @@ def front_table(outlooks: Sequence[Outlook]) -> Table:
     caption += "MACs allow. "
     if any(o.is_drawn for o in outlooks):
         caption += (
-            f"Percent: in how many of {front.draws:,} draws of data sets and seeds (n = {front.n_datasets} data sets, "
-            f"up to {counted(front.n_seeds, 'seed')}) this is so; MACs are exact, and images are not drawn anew. "
+            f"Percent: in how many of {front.draws:,} draws of {front.over} and seeds (n = {front.n_datasets} "
+            f"{front.over}, up to {counted(front.n_seeds, 'seed')}) this is so; MACs are exact, and images are not "
+            "drawn anew. "
         )
     else:
         caption += "One cell a variant leaves nothing to draw anew, so there are no probabilities. "

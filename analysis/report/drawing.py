@@ -10,6 +10,7 @@ import gc
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing import Pipe, Process
 from multiprocessing.connection import Connection
@@ -26,15 +27,22 @@ Draw = Callable[..., Coming]
 FIGURES = "analysis.report.figures"
 
 
-def draw_here(figure: str, *arguments: Any) -> Picture | None:
-    """The picture of a figure, drawn by this process."""
+def draw_here(figure: str, *arguments: Any, pdf: bool = False) -> Picture | None:
+    """The picture of a figure, drawn by this process. pdf: also as one, drawn anew at the width of a column."""
     module, name = figure.split(".")
-    return rendered(getattr(import_module(f"{FIGURES}.{module}"), name)(*arguments))
+    function = getattr(import_module(f"{FIGURES}.{module}"), name)
+    picture = rendered(function(*arguments))
+    if picture is None or not pdf:
+        return picture
+    from analysis.rendering.canvas import COLUMN, as_wide_as, render_pdf
+
+    with as_wide_as(COLUMN):
+        return replace(picture, pdf=render_pdf(function(*arguments)))
 
 
-def draw_and_clear(figure: str, *arguments: Any) -> Picture | None:
-    """The same by who has set aside all that is older (`gc.freeze`): nothing of the figure is left behind."""
-    picture = draw_here(figure, *arguments)
+def draw_and_clear(figure: str, *arguments: Any, pdf: bool = False) -> Picture | None:
+    """The picture of a figure by who has set aside all that is older (`gc.freeze`): nothing of it is left behind."""
+    picture = draw_here(figure, *arguments, pdf=pdf)
     # A figure's parts refer to each other in circles, which go in no time where nothing else is looked at.
     gc.collect()
     return picture
@@ -50,11 +58,17 @@ def rendered(drawing: Drawing | Picture | None) -> Picture | None:
 
 
 class Drawer:
-    """A process that draws, as a context: it ends with it. It starts small, before anything large is imported."""
+    """A process that draws, as a context: it ends with it. It starts small, before anything large is imported.
+
+    pdf: whether figures are also drawn as PDF.
+    """
+
+    def __init__(self, *, pdf: bool = False) -> None:
+        self._pdf = pdf
 
     def __enter__(self) -> Drawer:
         self._here, there = Pipe()
-        self._process = Process(target=_serve, args=(there, self._here), daemon=True)
+        self._process = Process(target=_serve, args=(there, self._here, self._pdf), daemon=True)
         self._process.start()
         there.close()
         # One figure after the other is sent and heard, while this process goes on.
@@ -76,13 +90,13 @@ class Drawer:
             picture, problem = self._here.recv()
         except (EOFError, OSError):
             # It was ended, such as for want of memory. What it would have drawn can be drawn here.
-            return draw_and_clear(figure, *arguments)
+            return draw_and_clear(figure, *arguments, pdf=self._pdf)
         if problem is not None:
             raise problem
         return picture
 
 
-def _serve(connection: Connection, other: Connection) -> None:
+def _serve(connection: Connection, other: Connection, pdf: bool) -> None:
     # While anybody holds the other end, nobody who waits at this one hears that it was closed.
     other.close()
     # An interrupt of the whole group is this process's end only by way of the other's.
@@ -106,7 +120,7 @@ def _serve(connection: Connection, other: Connection) -> None:
                 return
             picture, problem = None, None
             try:
-                picture = draw_and_clear(figure, *arguments)
+                picture = draw_and_clear(figure, *arguments, pdf=pdf)
             except Exception as raised:
                 problem = raised
             try:

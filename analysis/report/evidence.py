@@ -15,6 +15,8 @@ from analysis.records.ledger import load_ledger, load_manifest, read_records
 from analysis.records.lines import Reading
 from analysis.records.places import ledger_folder
 from analysis.records.schema import Record
+from analysis.records.sources import files_by_source, manifest_sources, told
+from analysis.records.table import sources_of
 from analysis.verdicts.revisions import TOLD
 
 # Parts of a record that no section reads, half of its size: the table has what is shown of them.
@@ -55,6 +57,21 @@ class Evidence:
     def contrasts(self) -> list[dict[str, Any]]:
         return list(self.manifest.get("contrasts") or [])
 
+    @property
+    def sources(self) -> dict[str, str]:
+        """The source of each data set, its own name where nothing says another."""
+        known = {**sources_of(self.table), **manifest_sources(self.manifest)}
+        return {name: known.get(name, name) for name in self.datasets}
+
+    @property
+    def n_sources(self) -> int:
+        return len(files_by_source(self.datasets, self.sources))
+
+    @property
+    def shared_sources(self) -> str:
+        """A sentence part on data sets that share a source and count once; empty where there are none."""
+        return told(self.datasets, self.sources)
+
     def done(self) -> pd.DataFrame:
         """The rows of finished cells."""
         return self.table[self.table["status"] == "done"]
@@ -68,10 +85,16 @@ class Evidence:
         names = [c[side] for c in self.contrasts for side in ("baseline", "against")]
         if self.baseline is not None:
             names.insert(0, self.baseline)
-        means = self.done().groupby("variant_id")[f"validation.{self.metrics[0]}"].mean()
-        lower = self.metrics[0] in LOWER_IS_BETTER
-        names += list(means.sort_values(ascending=lower, kind="stable").index)
-        first = list(dict.fromkeys(name for name in names if name in means.index))[:limit]
+        done, column = self.done(), f"validation.{self.metrics[0]}"
+        finished = set(done["variant_id"])
+        if column in done:
+            means = done.groupby("variant_id")[column].mean()
+            lower = self.metrics[0] in LOWER_IS_BETTER
+            names += list(means.sort_values(ascending=lower, kind="stable").index)
+        else:
+            # Results of others, who publish none: in their order.
+            names += list(self.variants)
+        first = list(dict.fromkeys(name for name in names if name in finished))[:limit]
         return [variant_id for variant_id in self.variants if variant_id in first]
 
     def modality(self, dataset: str) -> str:

@@ -1,12 +1,12 @@
 """Writer of a study's report.
 
-It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG)
-beside it.
+It makes `report.html`, one self-contained page, with `tables/` (CSV, Markdown, LaTeX) and `figures/` (SVG, PNG, PDF
+where it is wanted) beside it.
 """
 
 import gc
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from analysis.across.standings import standings
 from analysis.metrics import METRICS
 from analysis.records.manifests import parsed_manifests
 from analysis.records.places import ledger_folder
-from analysis.rendering.html import whole_page
+from analysis.rendering.html import Html, whole_page
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
 from analysis.report.drawing import Coming, Draw, draw_and_clear
@@ -67,7 +67,7 @@ def write_report(
     evidence = load_evidence(store, study) if evidence is None else evidence
     rng = rng or np.random.default_rng(SEED)
     # For many small products more threads would wait for each other, and their number would show in the last digit.
-    with threadpool_limits(1), _set_aside():
+    with threadpool_limits(1), set_aside():
         deciding, problem = _attempt(
             lambda: Deciding(
                 evidence.table, evidence.manifest, evidence.folder, rng=rng, ask=ask, records=evidence.told
@@ -92,30 +92,29 @@ def write_report(
             # The sections that come first in the order of reading.
             claim_sections.question(evidence),
             claim_sections.verdict_section(evidence, verdicts or [], problem),
+            claim_sections.results(evidence, verdicts or [], split),
             claim_sections.cost(evidence, places, split, rng=rng, draw=draw),
             claim_sections.differences(evidence, verdicts or [], [forests[place] for place in sorted(forests)]),
             *drawn,
         ]
     verdicts = verdicts or []
     folder = Path(out) if out is not None else default_folder(store, evidence)
-    for kind in ("tables", "figures"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    for part in made:
-        _write_files(folder, part)
-    page = folder / "report.html"
-    text = whole_page(
-        f"{evidence.name}: report",
-        f"Report on the study {evidence.name}",
-        claim_sections.header(evidence, verdicts),
-        {part.name: part.html for part in made},
-        {part.name: part.title for part in made},
-    )
-    page.write_text(text, encoding="utf-8")
+    head = claim_sections.header(evidence, verdicts)
+    page = write_page(folder, f"{evidence.name}: report", f"Report on the study {evidence.name}", head, made)
     return Report(page, folder, tuple(verdicts), (f"no verdicts: {problem}",) if problem else ())
 
 
+def write_page(folder: Path, title: str, description: str, header: Html, parts: Sequence[Part]) -> Path:
+    """Writes `report.html` of some sections, with their tables and figures beside it; returns its path."""
+    write_files(folder, parts)
+    page = folder / "report.html"
+    sections, titles = ({part.name: getattr(part, key) for part in parts} for key in ("html", "title"))
+    page.write_text(whole_page(title, description, header, sections, titles), encoding="utf-8")
+    return page
+
+
 @contextmanager
-def _set_aside() -> Iterator[None]:
+def set_aside() -> Iterator[None]:
     """Context that hides existing objects, thousands of records, from the garbage collector while figures are drawn."""
     gc.collect()
     gc.freeze()
@@ -137,16 +136,18 @@ def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
-    return [
+    parts = [
         claim_sections.ranks(evidence, draw=draw),
         evidence_sections.curves(evidence, drawn, styles, draw=draw),
         evidence_sections.classes(evidence, drawn),
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
+        evidence_sections.audits(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),
         evidence_sections.limits(evidence),
     ]
+    return [part for part in parts if part is not None]
 
 
 def default_folder(store: Path | str, evidence: Evidence) -> Path:
@@ -158,10 +159,16 @@ def default_folder(store: Path | str, evidence: Evidence) -> Path:
     return home / "reports" / (name if names.count(evidence.name) < 2 else f"{name}-{evidence.manifest['study_hash']}")
 
 
-def _write_files(folder: Path, part: Part) -> None:
-    for table in part.tables:
-        for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
-    for picture in part.pictures:
-        (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-        (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+def write_files(folder: Path, parts: Iterable[Part]) -> None:
+    """Writes the tables and figures of sections into `tables/` and `figures/` of a folder, which their page links."""
+    for kind in ("tables", "figures"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        for table in part.tables:
+            for ending, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+                (folder / "tables" / f"{table.name}.{ending}").write_text(write(table), encoding="utf-8")
+        for picture in part.pictures:
+            (folder / "figures" / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
+            (folder / "figures" / f"{picture.name}.png").write_bytes(picture.png)
+            if picture.pdf:
+                (folder / "figures" / f"{picture.name}.pdf").write_bytes(picture.pdf)

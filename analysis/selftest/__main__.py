@@ -82,7 +82,7 @@ def _print_checks(checks: Sequence[Check]) -> None:
 
 def _print_design(design: Design, basis: str) -> None:
     print(
-        f"\nsimulated studies without a true difference: {design.n_datasets} data sets × {design.n_seeds} seeds × "
+        f"\nsimulated studies without a true difference: {_data(design)} × {design.n_seeds} seeds × "
         f"{design.n_images} test images, α = {design.alpha:g}"
     )
     print(
@@ -99,6 +99,12 @@ def _print_design(design: Design, basis: str) -> None:
         found = found if reach <= design.alpha else "above α, so that no difference can be shown, however large"
         print(f"  smallest p after correction in a family of {design.family_size}: {reach:.3g}; {found}")
     print("  wanted      found")
+
+
+def _data(design: Design) -> str:
+    if design.n_files is None:
+        return f"{design.n_datasets} data sets"
+    return f"{design.n_files} data sets of {design.n_datasets} sources"
 
 
 def _wanted(rate: Rate) -> str:

@@ -22,6 +22,8 @@ from analysis.across.mixed import mixed_model
 from analysis.interval import check_generator
 from analysis.power import pilot_spread
 from analysis.records.predictions import Pairing
+from analysis.records.sources import averaged, files_by_source, manifest_sources
+from analysis.records.table import sources_of
 from analysis.verdicts.judgement import in_general, on_dataset
 from analysis.words import metric_name
 
@@ -46,7 +48,11 @@ WANTED_COVERAGE = (0.93, 0.97)
 
 @dataclass(frozen=True)
 class Design:
-    """A study's size and its variance: standard deviations over seeds of one variant, and of data set × variant."""
+    """A study's size and its variance: standard deviations over seeds of one variant, and of data set × variant.
+
+    n_datasets: sources of data sets. n_files: the files that they come as, None: one each. Sources share them as evenly
+    as can be, and what suits a variant on one file of a source does so on all.
+    """
 
     n_datasets: int = 8
     n_seeds: int = 5
@@ -57,6 +63,7 @@ class Design:
     alpha: float = 0.05
     correction: str = "holm"
     margin: float = 0.01
+    n_files: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("n_datasets", "n_seeds", "n_images", "family_size"):
@@ -65,6 +72,13 @@ class Design:
         for name in ("seed_sd", "interaction_sd"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        if self.n_files is not None and self.n_files < self.n_datasets:
+            raise ValueError(f"n_files must be at least as many as n_datasets, {self.n_datasets}, got {self.n_files}")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The source of each file, by name."""
+        return {f"file {i}": f"source {i % self.n_datasets}" for i in range(self.n_files or self.n_datasets)}
 
     @property
     def image_sd(self) -> float:
@@ -104,9 +118,9 @@ class Rate:
 
 
 def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int) -> list[Rate]:
-    """Error rates and coverage of claims in general, and those of two wrong procedures for comparison.
+    """Error rates and coverage of claims in general, and those of wrong procedures for comparison.
 
-    Empty for a design of one data set.
+    Empty for a design of one data set (or source).
     """
     check_generator(rng)
     if design.n_datasets < 2:
@@ -115,11 +129,13 @@ def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int
     values = _values(design, rng, simulations)
     # Contrasts share their baseline.
     family = values[:, 1:] - values[:, :1]
-    judged = [[in_general(one, design.margin) for one in of_study] for of_study in family.mean(axis=3)]
+    by_file = family.mean(axis=3)
+    by_source = _averaged(by_file, design)
+    judged = [[in_general(one, design.margin) for one in of_study] for of_study in by_source]
     p_values = np.array([[judgement.p_value for judgement in of_study] for of_study in judged])
     covers = _share(np.array([0.0 in of_study[0].interval for of_study in judged]))
     # Equivalence is claimed falsely where the truth lies on the margin.
-    at_margin = family[:, 0].mean(axis=2) + design.margin
+    at_margin = by_source[:, 0] + design.margin
     within = np.array([in_general(one, design.margin).equivalence_p for one in at_margin])
     cells = family[:, 0].reshape(simulations, -1)
     pooled = stats.ttest_1samp(cells, 0.0, axis=1).pvalue if cells.shape[1] > 1 else np.ones(simulations)
@@ -135,6 +151,10 @@ def simulate_cells(design: Design, *, rng: np.random.Generator, simulations: int
         name = f"any false claim in a family of {design.family_size}, correction {design.correction}"
         high = None if design.correction == "none" else alpha + 0.01
         rates.append(Rate(name, _share(_any_claim(p_values, design)), simulations, high=high))
+    if design.n_files is not None:
+        as_sources = np.array([in_general(one, design.margin).p_value for one in by_file[:, 0]])
+        name = "not used: signed-rank test over files, as if each were a source"
+        rates.append(Rate(name, _share(as_sources <= alpha), simulations))
     return [
         *rates,
         Rate("not used: t over all cells as if they were independent", _share(pooled <= alpha), simulations),
@@ -151,9 +171,11 @@ def simulate_mixed(design: Design, *, rng: np.random.Generator, simulations: int
     check_generator(rng)
     if design.n_datasets < 2:
         return []
-    places = np.indices((2, design.n_datasets, design.n_seeds)).reshape(3, -1)
-    cells = pd.DataFrame(dict(zip(("variant_id", "dataset", "seed"), places)))
-    difficulty = rng.standard_normal((simulations, 1, design.n_datasets, 1))
+    sources = design.sources
+    variants, files, seeds = np.indices((2, len(sources), design.n_seeds)).reshape(3, -1)
+    cells = pd.DataFrame({"variant_id": variants, "dataset": np.array(list(sources))[files], "seed": seeds})
+    cells["source_key"] = cells["dataset"].map(sources)
+    difficulty = rng.standard_normal((simulations, 1, len(sources), 1))
     values = _values(replace(design, family_size=1), rng, simulations) + DIFFICULTY_SD * difficulty
     models = [mixed_model(cells.assign(metric=one.ravel()), "metric", macs=False) for one in values]
     covers = _share(np.array([0.0 in model.effects[0].interval for model in models]))
@@ -202,10 +224,12 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
     images explain; else the defaults.
     """
     datasets, seeds = manifest.get("datasets") or sorted(set(table["dataset"])), manifest.get("seeds") or [0]
+    n_sources = len(files_by_source(datasets, {**sources_of(table), **manifest_sources(manifest)}))
     contrasts = manifest.get("contrasts") or []
     images = table["n_test"].dropna() if "n_test" in table else pd.Series(dtype=float)
     design = Design(
-        n_datasets=len(datasets),
+        n_datasets=n_sources,
+        n_files=None if n_sources == len(datasets) else len(datasets),
         n_seeds=len(seeds),
         n_images=int(images.median()) if len(images) else Design.n_images,
         alpha=float(manifest.get("alpha", Design.alpha)),
@@ -235,13 +259,24 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
 
 def _values(design: Design, rng: np.random.Generator, simulations: int) -> np.ndarray:
     """Simulated values (simulations, baseline and variants of the family, data sets, seeds), all of one true mean."""
-    shape = (simulations, design.family_size + 1, design.n_datasets, design.n_seeds)
+    shape = (simulations, design.family_size + 1, len(design.sources), design.n_seeds)
     # Each side contributes half of the variance of a difference.
     seeds = design.seed_sd * rng.standard_normal(shape)
     own = math.sqrt((1 - COMMON_SHARE) / 2) * design.image_sd * rng.standard_normal(shape)
     common = math.sqrt(COMMON_SHARE / 2) * design.image_sd * rng.standard_normal(shape[:3])
-    interaction = math.sqrt(0.5) * design.interaction_sd * rng.standard_normal(shape[:3])
+    interaction = math.sqrt(0.5) * design.interaction_sd * rng.standard_normal((*shape[:2], design.n_datasets))
+    # Files of one source share it.
+    interaction = interaction[:, :, np.arange(shape[2]) % design.n_datasets]
     return np.asarray(seeds + own + (common + interaction)[..., None])
+
+
+def _averaged(by_file: np.ndarray, design: Design) -> np.ndarray:
+    """Differences by file (…, files) as differences by source (…, sources), as verdicts average them."""
+    if design.n_files is None:
+        return by_file
+    rows = by_file.reshape(-1, by_file.shape[-1])
+    means = [list(averaged(dict(zip(design.sources, row)), design.sources).values()) for row in rows]
+    return np.array(means).reshape(*by_file.shape[:-1], -1)
 
 
 def _made_up(design: Design, rng: np.random.Generator) -> tuple[Pairing, np.ndarray]:

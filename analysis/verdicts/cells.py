@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.records.table import finished_cells, is_ledger, metric_column
+from analysis.records.table import MEAN_OF_SEEDS, finished_cells, is_ledger, metric_column
 from analysis.verdicts.declared import Contrast
 from analysis.verdicts.pairs import PairedCells
-from analysis.words import METRIC_NAMES, listed
+from analysis.words import bare_metric_name, listed
 
 # Means over the classes that have test images.
 OVER_PRESENT = ("macro_auc_ovr", "auprc_macro", "balanced_accuracy")
@@ -109,7 +109,7 @@ def paired_cells(
     known = dict.fromkeys([*expected, *((row.dataset, row.seed) for row in rows)])
     finished = [{(r.dataset, r.seed) for r in rows if r.is_done and r.variant == variant} for variant in sides]
     alone = [key for key in known if not (key in first and key in second)]
-    metric = METRIC_NAMES[contrast.metric]
+    metric = bare_metric_name(contrast.metric)
     why = " (one class in the test set)" if contrast.metric == "macro_auc_ovr" else ""
     notes = []
     for reason, keys in (
@@ -134,7 +134,7 @@ def _pair(dataset: str, rows: Sequence[tuple[Row, Row]]) -> PairedCells:
     return PairedCells(
         dataset=str(dataset),
         difference=float(differences.mean()),
-        n_seeds=len(rows),
+        n_seeds=sum(baseline.seed != MEAN_OF_SEEDS for baseline, _ in rows),
         n_test=0 if pd.isna(n_test) else int(n_test),
         cost_ratio=float(ratios.mean()) if len(ratios) else math.nan,
         baseline_cells=tuple(baseline.cell_id for baseline, _ in rows),

@@ -1,8 +1,9 @@
 """Decisions on contrasts: superior, inferior, equivalent or inconclusive, at the level that the design supports.
 
-- *In general*, with two data sets or more: paired seeds are averaged per data set, the exact signed-rank test is run on
-  those means, and two one-sided t tests compare them with the declared margin. The mean's interval is Student's, over
-  data sets; the signed-rank test's own estimate stands beside it.
+- *In general*, with two data sets or more: paired seeds are averaged per data set, and data sets per source; the exact
+  signed-rank test is run on those means, and two one-sided t tests compare them with the declared margin. The mean's
+  interval is Student's, over data sets (sources, where these are fewer); the signed-rank test's own estimate stands
+  beside it.
 - *This data set*, with one data set: seeds and test images are drawn anew (two-level bootstrap).
 - *These weights*, with one seed on one data set: test images are drawn anew (DeLong for macro-AUC, else a paired
   bootstrap).
@@ -24,12 +25,14 @@ import pandas as pd
 
 from analysis.across.mixed import FixedEffect, MixedModel, Prepared, fitted, prepared
 from analysis.across.multiplicity import adjust
-from analysis.across.rank_tests import hodges_lehmann
+from analysis.across.rank_tests import Location, hodges_lehmann
 from analysis.across.reml import Fit, attempt
 from analysis.interval import check_generator
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
 from analysis.records.schema import Record
+from analysis.records.sources import averaged, counted_units, files_by_source, told, unit_noun
+from analysis.records.table import sources_of
 from analysis.verdicts.cells import Cells, paired_cells
 from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
 from analysis.verdicts.images import Answer, Images, Question, answers
@@ -89,7 +92,7 @@ def decide(
         reasons.append(f"judged at α = {level:g} in place of the declared {declaration.alpha:g}")
     declaration = replace(declaration, alpha=level, correction="none")
     declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
-    cells = _cells(Cells(table), declared, ())
+    cells = _cells(Cells(table), declared, (), sources_of(table))
     answer = Images(folder, rng, draws).answer(cells.question)
     models = _Models(table, [asked], {asked.metric} if len(cells.pairs) > 1 else set())
     models.fit([attempt(design) for design in models.designs])
@@ -146,10 +149,10 @@ class Deciding:
         rows = dict(iter(looked_at.groupby("variant_id", sort=False))) if "variant_id" in table else {}
         asked = [_asked(contrast, today, history, rows, table, folder) for contrast in today.contrasts]
         expected = [(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()]
-        by_variant = Cells(table)
+        by_variant, sources = Cells(table), sources_of(table)
         # Contrasts of the same variants one after the other: their predictions are read once.
         self._order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
-        self._asked, self._cells = asked, {i: _cells(by_variant, asked[i], expected) for i in self._order}
+        self._asked, self._cells = asked, {i: _cells(by_variant, asked[i], expected, sources) for i in self._order}
         general = {asked[i].contrast.metric for i, cells in self._cells.items() if len(cells.pairs) > 1}
         self._models = _Models(table, [declared.contrast for declared in asked], general)
         questions = [self._cells[i].question for i in self._order]
@@ -214,18 +217,26 @@ def _asked(
 
 @dataclass(frozen=True)
 class _Paired:
-    """The cells of a contrast, the questions about their images, and notes on them."""
+    """The cells of a contrast, the questions about their images, the sources of data sets, and notes on them."""
 
     pairs: tuple[PairedCells, ...]
     question: Question
+    sources: Mapping[str, str]
     notes: tuple[str, ...]
 
 
-def _cells(table: Cells, declared: Declared, expected: Sequence[tuple[str, int]]) -> _Paired:
+def _cells(
+    table: Cells, declared: Declared, expected: Sequence[tuple[str, int]], sources: Mapping[str, str]
+) -> _Paired:
+    """sources: those of the table, for data sets that the declaration does not name."""
     contrast = declared.contrast
-    pairs, notes = paired_cells(table, contrast, expected)
+    found, notes = paired_cells(table, contrast, expected)
+    sources = {**sources, **declared.declaration.sources}
+    files = {name: len(here) for here in files_by_source([pair.dataset for pair in found], sources) for name in here}
+    pairs = [replace(pair, weight=1.0 / files[pair.dataset]) for pair in found]
+    notes += filter(None, [told(files, sources)])
     question = Question(contrast.baseline, contrast.against, contrast.metric, contrast.margin, tuple(pairs))
-    return _Paired(tuple(pairs), question, tuple(notes))
+    return _Paired(tuple(pairs), question, sources, tuple(notes))
 
 
 class _Models:
@@ -272,9 +283,11 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
     without = [here.dataset for here, n_images in zip(pairs, answer.n_images) if n_images is None]
     if without:
         notes.append(f"without per-image predictions: {listed(without)}")
-    differences = [here.difference for here in pairs]
+    differences = list(averaged({here.dataset: here.difference for here in pairs}, cells.sources).values())
+    ratios = list(averaged({here.dataset: here.cost_ratio for here in pairs}, cells.sources).values())
+    over = f"{unit_noun([here.dataset for here in pairs], cells.sources)}s"
     if len(pairs) > 1:
-        judged = in_general(differences, contrast.margin)
+        judged = in_general(differences, contrast.margin, over)
     else:
         judged = answer.judgements[0] if pairs else untested("data sets", 0)
     estimate = float(np.mean(differences)) if pairs else math.nan
@@ -292,7 +305,7 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
         n_datasets=len(pairs),
         n_seeds=min((here.n_seeds for here in pairs), default=0),
         n_images=sum(part.n_images for part in per_dataset),
-        cost_ratio=float(np.mean([here.cost_ratio for here in pairs])) if pairs else math.nan,
+        cost_ratio=float(np.mean(ratios)) if pairs else math.nan,
         rank_effect=judged.rank_effect,
         false_claim_probability=answer.false_claim,
         test=judged.test,
@@ -301,11 +314,17 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
         notes=tuple(notes),
         per_dataset=per_dataset,
         mixed=None,
-        location=hodges_lehmann(differences, level=1 - declaration.alpha) if len(pairs) > 1 else None,
+        location=_location(differences, declaration.alpha, over) if len(pairs) > 1 else None,
         alpha=declaration.alpha,
         correction=declaration.correction,
         family_size=size,
+        n_sources=len(differences),
     )
+
+
+def _location(differences: Sequence[float], alpha: float, over: str) -> Location:
+    found = hodges_lehmann(differences, level=1 - alpha)
+    return replace(found, interval=replace(found.interval, over=over))
 
 
 def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -> Verdict:
@@ -320,9 +339,9 @@ def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -
         outcome = "superior" if better > 0 else "inferior"
     reasons = list(found.reasons)
     if contrast.contrasts_hash is not None and contrast.kind == "confirmatory":
-        reach = smallest_adjusted_p(max(1, found.n_datasets), found.family_size, found.correction)
+        reach = smallest_adjusted_p(max(1, found.n_sources), found.family_size, found.correction)
         if reach > found.alpha:
-            paired = f"{found.n_datasets} data set{'' if found.n_datasets == 1 else 's'}"
+            paired = counted_units(found.n_datasets, found.n_sources)
             reasons.append(
                 f"a difference in general cannot reach α = {found.alpha:g} with {paired} "
                 f"(smallest adjusted p {reach:.3g})"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from analysis.across.multiplicity import CORRECTIONS, Correction
-from analysis.metrics import METRICS
+from analysis.metrics import METRICS, is_quoted
 from analysis.records.manifests import declaring_manifest
 from analysis.records.places import records_folder
+from analysis.records.sources import manifest_sources
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,7 @@ class Contrast:
     contrasts_hash: str | None = None
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
+        if self.metric not in METRICS and not is_quoted(self.metric):
             raise ValueError(f"contrast.metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         if not 0 <= self.margin < 1:
             raise ValueError(f"contrast.margin must be between 0 and 1, got {self.margin!r}")
@@ -86,12 +87,16 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a study declared before it ran: its contrasts, the error rate of a family of them, and its correction."""
+    """What a study declared before it ran: its contrasts, the error rate of a family of them, and its correction.
+
+    sources: by data set, the collection that it comes from; the data sets of one count once.
+    """
 
     contrasts_hash: str | None
     contrasts: tuple[Contrast, ...]
     alpha: float = DEFAULT_ALPHA
     correction: Correction = DEFAULT_CORRECTION
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def family_size(self, contrast: Contrast) -> int:
         """How many contrasts share the correction of this one, itself included; 1 for one that is not declared here."""
@@ -118,7 +123,7 @@ def read_declaration(manifest: Mapping[str, Any]) -> Declaration:
     if correction not in CORRECTIONS:
         raise ValueError(f"manifest.correction must be one of {', '.join(CORRECTIONS)}, got {correction!r}")
     found = tuple(Contrast.from_dict(value, contrasts_hash) for value in manifest.get("contrasts") or [])
-    return Declaration(contrasts_hash, found, alpha, cast(Correction, correction))
+    return Declaration(contrasts_hash, found, alpha, cast(Correction, correction), manifest_sources(manifest))
 
 
 def stored_declaration(folder: Path | str, contrasts_hash: str) -> Declaration | None:
@@ -134,10 +139,10 @@ def as_declared(contrast: Contrast, declaration: Declaration, table: pd.DataFram
     """The contrast as it stood when its cells ran, by the hash that their records carry.
 
     Where all cells of the variant under test (`against`) ran under another stored declaration of this contrast, that
-    one's margin, family, α and correction hold, whatever the study file says today. Where they ran under several, or
-    under one without this contrast, it is exploratory, and the cells are named. The baseline may be shared: whoever
-    declares a contrast before its other side has run cannot know the outcome, so baseline cells that ran under other
-    declarations are only mentioned.
+    one's margin, family, α, correction and sources hold, whatever the study file says today. Where they ran under
+    several, or under one without this contrast, it is exploratory, and the cells are named. The baseline may be shared:
+    whoever declares a contrast before its other side has run cannot know the outcome, so baseline cells that ran under
+    other declarations are only mentioned.
     """
     if contrast.contrasts_hash is None:
         return Declared(contrast, declaration, ("it was not declared",))
@@ -148,7 +153,8 @@ def as_declared(contrast: Contrast, declaration: Declaration, table: pd.DataFram
         earlier = None if other is None else stored_declaration(folder, other)
         for asked in earlier.contrasts if earlier is not None else ():
             if earlier is not None and asked.asks_like(contrast):
-                return Declared(asked, earlier, notes=_changes(contrast, declaration, asked, earlier))
+                held = replace(earlier, sources={**declaration.sources, **earlier.sources})
+                return Declared(asked, held, notes=_changes(contrast, declaration, asked, held))
     return _under(contrast, declaration, table)
 
 
@@ -210,6 +216,8 @@ def _changes(today: Contrast, now: Declaration, asked: Contrast, then: Declarati
     pairs = [(name, getattr(asked, name), getattr(today, name)) for name in ("margin", "family", "kind")]
     pairs += [("α", then.alpha, now.alpha), ("correction", then.correction, now.correction)]
     pairs.append(("contrasts in its family", then.family_size(asked), now.family_size(today)))
+    moved = [name for name, key in now.sources.items() if then.sources.get(name, name) != key]
+    pairs += [(f"source of {name}", then.sources.get(name, name), now.sources[name]) for name in moved]
     changed = [f"{name} {before} (now {after})" for name, before, after in pairs if before != after]
     shown = ", ".join(changed) or "as it stands now"
     return (f"judged as declared when its cells ran ({then.contrasts_hash}): {shown}",)

@@ -78,7 +78,8 @@ class Images:
         claim = math.nan
         whole = [images for images in found if images is not None]
         if self.rng is not None and len(whole) == len(found):
-            claim = false_claim_probability(question.metric, whole, rng=self.rng)
+            weights = [cells.weight for cells in question.pairs]
+            claim = false_claim_probability(question.metric, whole, rng=self.rng, weights=weights)
         return Answer(tuple(judgements), tuple(None if images is None else images.n_images for images in found), claim)
 
     def forget(self, cell_ids: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ difference beyond the margin (two one-sided tests; 1 where no margin is declared
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -56,23 +56,26 @@ def untested(over: str, n: int) -> Judgement:
     return Judgement("", Interval(nan, nan, LEVEL, over, n), nan, nan, nan, nan, nan, "")
 
 
-def in_general(differences: Sequence[float] | np.ndarray, margin: float) -> Judgement:
+def in_general(differences: Sequence[float] | np.ndarray, margin: float, over: str = "data sets") -> Judgement:
     """The judgement of paired differences, one per data set, seeds averaged: the uncertainty over data sets.
+
+    over: what the differences are of, "sources" where files of one source were averaged.
 
     The exact signed-rank test decides on a difference; the interval is Student's for the mean, and two one-sided t
     tests compare the mean with the margin. Needs at least two data sets.
     """
     mean = t_over_means(differences, level=LEVEL)
+    of_means = "data-set means" if over == "data sets" else "means of sources"
     ranks = signed_rank(differences, zeros=ZEROS)
     return Judgement(
         level=IN_GENERAL,
-        interval=mean.interval,
+        interval=replace(mean.interval, over=over),
         p_value=ranks.p_value,
         equivalence_p=tost(differences, margin).p_value if margin > 0 else 1.0,
         standard_error=mean.standard_deviation / math.sqrt(mean.n),
         df=float(mean.df),
         rank_effect=ranks.effect,
-        test=f"signed-rank test over data-set means ({ranks.method}, zeros by Pratt)",
+        test=f"signed-rank test over {of_means} ({ranks.method}, zeros by Pratt)",
     )
 
 

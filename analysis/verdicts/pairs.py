@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class PairedCells:
     """The paired cells of one data set, by the seeds that both variants finished, and what their records say.
 
-    values: the contrast's metric, by cell_id.
+    values: the contrast's metric, by cell_id. weight: what it counts beside other data sets, 1 / k of k files of one
+    source.
     """
 
     dataset: str
@@ -18,3 +19,4 @@ class PairedCells:
     baseline_cells: tuple[str, ...]
     against_cells: tuple[str, ...]
     values: dict[str, float]
+    weight: float = 1.0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from analysis.across.rank_tests import Location
 from analysis.interval import Interval
+from analysis.records.sources import counted_units
 from analysis.verdicts.declared import Contrast
 from analysis.verdicts.judgement import IN_GENERAL, THIS_DATA_SET
 from analysis.words import bounds, counted, listed, metric_name, p_value, percent, signed
@@ -33,17 +34,18 @@ class DatasetDifference:
 class Verdict:
     """The outcome of a contrast and the numbers behind it, NaN where the design or missing data give none.
 
-    estimate: against − baseline, the mean over data sets of means over seeds; negative is better for metrics where
-    less is better. level: in general, this data set, these weights, or "" where nothing is paired. p_value: of no
-    difference; equivalence_p: of a difference beyond the margin; adjusted_…: within the family of `family_size`
-    contrasts. equivalence_interval: of the estimate, of level 1 − 2α; it lies within the margin where equivalence is
-    found, which the 95 % interval need not. n_seeds: paired seeds of the data set that has fewest. n_images: test
-    images, all data sets together. cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial
-    correlation over data sets, −1 … 1. false_claim_probability: see `analysis.paired.false_claim`; over images only.
-    exploratory: for the `reasons` given. notes: what else a reader must know. mixed: the difference by the mixed model
-    of all cells, for comparison in general; it decides nothing. location: in general, the median of the pairwise
-    averages of data-set means with the interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it
-    excludes 0 where that test finds a difference (except that ties may leave an end at 0).
+    estimate: against − baseline, the mean over data sets of means over seeds; negative is better for metrics where less
+    is better. n_sources: how many sources the data sets are of, whose files are averaged and count once. level: in
+    general, this data set, these weights, or "" where nothing is paired. p_value: of no difference; equivalence_p: of a
+    difference beyond the margin; adjusted_…: within the family of `family_size` contrasts. equivalence_interval: of the
+    estimate, of level 1 − 2α; it lies within the margin where equivalence is found, which the 95 % interval need not.
+    n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data sets together. cost_ratio:
+    MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1.
+    false_claim_probability: see `analysis.paired.false_claim`; over images only. exploratory: for the `reasons` given.
+    notes: what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in
+    general; it decides nothing. location: in general, the median of the pairwise averages of data-set means with the
+    interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it excludes 0 where that test finds a
+    difference (except that ties may leave an end at 0).
     """
 
     contrast: Contrast
@@ -72,6 +74,7 @@ class Verdict:
     alpha: float
     correction: str
     family_size: int
+    n_sources: int
 
     @property
     def sentence(self) -> str:
@@ -181,10 +184,11 @@ def _estimate(verdict: Verdict) -> str:
     estimate, interval, what = _stated(verdict)
     if not interval.is_defined:
         return f"{signed(estimate)} without an interval ({_sizes(verdict)})"
+    means = "data-set means" if verdict.n_sources == verdict.n_datasets else "means of sources"
     if what:
-        how = f"{what} of data-set means"
+        how = f"{what} of {means}"
     else:
-        how = "t over data-set means" if verdict.level == IN_GENERAL else f"over {interval.over}"
+        how = f"t over {means}" if verdict.level == IN_GENERAL else f"over {interval.over}"
     shown = f"{signed(estimate)} {bounds(interval, 4, sign=True)}"
     return f"{shown} ({interval.percent} interval, {how}; {_sizes(verdict)})"
 
@@ -214,8 +218,10 @@ def _adjusted(verdict: Verdict, p: float) -> str:
 def _sizes(verdict: Verdict) -> str:
     seeds = {part.n_seeds for part in verdict.per_dataset}
     shown = counted(min(seeds), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    if seeds == {0}:
+        shown = "means as printed"
     images = f", {counted(verdict.n_images, 'test image')}" if verdict.n_images else ""
-    return f"{counted(verdict.n_datasets, 'data set')}, {shown}{images}"
+    return f"{counted_units(verdict.n_datasets, verdict.n_sources)}, {shown}{images}"
 
 
 def _rest(verdict: Verdict) -> str:

@@ -16,6 +16,7 @@ class Entry:
     modality: str = "unknown"
     classes: tuple[str, ...] | None = None
     md5: str | None = None
+    source_key: str | None = None
 
 
 def read_entry(root: Path, name: str) -> Entry:
@@ -30,6 +31,7 @@ def read_entry(root: Path, name: str) -> Entry:
         modality=_text(path, name, "modality", entry.get("modality")) or "unknown",
         classes=_classes(path, name, entry.get("classes")),
         md5=_text(path, name, "md5", entry.get("md5")),
+        source_key=_text(path, name, "source_key", entry.get("source_key")) or None,
     )
 
 

@@ -23,9 +23,17 @@ class Incoming:
     chunks: Iterator[np.ndarray]
 
 
+@dataclass(frozen=True)
+class About:
+    """What is known of a data set before it is read."""
+
+    name: str
+    modality: str
+    source_key: str
+
+
 def take_in(
-    name: str,
-    modality: str,
+    about: About,
     classes: list[str],
     splits: dict[str, Incoming],
     where: str,
@@ -48,4 +56,4 @@ def take_in(
         assert images is not None and filled == count, f"{where}: {split} has {filled} of {count} images"
         taken[split] = checked_split(where, split, images, incoming.labels, incoming.groups, incoming.ids)
         digest.end(taken[split].labels, taken[split].groups)
-    return assemble(name, modality, classes, taken, where, notes=notes, digest=digest)
+    return assemble(about.name, about.modality, classes, taken, where, about.source_key, notes=notes, digest=digest)

@@ -7,6 +7,7 @@ from urllib.error import HTTPError
 
 from study.data.catalogue import check_md5
 from study.data.npz import file_stamp, read_npz
+from study.data.origins import source_key
 from study.data.protocol import Dataset, unknown_name
 
 SIZES = (28, 64, 128, 224)
@@ -71,7 +72,7 @@ class MedMnistSets:
             self._fetch(name, facts, path, url)
         check_md5(path, md5)
         classes = [facts["label"][str(label)] for label in range(len(facts["label"]))]
-        return read_npz(path, name, MODALITIES.get(name, "unknown"), classes)
+        return read_npz(path, name, MODALITIES.get(name, "unknown"), classes, source_key(name))
 
     def _path(self, name: str) -> Path:
         return self._root / f"{name}{self._suffix}.npz"

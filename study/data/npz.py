@@ -9,6 +9,7 @@ import numpy as np
 
 from study.data.catalogue import FILE_NAME, check_md5, read_entry
 from study.data.names import child
+from study.data.origins import source_key
 from study.data.protocol import SPLITS, Dataset, assemble, checked_split, unknown_name
 
 KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels", "groups"))
@@ -37,7 +38,7 @@ class NpzFolder:
         entry = read_entry(self.root, name)
         if entry.md5 is not None:
             check_md5(path, entry.md5)
-        return read_npz(path, name, entry.modality, entry.classes)
+        return read_npz(path, name, entry.modality, entry.classes, source_key(name, entry.source_key))
 
     def _path(self, name: str) -> Path:
         path = child(self.root, f"{name}.npz") if Path(name).name == name else None
@@ -46,8 +47,8 @@ class NpzFolder:
         return path
 
 
-def read_npz(path: Path, name: str, modality: str, classes: Sequence[str] | None) -> Dataset:
-    """The data set in one MedMNIST-layout file. `classes` None: as many classes as train has labels."""
+def read_npz(path: Path, name: str, modality: str, classes: Sequence[str] | None, source: str) -> Dataset:
+    """The data set in one MedMNIST-layout file. `classes` None: as many as train has labels; `source`: its key."""
     arrays = _arrays(path)
     splits = {
         split: checked_split(
@@ -55,7 +56,7 @@ def read_npz(path: Path, name: str, modality: str, classes: Sequence[str] | None
         )
         for split in SPLITS
     }
-    return assemble(name, modality, classes, splits, str(path))
+    return assemble(name, modality, classes, splits, str(path), source)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

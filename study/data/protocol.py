@@ -18,6 +18,8 @@ class DatasetInfo:
 
     `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
     `notes` say in a line each what a reader of results must know of the reading, such as how many files were left out.
+    `source_key` names the collection that the images come from, by default the set's own name: sets of one key count
+    once in statistics across data sets (`analysis.records.sources`).
     """
 
     name: str
@@ -29,7 +31,12 @@ class DatasetInfo:
     n_val: int
     n_test: int
     fingerprint: str
+    source_key: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.source_key:
+            object.__setattr__(self, "source_key", self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +68,8 @@ class Dataset:
 class Digest:
     """The fingerprint of a data set in the making, whose splits come in order, the images of one in chunks or at once.
 
-    It is the SHA-256 of class names, images, labels and groups. Name, modality and ids do not count: a renamed copy of
-    a file is the same data.
+    It is the SHA-256 of class names, images, labels and groups. Name, modality, source and ids do not count: a renamed
+    copy of a file is the same data.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -104,14 +111,15 @@ def assemble(
     classes: Sequence[str] | None,
     splits: Mapping[str, Split],
     where: str,
+    source_key: str = "",
     *,
     notes: Iterable[str] = (),
     digest: Digest | None = None,
 ) -> Dataset:
     """The data set made of some splits. Raises a ValueError that begins with `where` (a path) and says what is wrong.
 
-    `classes` None: as many classes as train has labels, named by their number. `notes`: what the reader has to tell;
-    `digest`: that of the whole content, where the reader has made it.
+    `classes` None: as many classes as train has labels, named by their number. `source_key` empty: the name. `notes`:
+    what the reader has to tell; `digest`: that of the whole content, where the reader has made it.
     """
     first = splits["train"].images.shape[1:]
     for split_name in SPLITS:
@@ -133,6 +141,7 @@ def assemble(
         n_val=len(splits["val"]),
         n_test=len(splits["test"]),
         fingerprint=fingerprint(names, splits) if digest is None else digest.hexdigest(),
+        source_key=source_key,
         notes=(*notes, *_absent_classes(names, splits)),
     )
     return Dataset(info, dict(splits))

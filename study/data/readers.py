@@ -85,13 +85,13 @@ def _is_medmnist(root: Path | None, name: str) -> bool:
 
 
 def _folder(root: str | None, settings: Mapping[str, Any]) -> Reader:
-    from study.data.folder import ImageFolder
+    from study.data.files.folder import ImageFolder
 
     return ImageFolder(str(root), *_decoding(settings))
 
 
 def _table(root: str | None, settings: Mapping[str, Any]) -> Reader:
-    from study.data.table import Layout, TableFolder
+    from study.data.files.table import Layout, TableFolder
 
     layout = Layout.of(settings.get("table"), settings.get("images"), settings.get("columns"))
     return TableFolder(str(root), layout, *_decoding(settings))

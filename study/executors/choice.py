@@ -20,7 +20,7 @@ class Options:
 
     `executor` None: chosen by what there is to run; `workers` None: one per core; `gpus_per_cell` None: a quarter where
     there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after that many cells, without verdicts;
-    `report`: whether a report accompanies the verdicts.
+    `report`: whether a report accompanies the verdicts; `keep`: "weights", for those of each cell that runs.
     """
 
     store: Path
@@ -33,6 +33,7 @@ class Options:
     threads: int = 1
     limit: int | None = None
     report: bool = True
+    keep: str | None = None
 
 
 class First:
@@ -73,8 +74,12 @@ def choose_executor(options: Options, to_run: int) -> str:
     return "ray" if several and to_run >= CELLS_WORTH_RAY and ray_is_installed() else "inline"
 
 
-def run_here(cell: Cell, device: str, threads: int) -> tuple[Record, Probabilities]:
+def run_here(cell: Cell, device: str, threads: int, keep: str | None = None) -> tuple[Record, Probabilities]:
     """Calls `run_cell`, imported where it runs: a driver that only hands out cells needs no training code."""
+    if keep is not None:
+        from study.training.keeping import run_and_keep
+
+        return run_and_keep(cell, device=device, threads=threads)
     from study.training.cell import run_cell
 
     return run_cell(cell, device=device, threads=threads)

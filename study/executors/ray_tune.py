@@ -247,16 +247,22 @@ def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
             reason = _one_line(str(error))
             raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {reason}") from error
         return
-    # From the main thread only: processes started by Ray die with the thread that started them.
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=OBJECT_STORE_BYTES,
-        _temp_dir=str(temporary / "ray"),
-    )
+    try:
+        # From the main thread only: processes started by Ray die with the thread that started them.
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _temp_dir=str(temporary / "ray"),
+        )
+    except Exception as error:  # Ray raises a bare Exception where its processes do not start in time.
+        raise ValueError(
+            f"a local Ray cluster must start, which a busy machine may not allow in time (--executor inline does "
+            f"without one), got {_one_line(str(error))}"
+        ) from error
 
 
 def _check_reachable(address: str) -> None:

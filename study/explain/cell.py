@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.explanations.pointing import spread
+from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import MedMambaVariant, build_model
 from study.cells import Cell
 from study.data.protocol import Split
@@ -55,8 +56,9 @@ class Explanation:
 def explain_cell(cell: Cell, options: Options) -> Explanation:
     """The explanation of a cell, which is trained again.
 
-    Raises ValueError where the training fails.
+    Raises ValueError for a network by other people, whose maps and stages are not known, and where the training fails.
     """
+    variant = own_variant(cell)
     kept: list[tuple[nn.Module, Normalise]] = []
     record, probabilities = run_cell(
         cell,
@@ -81,11 +83,18 @@ def explain_cell(cell: Cell, options: Options) -> Explanation:
         "classes": record["classes"],
         "modality": record["modality"],
         "maps_for": "predicted" if options.predicted else "labelled",
-        "cells": [cell.variant.patch_size * 2**stage for stage in range(len(cell.variant.depths))],
+        "cells": [variant.patch_size * 2**stage for stage in range(len(variant.depths))],
         "test": {name: record["test"][name] for name in ("macro_f1", "macro_auc_ovr")},
         **{name: record[name] for name in ("commit", "versions", "machine")},
     }
     return Explanation(arrays, about, probabilities)
+
+
+def own_variant(cell: Cell) -> VariantConfig:
+    """The variant of MedMamba that a cell trains. Raises ValueError for a network by other people."""
+    if not isinstance(cell.variant, VariantConfig):
+        raise ValueError(f"the variant must be one of MedMamba to be explained, got {cell.variant.label()}")
+    return cell.variant
 
 
 def explain(
@@ -100,6 +109,7 @@ def explain(
     order of pixels `deletion_map`, `insertion_map`, …_random, …_untrained (n, steps + 1). All random draws follow the
     cell's seed.
     """
+    variant = own_variant(cell)
     chosen = np.unique(np.linspace(0, len(split) - 1, min(options.images, len(split))).round().astype(int))
     device = next(model.parameters()).device
     seen = on_device(split.images[chosen], split.labels[chosen], cell.recipe, device)
@@ -107,7 +117,7 @@ def explain(
     height, width = inputs.shape[2:]
     generator = torch.Generator().manual_seed(cell.seed)
     classes, channels = model.head.out_features, inputs.shape[1]
-    untrained = build_model(cell.variant, num_classes=classes, in_channels=channels, seed=cell.seed).to(device)
+    untrained = build_model(variant, num_classes=classes, in_channels=channels, seed=cell.seed).to(device)
 
     trained_view = look(model, inputs, None if options.predicted else seen.labels)
     targets = trained_view.targets
@@ -130,7 +140,7 @@ def explain(
     for name, network, view in (("", model, trained_view), ("untrained_", untrained, untrained_view)):
         for stage, maps in enumerate(view.maps):
             arrays[f"{name}maps_{stage}"] = maps
-        last = spread(view.maps[-1].cpu().numpy(), cell.variant.patch_size * 2 ** (len(view.maps) - 1), (height, width))
+        last = spread(view.maps[-1].cpu().numpy(), variant.patch_size * 2 ** (len(view.maps) - 1), (height, width))
         orders[name.rstrip("_") or "map"] = torch.from_numpy(last)
         arrays[f"{name}receptive_fields"] = receptive_fields(network, inputs[:IMAGES_FOR_FIELDS], generator)
     for order, importance in orders.items():

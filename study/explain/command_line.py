@@ -18,7 +18,7 @@ from medmamba_variants.hints import did_you_mean
 from study.telling.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 if TYPE_CHECKING:
-    from medmamba_variants.config import VariantConfig
+    from medmamba_variants.networks import Network
     from study.definition import Study
     from study.store.ledger import Ledger
 
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, VariantConfig]:
+def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, Network]:
     """A variant and its label, found by label or id in the study's grid or, for a search, in the records."""
     from medmamba_variants.config import VariantConfig
 
@@ -82,8 +82,8 @@ def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, VariantC
     if not study.is_grid:
         for record in ledger.records().values():
             if record.get("study") == study.name:
-                variant = VariantConfig.from_dict(record["variant"])
-                known.setdefault(study.label(variant), variant)
+                found = VariantConfig.from_dict(record["variant"])
+                known.setdefault(study.label(found), found)
     for label, variant in known.items():
         if name in (label, variant.variant_id):
             return label, variant

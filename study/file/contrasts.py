@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.kinds import Keys, SettingError
+from medmamba_variants.networks import Network
 from study.definition import Contrast
 
 
 def parse_contrasts(
     values: list[Mapping[str, Any]],
-    grid: tuple[tuple[str, VariantConfig], ...],
-    named: Mapping[str, VariantConfig],
-    read_point: Callable[[Mapping[str, Any], Keys], VariantConfig],
+    grid: tuple[tuple[str, Network], ...],
+    named: Mapping[str, Network],
+    read_point: Callable[[Mapping[str, Any], Keys], Network],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
@@ -64,9 +64,9 @@ def parse_contrasts(
 def _side(
     value: Any,
     path: Keys,
-    named: Mapping[str, VariantConfig],
-    read_point: Callable[[Mapping[str, Any], Keys], VariantConfig],
-) -> VariantConfig:
+    named: Mapping[str, Network],
+    read_point: Callable[[Mapping[str, Any], Keys], Network],
+) -> Network:
     if not isinstance(value, str):
         return read_point(value, path)
     if value not in named:

@@ -16,6 +16,7 @@ from medmamba_variants.design.kinds import (
     Mapped,
     Number,
     Setting,
+    SettingError,
     Text,
     checked_names,
     whole,
@@ -67,14 +68,53 @@ class Axes(Kind):
 
 @dataclass(frozen=True)
 class Variants(Kind):
-    """Points by the names that the study file gives them."""
+    """Points, or networks by other people, by the names that the study file gives them."""
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
         checked_names(value, None, path)
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": {"$ref": "#/$defs/point"}}
+        either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        return {"type": "object", "additionalProperties": {"anyOf": either}}
+
+
+# Further keys are settings of timm's class or of one's own.
+PEERS = {
+    "timm": {
+        "type": "object",
+        "description": "a classifier of timm by name, with settings of its class",
+        "properties": {
+            "timm": {"type": "string", "description": "its name, such as resnet18 or mambaout_femto"},
+            "stem": {
+                "enum": ["timm", "small"],
+                "description": "small: for ResNets on images of at most 64 pixels",
+            },
+        },
+        "required": ["timm"],
+    },
+    "module": {
+        "type": "object",
+        "description": "a module of one's own by dotted path, with settings of its class",
+        "properties": {"module": {"type": "string", "description": "package.file:Class"}},
+        "required": ["module"],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Sources(Kind):
+    """Keys of collections by data set."""
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        checked_names(value, None, path)
+        for name, key in value.items():
+            if not isinstance(key, str) or not key.strip():
+                raise SettingError((*path, name), f"must be the key of a collection, got {key!r}")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}
 
 
 STRATEGY = {
@@ -117,11 +157,12 @@ STUDY = Mapped(
         "base": Setting(Choice(tuple(PRESETS)), "preset that every variant starts from", required=True),
         "variant": Setting(Point(), "axes set alike in every variant"),
         "axes": Setting(Axes(), "axes under study: the values to try, or {low, high, log, step} for a search"),
-        "variants": Setting(Variants(), "in place of axes: name: {axis: value}"),
+        "variants": Setting(Variants(), "in place of axes: name: {axis: value}, {timm: NAME, …} or {module: PATH, …}"),
         "strategy": Setting(Mapped(STRATEGY), "how variants are chosen; without it: grid"),
         "seeds": Setting(Listed(SEED, distinct=True), "training seeds", required=True),
         "datasets": Setting(Listed(Text(), distinct=True), "names of data sets", required=True),
         "source": Setting(Mapped(SOURCE), "where data sets other than phantoms lie"),
+        "sources": Setting(Sources(), "data set: key of the collection it comes from; sets of one key count once"),
         "recipe": Setting(Mapped(RECIPE), "how variants are trained; what is left out is as in study.recipe.Recipe"),
         "contrasts": Setting(Listed(Mapped(CONTRAST)), "comparisons declared before anything runs"),
         "alpha": Setting(Number(0, 0.5, open=True), "error rate of a family of contrasts"),
@@ -141,6 +182,7 @@ def study_schema() -> dict[str, Any]:
         "$defs": {
             **{name: axis_schema(name) for name in (*AXES, *SUGAR)},
             "point": {"type": "object", "properties": points, "additionalProperties": False},
+            **PEERS,
         },
     }
 

@@ -12,6 +12,7 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import Keys, SettingError, checked_names, refuse_repeats, to_json
 from medmamba_variants.hints import hint, one_of, shown
+from medmamba_variants.networks import Network, is_peer, read_network
 from study.data.readers import READERS
 from study.definition import GRID, Range, StrategyChoice, Study
 from study.file.contrasts import parse_contrasts
@@ -96,6 +97,7 @@ class _Reader:
             seeds=tuple(self.values["seeds"]),
             datasets=tuple(self.values["datasets"]),
             source=self.source(),
+            own_sources=self.own_sources(),
             recipe=self.recipe(),
             contrasts=parse_contrasts(declared, grid, named, self.point),
             alpha=float(self.values.get("alpha", 0.05)),
@@ -198,7 +200,7 @@ class _Reader:
                 raise SettingError((*path, "step"), f"must lead from {low} to {high} in whole steps, got {step}")
         return Range(low, high, log, step) if whole else Range(float(low), float(high), log, step and float(step))
 
-    def named(self, strategy: StrategyChoice) -> dict[str, VariantConfig]:
+    def named(self, strategy: StrategyChoice) -> dict[str, Network]:
         if "variants" not in self.values:
             return {}
         path: Keys = ("variants",)
@@ -206,22 +208,25 @@ class _Reader:
             raise SettingError(path, f"must be left out where strategy.name is {strategy.name}, got a list of variants")
         if not self.values["variants"]:
             raise SettingError(path, "must name at least one variant, got none: the study would be empty")
-        named: dict[str, VariantConfig] = {}
+        named: dict[str, Network] = {}
         for name, values in self.values["variants"].items():
             below: Keys = ("variants", name)
             if not name.strip() or not name.isprintable():
                 raise SettingError(path, f"must have names of one line as keys, got {name!r}")
             if not isinstance(values, dict):
                 raise SettingError(below, f"must be a mapping of axes to values, got {shown(values)}")
-            checked_names(values, (*AXES, *SUGAR), below)
-            variant = self.point(values, below)
+            if is_peer(values):
+                variant: Network = read_network(values, below)
+            else:
+                checked_names(values, (*AXES, *SUGAR), below)
+                variant = self.point(values, below)
             for earlier, known in named.items():
                 if known == variant:
                     raise SettingError(below, f"must differ from every other variant, got the same as {earlier}")
             named[name] = variant
         return named
 
-    def grid(self, axes: Mapping[str, tuple[Any, ...] | Range]) -> tuple[tuple[str, VariantConfig], ...]:
+    def grid(self, axes: Mapping[str, tuple[Any, ...] | Range]) -> tuple[tuple[str, Network], ...]:
         lists = {name: values for name, values in axes.items() if not isinstance(values, Range)}
         seen: dict[str, str] = {}
         grid = []
@@ -271,6 +276,12 @@ class _Reader:
             except RuntimeError as error:
                 raise SettingError((*path, "root"), f"must be a folder, got {root!r} ({error})") from None
         return source
+
+    def own_sources(self) -> dict[str, str]:
+        """The sources that the file names, of its own data sets."""
+        given = dict(self.values.get("sources", {}))
+        checked_names(given, self.values["datasets"], ("sources",))
+        return given
 
     def recipe(self) -> Recipe:
         return Recipe.from_dict(self.values.get("recipe", {}))

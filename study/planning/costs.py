@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from medmamba_variants.config import VariantConfig
-from medmamba_variants.cost import Cost, count_cost
+from medmamba_variants.cost import Cost
+from medmamba_variants.networks import Network, network_cost
 from study.data import DatasetInfo
 from study.definition import Study
 
@@ -17,13 +17,13 @@ class Costs:
         self._study = study
         self._infos = infos
 
-    def of(self, variant: VariantConfig, dataset: str) -> Cost:
+    def of(self, variant: Network, dataset: str) -> Cost:
         """The cost of a variant on a data set. Raises ValueError where the variant cannot take its images."""
         info = self._infos[dataset]
         size = self._study.recipe.size_for(info.image_size)
-        return count_cost(variant, image_size=size, num_classes=len(info.classes), in_channels=info.channels)
+        return network_cost(variant, image_size=size, num_classes=len(info.classes), in_channels=info.channels)
 
-    def macs(self, variant: VariantConfig, dataset: str) -> float:
+    def macs(self, variant: Network, dataset: str) -> float:
         """Multiply-accumulates of one forward pass of a variant on an image of a data set."""
         return float(self.of(variant, dataset).macs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from study.cells import DataRef
 from study.data import DatasetInfo, open_source
@@ -12,7 +12,7 @@ from study.definition import Study
 
 @dataclass(frozen=True)
 class Inputs:
-    """A study's data sets by name: references for cells, and descriptions."""
+    """A study's data sets by name: references for cells, and descriptions, with the sources that the study names."""
 
     refs: Mapping[str, DataRef]
     infos: Mapping[str, DatasetInfo]
@@ -21,6 +21,9 @@ class Inputs:
 def read_inputs(study: Study) -> Inputs:
     """The data sets of a study, each read and hashed. Raises ValueError, one line, for what is wrong with a file."""
     specs = study.sources()
-    infos = {name: open_source(specs[name]).describe(name) for name in study.datasets}
-    refs = {name: DataRef(name, info.fingerprint, specs[name]) for name, info in infos.items()}
+    found = {name: open_source(specs[name]).describe(name) for name in study.datasets}
+    infos = {
+        name: replace(info, source_key=study.own_sources.get(name, info.source_key)) for name, info in found.items()
+    }
+    refs = {name: DataRef(name, info.fingerprint, specs[name], info.source_key) for name, info in infos.items()}
     return Inputs(refs, infos)

@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 
 from analysis.power import detectable_difference, detectable_effect, pilot_spread, smallest_adjusted_p
 from analysis.records.ledger import load_ledger
-from analysis.words import counted, metric_name
+from analysis.records.sources import counted_units, files_by_source
+from analysis.words import metric_name
+from study.cells import DataRef
 from study.definition import Contrast, Study
 from study.planning.plan import Plan
 from study.store.ledger import Ledger
 
+# A study's data sets by name, which know their sources; without them each data set counts as a source of its own.
+Refs = Mapping[str, DataRef] | None
 
-def unreachable(study: Study) -> str | None:
+
+def unreachable(study: Study, refs: Refs = None) -> str | None:
     """Why the declared confirmatory contrasts cannot reach their α with the study's data sets; None where they can.
 
-    Data sets are the units of a claim in general, so that their number sets the smallest possible p.
+    Sources of data sets are the units of a claim in general, so that their number sets the smallest possible p.
     """
-    n = len(study.datasets)
-    short = [c for c in study.contrasts if c.kind == "confirmatory" and not reaches(study, c)]
+    short = [c for c in study.contrasts if c.kind == "confirmatory" and not reaches(study, c, refs)]
     if not short:
         return None
-    worst = max(short, key=lambda contrast: smallest_p(study, contrast))
+    worst = max(short, key=lambda contrast: smallest_p(study, contrast, refs))
+    units = counted_units(len(study.datasets), n_sources(study, refs))
+    noun = "data sets" if len(study.datasets) == n_sources(study, refs) else "sources"
     size, more = family_size(study, worst), "" if len(short) == 1 else f" and {len(short) - 1} more"
     family = f", {study.correction} over the {size} of family {worst.family}" if size > 1 else ""
     return (
         f"{study.path}: confirmatory contrasts must be able to reach α = {study.alpha:g}, "
-        f"got '{worst.name}'{more} with a smallest p of {smallest_p(study, worst):.4g} on {counted(n, 'data set')}"
-        f"{family} (takes {fewest(study, size)} data sets, or kind: exploratory)"
+        f"got '{worst.name}'{more} with a smallest p of {smallest_p(study, worst, refs):.4g} on {units}"
+        f"{family} (takes {fewest(study, size)} {noun}, or kind: exploratory)"
     )
+
+
+def n_sources(study: Study, refs: Refs = None) -> int:
+    """The number of sources that the study's data sets are of."""
+    return len(files_by_source(study.datasets, source_keys(study, refs)))
+
+
+def source_keys(study: Study, refs: Refs = None) -> dict[str, str]:
+    """The source of each data set of a study, by name."""
+    known = {name: ref.source_key for name, ref in (refs or {}).items()}
+    return {name: study.own_sources.get(name, known.get(name, name)) for name in study.datasets}
 
 
 def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:
@@ -43,9 +61,9 @@ def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:
         return None
 
 
-def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> str:
+def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None, refs: Refs = None) -> str:
     """The smallest difference that would be found: in the metric's unit by a pilot's spread, else in spreads."""
-    n, size = len(study.datasets), family_size(study, contrast)
+    n, size = n_sources(study, refs), family_size(study, contrast)
     family = f" (family of {size})" if size > 1 else ""
     if pilot is not None:
         try:
@@ -64,12 +82,13 @@ def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None) -> 
     effect = detectable_effect(n, level)
     if math.isinf(effect):
         return f"no difference of one contrast alone{family}"
-    return f"a difference of {effect:.2g} of its standard deviations over data sets{family}"
+    over = "data sets" if n == len(study.datasets) else "sources"
+    return f"a difference of {effect:.2g} of its standard deviations over {over}{family}"
 
 
-def reaches(study: Study, contrast: Contrast) -> bool:
+def reaches(study: Study, contrast: Contrast, refs: Refs = None) -> bool:
     """Whether a contrast could be significant at the study's α if all its data sets agreed."""
-    return smallest_p(study, contrast) <= study.alpha
+    return smallest_p(study, contrast, refs) <= study.alpha
 
 
 def family_size(study: Study, contrast: Contrast) -> int:
@@ -77,9 +96,9 @@ def family_size(study: Study, contrast: Contrast) -> int:
     return sum((c.family, c.kind) == (contrast.family, contrast.kind) for c in study.contrasts)
 
 
-def smallest_p(study: Study, contrast: Contrast) -> float:
-    """The smallest p, adjusted within its family, that a contrast can have on the study's data sets."""
-    return smallest_adjusted_p(len(study.datasets), family_size(study, contrast), study.correction)
+def smallest_p(study: Study, contrast: Contrast, refs: Refs = None) -> float:
+    """The smallest p, adjusted within its family, that a contrast can have on the sources of the study's data sets."""
+    return smallest_adjusted_p(n_sources(study, refs), family_size(study, contrast), study.correction)
 
 
 def fewest(study: Study, family_size: int) -> int:

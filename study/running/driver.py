@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.records.schema import Record
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import read_network
 from study.cells import Cell
 from study.definition import Study
 from study.executors.choice import Options
@@ -136,7 +136,7 @@ class Driver:
         return total if limit is None or total is None else min(total, limit)
 
     def _label(self, record: Record) -> str:
-        return self.study.label(VariantConfig.from_dict(record["variant"]))
+        return self.study.label(read_network(record["variant"]))
 
     def _track(self, record: Record, label: str) -> None:
         if self._tracker is not None:

@@ -10,6 +10,11 @@ from pathlib import Path
 
 from filelock import Timeout
 
+from analysis.audits import faults
+from analysis.records.schema import Record
+from analysis.records.sources import told
+from analysis.words import counted
+from study.audit.kept import short_audits
 from study.definition import Study
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
@@ -17,7 +22,7 @@ from study.executors.ray_tune import run_ray
 from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
-from study.planning.reach import unreachable
+from study.planning.reach import source_keys, unreachable
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
@@ -40,9 +45,12 @@ def dry_run(study: Study, options: Options) -> None:
     plan = make_plan(study, inputs.refs, ledger)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
-    lines = describe(plan, inputs, costs, ledger, options.store, options.device, options.threads, workers)
+    audits = short_audits(inputs.refs.values(), options.store, keep=False)
+    lines = describe(plan, inputs, audits, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}"]))
-    problem = unreachable(study)
+    if options.keep is not None:
+        _tell_bare(plan.done())
+    problem = unreachable(study, inputs.refs)
     if problem is not None:
         raise ValueError(problem)
 
@@ -61,13 +69,22 @@ def launch(study: Study, options: Options, command: str) -> int:
     with _only_driver(ledger, study, shared):
         strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
         say(driver.headline())
         for name, info in inputs.infos.items():
             for note in info.notes:
                 say(f"note: {name}: {note}")
+        audits = short_audits(inputs.refs.values(), options.store, keep=True)
+        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
+        shared = told(study.datasets, source_keys(study, inputs.refs))
+        if shared:
+            say(f"note: {shared}")
+        for name, found in audits.items():
+            for fault in faults(found):
+                say(f"note: {name}: {fault}")
+        if options.keep is not None and study.is_grid:
+            _tell_bare(strategy.resumed)
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
-        problem = None if options.limit is not None else unreachable(study)
+        problem = None if options.limit is not None else unreachable(study, inputs.refs)
         if problem is not None:
             say(f"note: {problem}; verdicts will be exploratory")
         try:
@@ -76,9 +93,12 @@ def launch(study: Study, options: Options, command: str) -> int:
                     driver.begin(progress)
                     _run(strategy, driver, options)
                     driver.check()
+                if options.keep is not None and not study.is_grid:
+                    # Only now does a search know which of its cells were finished before.
+                    _tell_bare(strategy.resumed)
             finally:
                 # Only now does a search know its cells.
-                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids()))
+                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.
@@ -90,6 +110,16 @@ def launch(study: Study, options: Options, command: str) -> int:
         except BaseException:
             driver.abandon()
             raise
+
+
+def _tell_bare(finished: list[Record]) -> None:
+    """Says in one line how many finished cells have no weights, which no launch can keep afterwards."""
+    bare = sum(not record.get("weights") for record in finished)
+    if bare:
+        say(
+            f"note: {counted(bare, 'finished cell')} without weights: --keep weights keeps those of cells that run now "
+            "(in another --store all run again)"
+        )
 
 
 def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:
@@ -111,6 +141,8 @@ def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
     if chosen.done():
         return
     run = partial(run_here, device=options.device, threads=options.threads)
+    if options.keep is not None:
+        run = partial(run, keep=options.keep)
     to_run = min(total - len(strategy.resumed), options.limit or total)
     if choose_executor(options, to_run) == "inline":
         run_inline(chosen, run, driver)

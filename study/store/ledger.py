@@ -2,6 +2,7 @@
 
     <folder>/records.jsonl                  one record per line; which of a cell's counts, `analysis.records.lines` says
     <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
+    <folder>/weights/<cell_id>.safetensors  the trained network, where it was to be kept: likewise
     <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
 
 JSON has no NaN and no infinity: such a number is written as null and read as None.
@@ -43,6 +44,8 @@ class Ledger:
     def append(self, record: Mapping[str, Any], probabilities: Mapping[str, np.ndarray] | None = None) -> Record:
         """Appends a record, on disk on return; returns it as written, `probabilities` set to the file's name or null.
 
+        `weights` in it, the bytes of a file, are written likewise and named in their place.
+
         Raises ValueError when the record has no cell_id or no known status, or holds what JSON cannot express.
         """
         cell_id, status = record.get("cell_id"), record.get("status")
@@ -51,10 +54,15 @@ class Ledger:
         if status not in STATUSES:
             raise ValueError(f"record.status must be one of {', '.join(STATUSES)}, got {status!r}")
         name = f"probabilities/{cell_id}.npz" if probabilities else None
-        written = plain_json({**record, "probabilities": name}, "record")
+        weights = record.get("weights")
+        kept = {"weights": f"weights/{cell_id}.safetensors"} if isinstance(weights, bytes) else {}
+        written = plain_json({**record, "probabilities": name, **kept}, "record")
         line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         if probabilities:
             self._write_probabilities(cell_id, probabilities)
+        if isinstance(weights, bytes):
+            with whole_file(self.folder / kept["weights"]) as whole:
+                whole.write(weights)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.records_path) as file:
             _mend_tail(file)

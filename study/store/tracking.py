@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.records.predictions import SPLITS
 from analysis.records.schema import Record
 from analysis.words import LONGEST_REASON, shortened
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import read_network
 from study.store.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
 from study.store.views import view_tags
 
@@ -355,7 +355,7 @@ def _cell_params(record: Record, label: str) -> dict[str, Any]:
 
 def _variant_params(variant: Mapping[str, Any]) -> dict[str, Any]:
     """A variant as parameters: every axis, not only its differences, so that all runs have the same columns."""
-    full = VariantConfig.from_dict(variant).to_dict()
+    full = read_network(variant).to_dict()
     return {f"axis.{name}": json.dumps(value) if isinstance(value, list) else value for name, value in full.items()}
 
 

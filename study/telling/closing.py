@@ -16,7 +16,7 @@ from analysis.report.evidence import Evidence, load_evidence
 from analysis.verdicts.decisions import decide_all
 from analysis.verdicts.verdict import Verdict
 from analysis.words import LONGEST_REASON, METRIC_NAMES, counted, ends, quantity, share, shortened
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import read_network
 from study.definition import Study
 from study.store.database import absolute_uri, default_uri
 from study.store.ledger import Ledger
@@ -29,6 +29,8 @@ FAILURES_LISTED = 20
 INTERVAL_MEANINGS = {
     "data sets": "t over the means of {n_datasets} data sets (seeds averaged): where the mean over such data sets may "
     "lie; wide because data sets differ in difficulty, so it does not compare variants",
+    "sources": "t over the means of {n_sources} sources of {n_datasets} data sets (seeds and files averaged): where "
+    "the mean over such sources may lie; wide because they differ in difficulty, so it does not compare variants",
     "seeds": "t over {n_seeds} seeds on one data set, its test images held fixed: where another training may end",
     "none": "one seed on one data set carries no interval",
 }
@@ -148,7 +150,7 @@ def failure_lines(study: Study, records: Mapping[str, Mapping[str, Any]], cell_i
         return []
     lines = [f"{counted(len(failed), 'cell')} failed; the same command runs them again:"]
     for record in failed[:FAILURES_LISTED]:
-        label = study.label(VariantConfig.from_dict(record["variant"]))
+        label = study.label(read_network(record["variant"]))
         lines.append(f"  {describe_failure(label, dict(record))}")
     if len(failed) > FAILURES_LISTED:
         lines.append(f"  and {len(failed) - FAILURES_LISTED} more, with tracebacks in the ledger")
@@ -191,6 +193,6 @@ def _meanings(table: pd.DataFrame) -> list[str]:
     """The meaning of the intervals, once for each kind that occurs."""
     lines = []
     for kind, rows in table.groupby("interval_over", sort=False):
-        most = {name: int(rows[name].max()) for name in ("n_datasets", "n_seeds")}
+        most = {name: int(rows[name].max()) for name in ("n_datasets", "n_sources", "n_seeds")}
         lines.append(f"test split; intervals: {INTERVAL_MEANINGS[str(kind)].format(**most)}")
     return lines

@@ -3,39 +3,60 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pandas as pd
 
+from analysis.audits import faults
 from analysis.power import smallest_p_signed_rank
+from analysis.records.sources import counted_units, told
 from analysis.words import counted, metric_name, quantity
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.networks import Network
 from study.cells import Cell
 from study.definition import Study
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import Inputs
 from study.planning.plan import Plan
-from study.planning.reach import detectable, family_size, fewest, pilot, reaches, smallest_p
+from study.planning.reach import (
+    detectable,
+    family_size,
+    fewest,
+    n_sources,
+    pilot,
+    reaches,
+    smallest_p,
+    source_keys,
+)
 from study.store.ledger import Ledger
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
 
 
 def describe(
-    plan: Plan, inputs: Inputs, costs: Costs, ledger: Ledger, store: Path, device: str, threads: int, workers: int
+    plan: Plan,
+    inputs: Inputs,
+    audits: Mapping[str, Mapping[str, Any]],
+    costs: Costs,
+    ledger: Ledger,
+    store: Path,
+    device: str,
+    threads: int,
+    workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing."""
+    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(audits)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
-    lines += _contrasts(study, pilot(plan, ledger))
+    lines += _contrasts(plan, pilot(plan, ledger))
     if not cells:
         return [*lines, "time: nothing is left to run"]
     time = estimate(plan, cells, inputs.infos, costs, device, threads)
@@ -66,7 +87,7 @@ def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
     return [*lines, note] if note else lines
 
 
-def _mean_cost(study: Study, variant: VariantConfig, costs: Costs) -> tuple[float, float]:
+def _mean_cost(study: Study, variant: Network, costs: Costs) -> tuple[float, float]:
     found = [costs.of(variant, name) for name in study.datasets]
     return fmean(cost.params for cost in found), fmean(cost.macs for cost in found)
 
@@ -79,8 +100,16 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
         shape = f"{height}×{width}×{info.channels}"
         splits = f"{info.n_train} / {info.n_val} / {info.n_test}"
         rows.append((name, info.modality, str(len(info.classes)), shape, splits))
-    notes = [f"note: {name}: {note}" for name in study.datasets for note in inputs.infos[name].notes]
-    return [*columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,)), *notes]
+    lines = columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
+    lines += [f"note: {name}: {note}" for name in study.datasets for note in inputs.infos[name].notes]
+    shared = told(study.datasets, source_keys(study, inputs.refs))
+    return [*lines, shared] if shared else lines
+
+
+def audit_lines(audits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The faults that audits found in data sets, by name, one a line; or that there are none."""
+    found = [f"audit: {name}: {fault}" for name, audit in audits.items() for fault in faults(audit)]
+    return found or ["audit: no picture stands in two splits, or bears two labels"]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
@@ -100,24 +129,26 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     return left, [f"cells: {product} = {plan.total}; {done} done already, {len(left)} to run"]
 
 
-def _contrasts(study: Study, pilot: pd.DataFrame | None) -> list[str]:
+def _contrasts(plan: Plan, pilot: pd.DataFrame | None) -> list[str]:
     """Lines on what the declared contrasts can reach at best, and how large a difference they can find."""
+    study, refs = plan.study, plan.refs
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
-    n = len(study.datasets)
+    n = n_sources(study, refs)
     lines = [
-        f"contrasts over {counted(n, 'data set')}: the smallest p of a signed-rank test is "
+        f"contrasts over {counted_units(len(study.datasets), n)}: the smallest p of a signed-rank test is "
         f"{smallest_p_signed_rank(n):.4g} (α = {study.alpha:g}, correction {study.correction})"
     ]
     for contrast in study.contrasts:
         size = family_size(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
-        smallest = f"p ≥ {smallest_p(study, contrast):.4g}"
+        smallest = f"p ≥ {smallest_p(study, contrast, refs):.4g}"
         line = f"  {contrast.name}: {sides}, {metric_name(contrast.metric)}, margin {contrast.margin:g}: {smallest}"
         if size > 1:
             line += f" (family {contrast.family} of {size})"
-        if not reaches(study, contrast):
-            line += f": cannot reach α, which takes {fewest(study, size)} data sets"
+        if not reaches(study, contrast, refs):
+            noun = "data sets" if n == len(study.datasets) else "sources"
+            line += f": cannot reach α, which takes {fewest(study, size)} {noun}"
         lines.append(line)
-    found = {detectable(study, contrast, pilot) for contrast in study.contrasts if reaches(study, contrast)}
+    found = {detectable(study, c, pilot, refs) for c in study.contrasts if reaches(study, c, refs)}
     return lines + [f"  found with 80 % power: {size}" for size in sorted(found)]

@@ -83,6 +83,7 @@ def _identity(cell: Cell) -> Record:
         "recipe": cell.recipe.to_dict(),
         "dataset": cell.data.name,
         "data_fingerprint": cell.data.fingerprint,
+        "source_key": cell.data.source_key,
         "seed": cell.seed,
         "numerics_version": NUMERICS_VERSION,
         "status": "failed",

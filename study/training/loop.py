@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from analysis.metrics import all_metrics
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.cost import Cost, count_cost
-from medmamba_variants.model import build_model
+from medmamba_variants.networks import build_network, network_cost
 from study.cells import Cell
 from study.data.protocol import Dataset
 from study.recipe import Recipe
@@ -57,10 +56,12 @@ def train_network(
     normalise = Normaliser(train.pixels)
     num_classes = len(info.classes)
 
-    cost = _cost(cell.variant, (height, width), num_classes, info.channels)
-    model = build_model(cell.variant, num_classes=num_classes, in_channels=info.channels).to(device)
+    shape = {"num_classes": num_classes, "in_channels": info.channels}
+    counted = network_cost(cell.variant, image_size=(height, width), **shape)
+    cost = {"params": counted.params, "macs": counted.macs, "flops": counted.flops}
+    model = build_network(cell.variant, image_size=(height, width), **shape).to(device)
     epochs = recipe.epochs_for(len(train))
-    steps = math.ceil(len(train) / recipe.batch_size)
+    steps = len(_batches(torch.arange(len(train)), cell))
     # A span in steps would average over all of a short run and next to nothing of a long one.
     span = recipe.ema_span * epochs * steps
     ema = ModelEmaV3(model, decay=math.exp(-1 / span)) if span else None
@@ -82,7 +83,7 @@ def train_network(
         begun = time.perf_counter()
         model.train()
         total = torch.zeros((), device=device)
-        for step, index in enumerate(torch.randperm(len(train), generator=order).split(recipe.batch_size)):
+        for step, index in enumerate(_batches(torch.randperm(len(train), generator=order), cell)):
             learning_rate = optimizer.param_groups[0]["lr"]
             index = index.to(device)
             images = augment(normalise(train.pixels[index]), recipe, changes)
@@ -148,6 +149,18 @@ def train_network(
     return _Outcome(fields, probabilities)
 
 
+def _batches(order: Tensor, cell: Cell) -> list[Tensor]:
+    """The images of an epoch in batches of the recipe's size, the last with what is left.
+
+    A single image that is left joins the batch before it for networks by other people: their batch norms refuse a
+    single image whose map has shrunk to a pixel.
+    """
+    batches = list(order.split(cell.recipe.batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1 and not isinstance(cell.variant, VariantConfig):
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     make = partial(
         create_optimizer_v2, model, opt=recipe.optimizer, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -180,12 +193,6 @@ def _class_weights(labels: Tensor, num_classes: int) -> Tensor:
 def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], Any]:
     enabled = recipe.precision == "bfloat16" or (recipe.precision == "auto" and device.type == "cuda")
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-@lru_cache(maxsize=256)
-def _cost(variant: VariantConfig, size: tuple[int, int], num_classes: int, channels: int) -> dict[str, int]:
-    cost: Cost = count_cost(variant, image_size=size, num_classes=num_classes, in_channels=channels)
-    return {"params": cost.params, "macs": cost.macs, "flops": cost.flops}
 
 
 def stream_seed(seed: int, purpose: int) -> int:

@@ -1,14 +1,22 @@
 """Published checkpoints: the golden network's features, logits and gradients; what is refused."""
 
+import argparse
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from medmamba_variants import checkpoints
-from medmamba_variants.checkpoints import load_public_state_dict, public_name, to_public_state_dict
+from medmamba_variants.checkpoints import (
+    load_public_state_dict,
+    load_weights,
+    public_name,
+    read_checkpoint,
+    to_public_state_dict,
+)
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.model import build_model
 
@@ -97,6 +105,128 @@ def test_bad_state_dicts_are_refused_whole(change, message):
         load_public_state_dict(model, state)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def wrapped_forms(state):
+    """Checkpoints as trainers write them: torch alone, compiled, in parallel, timm, Lightning, ema_pytorch, swa."""
+
+    def under(prefix, values=state):
+        return {f"{prefix}{name}": value for name, value in values.items()}
+
+    options = argparse.Namespace(lr=0.1)
+    return {
+        "as it is": state,
+        "model": {"model": state, "epoch": 3, "args": options},
+        "state_dict": {"state_dict": under("module."), "best_acc": 0.5},
+        "model_state_dict": {"model_state_dict": state, "optimizer_state_dict": {"state": {}}},
+        "compiled": under("_orig_mod."),
+        "compiled in parallel": under("module._orig_mod."),
+        "a compiled stage": {name.replace("layers.0.", "layers.0._orig_mod."): value for name, value in state.items()},
+        "Lightning": {"state_dict": under("model."), "pytorch-lightning_version": "2"},
+        "Lightning, compiled": {"state_dict": under("model._orig_mod.")},
+        "a backbone": under("backbone."),
+        "three deep": {"ckpt": 1, "state_dict": {"model": under("module.")}},
+        "averaged alone": {"model_ema": state},
+        "timm's average": {"state_dict_ema": under("module.")},
+        "ema_pytorch": {"initted": torch.tensor(True), "step": torch.tensor(3), **under("ema_model.")},
+        "swa": {"n_averaged": torch.tensor(4), **under("module.")},
+    }
+
+
+@pytest.mark.parametrize("form", wrapped_forms({}))
+def test_wrapped_checkpoints_are_read(form):
+    state = published_state_dict(seed=1)
+    target = build_model(SMALL, num_classes=5, seed=2)
+    assert load_public_state_dict(target, wrapped_forms(state)[form]) == []
+    for name, value in to_public_state_dict(target).items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_weights_or_their_average_are_taken_as_asked():
+    plain, average = published_state_dict(seed=1), published_state_dict(seed=2)
+    for wrapped in (
+        {"model": plain, "model_ema": average},
+        {"state_dict": plain, "state_dict_ema": average},
+        {**{f"online_model.{n}": v for n, v in plain.items()}, **{f"ema_model.{n}": v for n, v in average.items()}},
+    ):
+        for ema, expected in ((False, plain), (True, average)):
+            target = build_model(SMALL, num_classes=5, seed=3)
+            load_public_state_dict(target, wrapped, ema=ema)
+            assert torch.equal(target.head.weight, expected["head.weight"])
+
+
+def test_a_network_for_other_classes_is_read_without_its_head():
+    state = published_state_dict(seed=1)
+    target = build_model(SMALL, num_classes=3, seed=2)
+    before = target.head.weight.detach().clone()
+    with pytest.raises(
+        ValueError, match=r"^unless head=False leaves the head out, head.weight .under model. must have shape \(3, 128"
+    ):
+        load_public_state_dict(target, {"model": state})
+    assert load_public_state_dict(target, {"model": state}, head=False) == ["head.weight", "head.bias"]
+    assert torch.equal(target.head.weight, before)
+    assert torch.equal(target.stem.projection.weight, state["patch_embed.proj.weight"])
+    # What is wrong elsewhere is not the head's, and is refused with or without it.
+    short = {name: value for name, value in state.items() if name != "patch_embed.proj.bias"}
+    for head in (True, False):
+        with pytest.raises(ValueError, match=r"^the state dict must hold .* missing patch_embed.proj.bias"):
+            load_public_state_dict(target, short, head=head)
+
+
+@pytest.mark.parametrize(
+    ("given", "came"),
+    [
+        ({"epoch": 3, "config": {"a": 1}, "foo": 1, "bar": 2}, "got the keys epoch, config, foo and 1 more"),
+        ({"model": 3}, "got the keys model"),
+        (3, "got an object of int"),
+        (torch.zeros(3), "got an object of Tensor"),
+        (torch.nn.Linear(2, 2), "got a module without them"),
+    ],
+)
+def test_what_holds_no_weights_is_named(given, came):
+    with pytest.raises(ValueError, match=rf"must hold every published parameter .*, by itself or under .*{came}$"):
+        load_public_state_dict(build_model(SMALL, num_classes=5), given)
+
+
+def test_any_variant_reads_its_own_names_and_a_published_one_both():
+    other = VariantConfig.from_dict({"split_ratio": 0.25}, base=SMALL)
+    for config, state in (
+        (other, build_model(other, num_classes=5, seed=1).state_dict()),
+        (SMALL, build_model(SMALL, num_classes=5, seed=1).state_dict()),
+        (SMALL, published_state_dict(seed=1)),
+        (SMALL, build_model(SMALL, num_classes=5, seed=1)),
+    ):
+        target = build_model(config, num_classes=5, seed=2)
+        assert load_weights(target, {"model": state}) == []
+        expected = build_model(config, num_classes=5, seed=1).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
+    with pytest.raises(ValueError, match=r"network parameter"):
+        load_weights(build_model(other, num_classes=5), published_state_dict())
+
+
+class Unknown:
+    """A class of a repository that nobody has installed."""
+
+
+def test_files_are_read_without_running_code(tmp_path):
+    state = published_state_dict(seed=1)
+    torch.save({"model": state, "args": argparse.Namespace(lr=0.1), "best": np.float64(0.5)}, tmp_path / "a.pth")
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        assert load_public_state_dict(build_model(SMALL, num_classes=5), read_checkpoint(tmp_path / name)) == []
+    torch.save({"model": state, "trainer": Unknown()}, tmp_path / "pickled.pth")
+    (tmp_path / "text.pth").write_text("weights")
+    (tmp_path / "text.safetensors").write_text("weights")
+    for name, came in (
+        ("pickled.pth", "got an object of the class .*Unknown"),
+        ("text.pth", "must be a checkpoint"),
+        ("text.safetensors", "must be a safetensors file"),
+        ("missing.pth", "No such file"),
+        ("missing.safetensors", "No such file"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}.*{came}") as caught:
+            read_checkpoint(tmp_path / name)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_model_without_memory_is_refused():

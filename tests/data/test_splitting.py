@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from photo_folder import read, refusal, write_folder
 
 from study.data import open_source
-from study.data.splitting import assigned
+from study.data.files.splitting import assigned
 from study.file.reading import load_study
 
 BOTH = {"val": 0.1, "test": 0.2}

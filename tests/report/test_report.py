@@ -33,8 +33,8 @@ from analysis.report.write import default_folder, write_report
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = [
-    "question", "verdicts", "cost", "differences", "ranks", "curves", "classes", "calibration", "confusion", "data",
-    "cells", "provenance", "limits",
+    "question", "verdicts", "results", "cost", "differences", "ranks", "curves", "classes", "calibration", "confusion",
+    "data", "cells", "provenance", "limits",
 ]  # fmt: skip
 # Six data sets reach .031, so one contrast a family can end in a verdict.
 DESIGN = Design(

@@ -13,9 +13,9 @@ from analysis.across.rank_tests import CriticalDifference
 from analysis.across.standings import Standings
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
-from analysis.rendering.canvas import GREY, INK, WIDTH, Drawing, lay_out, new_figure, style
+from analysis.rendering.canvas import GREY, INK, Drawing, file_name, lay_out, new_figure, room, style, width
 from analysis.verdicts.verdict import Verdict
-from analysis.words import bounds, counted, distinct, listed, metric_name, p_value, quantity, share, signed
+from analysis.words import UNITS, bounds, counted, distinct, listed, metric_name, p_value, quantity, share, signed
 
 # Square points: the largest variant's bubble; other areas are in proportion.
 LARGEST_BUBBLE = 620.0
@@ -23,6 +23,9 @@ SMALLEST_BUBBLE = 14.0
 LABELLED = 10
 # Inches: the width of an average letter at the size of tick labels.
 CHARACTER = 0.066
+# Points from a bubble's edge at which its name may stand, and from which on a line joins them.
+DISTANCES = (4.0, 8.0, 14.0, 22.0, 34.0, 50.0, 70.0)
+APART = 14.0
 # Variants further apart in cost than this are drawn on a logarithmic axis.
 LOG_FROM = 4.0
 # What a network that has learned nothing reaches; only for metrics where this does not depend on the classes.
@@ -72,11 +75,13 @@ def metric_against_cost(
             # Decades may all lie outside.
             axes.xaxis.set_major_locator(FixedLocator(_round_numbers(*axes.get_xlim())))
             axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity(value)))
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(room(6), steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_formatter(FuncFormatter(_cost_tick))
         _size_legend(figure, axes, most, largest)
-        named = _named(ids, front, baseline)
-        names = dict(zip(named, distinct(labels[v] for v in named)))
-        _place_labels(figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, names)
+        chosen = _named(ids, front, baseline)
+        wanted = dict(zip(chosen, distinct(labels[v] for v in chosen)))
+        named = _place_labels(figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, wanted)
     unlabelled = len(ids) - len(named)
     caption = f"Mean on {split} over {listed(place.datasets, 12)}. Whiskers: {_over_text(place)}"
     if place.metric in CHANCE:
@@ -94,7 +99,8 @@ def forest(verdict: Verdict, name: str) -> Drawing:
     metric = metric_name(contrast.metric)
     summaries = []
     if len(rows) > 1 and not math.isnan(verdict.estimate):
-        summaries.append(("mean over data sets", "Student's", verdict.estimate, verdict.interval))
+        over = "data sets" if verdict.n_sources == verdict.n_datasets else "sources"
+        summaries.append((f"mean over {over}", "Student's", verdict.estimate, verdict.interval))
         if location is not None and location.interval.is_defined:
             summaries.append(("median of averages", "the signed-rank test's", location.estimate, location.interval))
     with style():
@@ -110,7 +116,7 @@ def forest(verdict: Verdict, name: str) -> Drawing:
                 axes.plot([row.interval.low, row.interval.high], [place, place], "|", color=INK, markersize=5)
             axes.plot([row.difference], [place], "s", color=INK, markersize=4)
         ticks: list[float] = list(range(len(rows)))
-        names = distinct((row.dataset for row in rows), 22)
+        names = distinct((row.dataset for row in rows), room(22))
         if summaries:
             axes.axhline(len(rows) - 0.3, color=GREY, linewidth=0.6)
         for place, (summary, _, estimate, interval) in enumerate(summaries):
@@ -129,15 +135,20 @@ def forest(verdict: Verdict, name: str) -> Drawing:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=False))
+        axes.xaxis.set_major_locator(MaxNLocator(room(5), symmetric=False))
         axes.xaxis.set_major_formatter(FuncFormatter(_signed_tick))
-        baseline, against = distinct((contrast.baseline_label, contrast.against_label), 20)
+        baseline, against = distinct((contrast.baseline_label, contrast.against_label), room(20))
         sides = [f"← {baseline} better", f"{against} better →"]
         if contrast.metric in LOWER_IS_BETTER:
             sides = [f"← {against} better", f"{baseline} better →"]
         axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
         sizes = [(float(place), f"{row.n_seeds} × {row.n_images}") for place, row in enumerate(rows)]
-        for height, size in [(-0.95, "seeds × images"), *sizes]:
+        head = "seeds × images"
+        if not any(row.n_images for row in rows):
+            # Values without images, and perhaps without seeds.
+            sizes = [(float(place), f"{row.n_seeds}" if row.n_seeds else "") for place, row in enumerate(rows)]
+            head = "seeds" if any(row.n_seeds for row in rows) else ""
+        for height, size in [(-0.95, head), *sizes]:
             axes.annotate(
                 size, (1.0, height), xycoords=("axes fraction", "data"),
                 xytext=(4, 0), textcoords="offset points", va="center", fontsize=7, color=INK, annotation_clip=False,
@@ -157,7 +168,7 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     mean_ranks = result.mean_ranks
     ordered = list(mean_ranks)
     count = len(ordered)
-    short = distinct((labels[v] for v in ordered), 24)
+    short = distinct((labels[v] for v in ordered), room(24))
     texts = {v: f"{name}  {share(mean_ranks[v], 2)}" for v, name in zip(ordered, short)}
     bars = [sorted(mean_ranks[v] for v in group) for group in result.groups]
     depth = 0.45 + 0.28 * len(bars)
@@ -167,11 +178,11 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
         axes.set_axis_off()
         # All names stand at the left, each on the line that leads to its rank and no longer than it, so that long names
         # leave room for the ranks. Inches per rank: as many as every name allows, and those up to the last rank.
-        room = WIDTH - 0.3
+        across = width() - 0.3
         needs = {v: CHARACTER * len(texts[v]) for v in ordered}
-        scale = min((room - needs[v]) / max(count - mean_ranks[v], 0.5) for v in ordered)
-        scale = min(scale, room / max(count - 1, 1))
-        low = count - room / scale
+        scale = min((across - needs[v]) / max(count - mean_ranks[v], 0.5) for v in ordered)
+        scale = min(scale, across / max(count - 1, 1))
+        low = count - across / scale
         axes.set_xlim(low - 0.05 / scale, count + 0.1 / scale)
         axes.set_ylim(bottom + 0.2, -1.6)
         axes.plot([1, count], [0, 0], color=INK, linewidth=1.0)
@@ -190,21 +201,27 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     if result.difference is not None:
         test = f"Nemenyi's test, critical difference {share(result.difference, 2)}"
     caption = (
-        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, 'data set')}, 1 is best, on each the mean "
-        f"of the seeds that all of them finished. A line joins variants of which no two differ at α = "
+        f"Mean rank of {metric_name(metric)} on test over {counted(result.n, result.over)}, 1 is best, on each the "
+        f"mean of the seeds that all of them finished. A line joins variants of which no two differ at α = "
         f"{result.alpha:g}, dots mark its members ({test})."
     )
     least = smallest_adjusted_p(result.n, len(result.pairs), "holm")
     if result.difference is None and least > result.alpha:
         caption += (
-            f" On {counted(result.n, 'data set')} the smallest p that {counted(len(result.pairs), 'pair')} can reach "
+            f" On {counted(result.n, result.over)} the smallest p that {counted(len(result.pairs), 'pair')} can reach "
             f"is {p_value(least)}: no two variants can differ here, whatever they do."
         )
     if result.n_incomplete:
-        caption += f" Left out: {counted(result.n_incomplete, 'data set')} without a seed that all finished."
+        caption += f" Left out: {counted(result.n_incomplete, result.over)} without a seed that all finished."
     shown = "; ".join(f"{labels[v]} {share(mean_ranks[v], 2)}" for v in ordered)
-    title = f"Mean ranks over data sets: {metric_name(metric)}"
-    return Drawing(f"ranks_{metric}", figure, title, caption, f"Critical-difference diagram. Mean ranks: {shown}.")
+    title = f"Mean ranks over {result.over}s: {metric_name(metric)}"
+    return Drawing(
+        file_name(f"ranks_{metric.rstrip(' ↑↓')}"),
+        figure,
+        title,
+        caption,
+        f"Critical-difference diagram. Mean ranks: {shown}.",
+    )
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
@@ -219,8 +236,16 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _signed_tick(value: float, _: int) -> str:
-    """The label of a difference on an axis: its sign and no superfluous digit."""
-    return "0" if abs(value) < 1e-12 else f"{value:+.3g}".replace("-", "−")
+    """The label of a difference on an axis: its sign and all digits of a round number, no more."""
+    return "0" if abs(value) < 1e-12 else f"{value:+.6g}".replace("-", "−")
+
+
+def _cost_tick(value: float, _: int) -> str:
+    """The label of a cost on an axis: its unit and all digits of a round number, however close the ticks are."""
+    rounded, unit = quantity(value), quantity(value).partition(" ")[2]
+    size = {name: factor for factor, name in UNITS}.get(unit, 1.0)
+    exact = f"{value / size:.6g} {unit}".strip()
+    return rounded if float(rounded.split()[0]) == float(exact.split()[0]) else exact
 
 
 def _over_text(place: Standings) -> str:
@@ -268,27 +293,32 @@ def _place_labels(
     macs: Mapping[str, float],
     areas: Mapping[str, float],
     names: Mapping[str, str],
-) -> None:
-    """Puts names beside bubbles, each at the nearest of many places that covers no name, bubble, whisker or edge."""
+) -> list[str]:
+    """Puts names beside bubbles, each at the nearest of many places that covers no name, bubble, whisker or edge.
+
+    Returns the variants that have their name: one that would cover another's bubble or name everywhere has none. A name
+    that stands apart from its bubble has a line to it.
+    """
     lay_out(figure)
     # In points, so that the resolution does not matter. Boxes are left, low, right, high.
     scale = figure.dpi / 72
-    taken = []
+    solid, light = [], []
     for v in macs:
         x, y = axes.transData.transform((macs[v], place.means[v])) / scale
         radius = math.sqrt(areas[v]) / 2
-        taken.append((x - radius, y - radius, x + radius, y + radius))
+        solid.append((x - radius, y - radius, x + radius, y + radius))
         if place.intervals[v].is_defined:
             ends = [(macs[v], end) for end in (place.intervals[v].low, place.intervals[v].high)]
             (_, low), (_, high) = axes.transData.transform(ends) / scale
-            taken.append((x - 4, low - 2, x + 4, high + 2))
+            light.append((x - 4, low - 2, x + 4, high + 2))
     for (start, height), (end, _) in pairwise(steps):
         (left, low), (right, _) = axes.transData.transform([(start, height), (end, height)]) / scale
-        taken.append((left, low - 2, right, low + 2))
+        light.append((left, low - 2, right, low + 2))
     frame = np.asarray(axes.get_window_extent().extents) / scale
     sides = np.array([(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 1), (0, -1)])
-    distances = np.repeat((4.0, 8.0, 14.0, 22.0, 34.0), len(sides))
-    sides = np.tile(sides, (5, 1))
+    distances = np.repeat(DISTANCES, len(sides))
+    sides = np.tile(sides, (len(DISTANCES), 1))
+    named = []
     for v, name in names.items():
         centre = np.asarray(axes.transData.transform((macs[v], place.means[v]))) / scale
         text = axes.annotate(
@@ -299,12 +329,23 @@ def _place_labels(
         corners = centre + sides * reach[:, None] - size * (1 - sides) / 2
         boxes = np.hstack([corners, corners + size])
         outside = np.maximum(0, np.hstack([frame[:2] - boxes[:, :2], boxes[:, 2:] - frame[2:]])).sum(axis=1)
-        best = int(np.argmin(50 * outside + distances + _overlaps(boxes, np.array(taken))))
+        covered = _overlaps(boxes, np.array(solid))
+        lightly = _overlaps(boxes, np.array(light)) if light else 0.0
+        best = int(np.argmin(50 * (outside + covered) + distances + lightly))
+        if covered[best] > 0 or outside[best] > 0:
+            text.remove()
+            continue
         # Anchored on the bubble's side: in another font or resolution a name grows at its far end.
         side = sides[best, 0]
         text.set_horizontalalignment("left" if side > 0 else "right" if side < 0 else "center")
         text.set_position(corners[best] + (size[0] * (1 - side) / 2, 0) - centre)
-        taken.append(tuple(boxes[best]))
+        solid.append(tuple(boxes[best]))
+        named.append(v)
+        if distances[best] >= APART:
+            near = np.clip(centre, boxes[best, :2], boxes[best, 2:])
+            ends_of_line = axes.transData.inverted().transform(np.array([centre, near]) * scale)
+            axes.plot(*ends_of_line.T, color=GREY, linewidth=0.5, zorder=1, scalex=False, scaley=False)
+    return named
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -14,13 +14,14 @@ from analysis.rendering.canvas import (
     GREY,
     INK,
     PALE,
-    WIDTH,
     Drawing,
     Mark,
     file_name,
     legend_below,
     new_figure,
+    room,
     style,
+    width,
 )
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, Tally
 from analysis.words import counted, distinct, metric_name, share
@@ -59,7 +60,7 @@ def learning_curves(
         return None
     with style():
         figure, (axes,) = new_figure(2.5 + 0.16 * math.ceil(len(lines) / 2))
-        short = dict(zip(lines, distinct((labels[v] for v in lines), 24)))
+        short = dict(zip(lines, distinct((labels[v] for v in lines), room(24))))
         for place, (variant_id, (steps, mean, low, high)) in enumerate(lines.items()):
             mark = styles[variant_id]
             axes.fill_between(steps, low, high, color=mark.colour, alpha=0.09, linewidth=0)
@@ -103,12 +104,12 @@ def reliability(
         return None
     reference = baseline if baseline is not None and baseline in tallies else next(iter(tallies))
     with style():
-        figure = Figure(figsize=(WIDTH, 3.6 + 0.16 * math.ceil(len(tallies) / 2)), layout="constrained")
+        figure = Figure(figsize=(width(), 3.6 + 0.16 * math.ceil(len(tallies) / 2)), layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         _calibrated_band(axes, tallies[reference])
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
         lowest = 1.0
-        short = dict(zip(tallies, distinct((labels[v] for v in tallies), 24)))
+        short = dict(zip(tallies, distinct((labels[v] for v in tallies), room(24))))
         for variant_id, tally in tallies.items():
             mark = styles[variant_id]
             full = tally.counts >= FEWEST_IN_BIN * tally.n_seeds
@@ -146,15 +147,15 @@ def confusion_matrices(
     if not tallies:
         return None
     count = len(next(iter(tallies.values())).confusion)
-    names = distinct(map(str, classes), 20) if len(classes) == count else [str(k) for k in range(count)]
+    names = distinct(map(str, classes), room(20)) if len(classes) == count else [str(k) for k in range(count)]
     # Columns have only numbers, which rows show beside their names: names would need more room than the matrix.
     numbers = [str(k + 1) for k in range(count)]
     columns = 2 if count <= SMALL_MATRIX and len(tallies) > 1 else 1
     rows = math.ceil(len(tallies) / columns)
-    side = min((WIDTH - 1.4) / columns, 0.3 * count + 0.3)
+    side = min((width() - 1.4) / columns, 0.3 * count + 0.3)
     with style():
         figure, axes = new_figure(0.5 + rows * (side + 0.5), rows, columns)
-        short = dict(zip(tallies, distinct((labels[v] for v in tallies), 24)))
+        short = dict(zip(tallies, distinct((labels[v] for v in tallies), room(24))))
         for place, (variant_id, tally) in enumerate(tallies.items()):
             ax = axes[place]
             totals = tally.confusion.sum(axis=1, keepdims=True)

@@ -9,12 +9,14 @@ import numpy as np
 from analysis.across.rank_tests import critical_difference
 from analysis.across.standings import Standings, mean_costs
 from analysis.metrics import LOWER_IS_BETTER
+from analysis.records.sources import counted_units, files_by_source
 from analysis.rendering.html import Html, definitions, element, folded, note, paragraph, strong
 from analysis.report import cost as fronts
 from analysis.report.drawing import Coming, Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import Part, make_part
 from analysis.report.tables import study as study_tables
+from analysis.report.tables.results import results_table
 from analysis.report.tables.verdicts import difference_table, stands_out, verdict_table
 from analysis.verdicts.verdict import Verdict, pieces
 from analysis.words import counted, metric_name
@@ -48,7 +50,7 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         "cells finished": f"{done:,} of {total:,}",
         "without a result": ", ".join(_states(evidence, total)) or "none",
         "variants": f"{len(evidence.variants):,}",
-        "data sets": f"{len(evidence.datasets):,}",
+        "data sets": _of_sources(evidence),
         "seeds": f"{len(evidence.seeds):,}",
         "study hash": str(manifest["study_hash"]),
     }
@@ -65,6 +67,11 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         )
         blocks.append(note(text))
     return element("header", {}, *blocks)
+
+
+def _of_sources(evidence: Evidence) -> str:
+    n, n_sources = len(evidence.datasets), evidence.n_sources
+    return f"{n:,}" if n_sources == n else f"{n:,} of {counted(n_sources, 'source')}"
 
 
 def asked_cells(evidence: Evidence) -> int:
@@ -87,6 +94,8 @@ def question(evidence: Evidence) -> Part:
         "data sets": ", ".join(evidence.datasets),
     }
     blocks: list[str] = [definitions(items, wide=True)]
+    if evidence.shared_sources:
+        blocks.append(note(f"{evidence.shared_sources[:1].upper()}{evidence.shared_sources[1:]}."))
     if evidence.contrasts:
         text = "These comparisons stood in the study's file before it ran; every record carries their hash."
         blocks.append(paragraph(text))
@@ -108,6 +117,17 @@ def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: st
         blocks.append(element("ol", {"class": "verdicts"}, *[_verdict_item(verdict) for verdict in verdicts]))
     tables = [verdict_table(verdicts, evidence.manifest)] if verdicts else []
     return make_part("verdicts", "Verdicts", blocks, tables=tables)
+
+
+def results(evidence: Evidence, verdicts: Sequence[Verdict], split: str) -> Part:
+    """The section with the table that papers print, one for each of the study's first metrics, of a split."""
+    if not len(evidence.done()):
+        return make_part("results", "Results", [note("No table of results: no cell has finished.")])
+    tables = [
+        results_table(evidence.table, metric, evidence.variants, verdicts, evidence.baseline, split=split)
+        for metric in evidence.metrics[:2]
+    ]
+    return make_part("results", "Results", [], tables=tables[:1], folded_tables=tables[1:])
 
 
 def cost(
@@ -182,7 +202,8 @@ def differences(evidence: Evidence, verdicts: Sequence[Verdict], drawings: Seque
     blocks: list[str] = [
         paragraph(
             "Against minus baseline on test, paired by seed and image: a point for each data set, at its right how "
-            "many seeds × test images it rests on. Diamonds are over all data sets. Grey: the declared margin, "
+            "many seeds × test images it rests on. Diamonds are over all data sets"
+            f"{', those of one source averaged' if evidence.shared_sources else ''}. Grey: the declared margin, "
             "inside which a difference does not matter."
         )
     ]
@@ -196,11 +217,12 @@ def ranks(evidence: Evidence, *, draw: Draw = draw_here) -> Part:
     ids = evidence.chosen(RANKED_VARIANTS)
     # Including unfinished cells: the data sets that they leave without a result are counted.
     cells = evidence.table[evidence.table["variant_id"].isin(ids)]
-    n_datasets = cells.loc[cells["status"] == "done", "dataset"].nunique()
+    finished = cells.loc[cells["status"] == "done", "dataset"].unique()
+    n_datasets = len(files_by_source(finished, evidence.sources))
     blocks: list[str] = []
     drawings = []
     if n_datasets < 2 or len(ids) < 3:
-        found = f"{counted(len(ids), 'variant')} on {counted(n_datasets, 'data set')}"
+        found = f"{counted(len(ids), 'variant')} on {counted_units(len(finished), n_datasets)}"
         text = f"No ranks: they need finished cells of three variants on two data sets, there are {found}."
         return make_part("ranks", "Ranks over data sets", [note(text)])
     alpha = float(evidence.manifest.get("alpha") or 0.05)

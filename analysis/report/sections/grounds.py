@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from analysis.audits import faults
 from analysis.records.schema import Record
-from analysis.rendering.html import definitions, element, folded, note, paragraph
+from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
 from analysis.rendering.marks import Mark
 from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
@@ -127,6 +128,21 @@ def data(evidence: Evidence) -> Part:
     for record in evidence.records.values():
         told |= {f"{record['dataset']}: {text}.": None for text in record.get("data_notes") or []}
     return make_part("data", "Data sets", [note(text) for text in told], tables=[study_tables.data_sets(evidence)])
+
+
+def audits(evidence: Evidence) -> Part | None:
+    """The section on faults that an audit found in the data sets before the run; None where it found none."""
+    found = {name: faults(audit) for name, audit in (evidence.manifest.get("audits") or {}).items()}
+    if not any(found.values()):
+        return None
+    items = [element("li", {}, strong(name), ": ", fault, ".") for name, said in found.items() for fault in said]
+    text = (
+        "An audit before the run found what makes results on these data sets other than they would be on new images: a "
+        "picture that also stands in train, or a copy of it, was learned and not judged."
+    )
+    named = " ".join(name for name, said in found.items() if said)
+    look = paragraph("The pictures: ", element("code", {}, f"python -m study.audit {named} --data-root DIR"))
+    return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
 
 
 def cells(evidence: Evidence) -> Part:

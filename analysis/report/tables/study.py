@@ -84,8 +84,10 @@ def variant_standings(evidence: Evidence, places: Mapping[str, Standings], split
 def data_sets(evidence: Evidence) -> Table:
     """The table of data sets: images, classes and the number of test images of each class."""
     keys = ("modality", "image_size", "channels", "n_train", "n_val", "n_test")
+    headers = ["modality", "pixels", "channels", "train", "validation", "test", "test images by class"]
     rows = []
     records: list[dict[str, Any]] = []
+    shown = any(key != name for name, key in evidence.sources.items())
     for dataset in evidence.datasets:
         here = [r for r in evidence.records.values() if r["dataset"] == dataset]
         done = next((r for r in here if r["status"] == "done"), None)
@@ -94,18 +96,25 @@ def data_sets(evidence: Evidence) -> Table:
         supports = {} if done is None else {c["class"]: c["support"] for c in done["test"]["per_class"]}
         by_class = json.dumps(supports, ensure_ascii=False)
         fingerprint = any_record.get("data_fingerprint")
+        source = {"source": evidence.sources[dataset]} if shown else {}
+        row = source | row
         records.append({"dataset": dataset, **row, "fingerprint": fingerprint, "test_images_by_class": by_class})
         text = [_text(value) for value in (dataset, *row.values())]
         rows.append([*text, ", ".join(f"{name} {count}" for name, count in supports.items()) or NOTHING])
     return Table(
         "datasets",
         "Data sets",
-        "Images of each split, and test images of each class (prevalence).",
-        ["data set", "modality", "pixels", "channels", "train", "validation", "test", "test images by class"],
+        f"Images of each split, and test images of each class (prevalence).{_told(evidence)}",
+        ["data set", *(["source"] if shown else []), *headers],
         rows,
         pd.DataFrame(records),
-        frozenset({0, 1, 7}),
+        frozenset({0, 1, 2, 8} if shown else {0, 1, 7}),
     )
+
+
+def _told(evidence: Evidence) -> str:
+    shared = evidence.shared_sources
+    return f" {shared[:1].upper()}{shared[1:]}." if shared else ""
 
 
 def per_class(evidence: Evidence, variants: Sequence[str]) -> Table:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.rendering.tables import Strong, Table
 from analysis.verdicts.verdict import Verdict, corrected
-from analysis.words import bounds, metric_name, p_value, percent, share, signed
+from analysis.words import NOTHING, bounds, metric_name, p_value, percent, share, signed
 
 
 def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> Table:
@@ -22,7 +22,7 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
             bounds(verdict.interval, 4, sign=True),
             p_value(verdict.p_value),
             p_value(verdict.adjusted_p),
-            f"{verdict.n_datasets} / {verdict.n_seeds} / {verdict.n_images:,}",
+            _sizes(verdict),
             share(verdict.cost_ratio, 2),
             percent(verdict.false_claim_probability),
         ]
@@ -35,12 +35,14 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
         "Over data sets, differences are means with Student's interval, which may hold 0 where the signed-rank test, "
         "by ranks, finds a difference: its own estimate and interval stand in the sentences. "
     )
+    shared = any(v.n_sources < v.n_datasets for v in verdicts)
     caption = (
         f"Differences are against minus baseline on test. Intervals: {overs}{alone}. "
         f"{means if any(v.location for v in verdicts) else ''}"
         f"Tests: {'; '.join(tests) or 'none'}; within each family {corrected(manifest.get('correction'))}, "
         f"α = {manifest.get('alpha')}: where an adjusted p is above it, an interval without 0 is no claim. "
-        "n: data sets / seeds (of the data set that has fewest) / test images. MACs: against over baseline. "
+        f"n: {'data sets (sources)' if shared else 'data sets'} / seeds (of the data set that has fewest) / test "
+        "images. MACs: against over baseline. "
         "Last column: the probability that claiming the better mean from these test images would be false, by images "
         "drawn anew alone: seeds and data sets are held fixed, so a small one does not make a verdict."
     )
@@ -84,8 +86,8 @@ def difference_table(verdicts: Sequence[Verdict]) -> Table:
                     row.dataset,
                     signed(row.difference),
                     bounds(row.interval, 4, sign=True),
-                    f"{row.n_seeds}",
-                    f"{row.n_images:,}",
+                    f"{row.n_seeds or NOTHING}",
+                    f"{row.n_images:,}" if row.n_images else NOTHING,
                 ]
             )
     overs = _overs([d.interval.over if d.interval.is_defined else "" for v in verdicts for d in v.per_dataset])
@@ -109,6 +111,20 @@ def outcome(verdict: Verdict) -> str:
     """The outcome's word, which stands out where a declared contrast came to a conclusion."""
     word = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
     return Strong(word) if stands_out(verdict) else word
+
+
+def _units(verdict: Verdict) -> str:
+    """The number of data sets, with that of their sources where it is smaller."""
+    fewer = verdict.n_sources < verdict.n_datasets
+    return f"{verdict.n_datasets} ({verdict.n_sources})" if fewer else f"{verdict.n_datasets}"
+
+
+def _sizes(verdict: Verdict) -> str:
+    """Data sets, seeds and test images behind a verdict; a dash where results were printed without them."""
+    seeds, images = f"{verdict.n_seeds}", f"{verdict.n_images:,}"
+    if verdict.n_datasets:
+        seeds, images = (seeds if verdict.n_seeds else NOTHING), (images if verdict.n_images else NOTHING)
+    return f"{_units(verdict)} / {seeds} / {images}"
 
 
 def _overs(overs: Sequence[str]) -> str:
@@ -149,6 +165,7 @@ def _record(verdict: Verdict) -> dict[str, Any]:
         "rank_effect": verdict.rank_effect,
         "test": verdict.test,
         "datasets": verdict.n_datasets,
+        "sources": verdict.n_sources,
         "seeds": verdict.n_seeds,
         "test_images": verdict.n_images,
         "macs_ratio": verdict.cost_ratio,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from study.data.files.samples import Sample
+from study.data.files.sheet import as_path, read_sheet
 from study.data.names import difference, normal
-from study.data.samples import Sample
-from study.data.sheet import as_path, read_sheet
 
 GROUPS_FILE = "groups.csv"
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from medmamba_variants.design.kinds import SettingError
 from study.data.declared import SPLIT
-from study.data.samples import Sample
+from study.data.files.samples import Sample
 
 PATH = ("source", "split")
 # What a message proposes.

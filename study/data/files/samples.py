@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from study.data.intake import Incoming, take_in
+from study.data.intake import About, Incoming, take_in
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.header import Header
 from study.data.protocol import SPLITS, Dataset
@@ -41,7 +41,7 @@ class Files:
     notes: tuple[str, ...] = ()
 
 
-def read_files(name: str, modality: str, files: Files, decoder: Decoder, image_size: int | None) -> Dataset:
+def read_files(about: About, files: Files, decoder: Decoder, image_size: int | None) -> Dataset:
     """The data set in some files, each decoded once. Raises ValueErrors that begin with the path of what is wrong.
 
     image_size: pixels a side to which every image is resized. Pictures of one file share its group, by default the
@@ -63,7 +63,7 @@ def read_files(name: str, modality: str, files: Files, decoder: Decoder, image_s
             groups=None if numbers is None else np.repeat(numbers, repeats),
             chunks=_chunks([sample.path for sample in here], decoder, colour, shape),
         )
-    return take_in(name, modality, list(files.classes), splits, str(files.folder), told)
+    return take_in(about, list(files.classes), splits, str(files.folder), told)
 
 
 class _Shape:

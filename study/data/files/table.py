@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from analysis.words import counted
-from study.data.beside import LeftOut, companions_among, is_system
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import COLUMNS, SPLIT
-from study.data.grouping import refuse_divided_groups
+from study.data.files.beside import LeftOut, companions_among, is_system
+from study.data.files.grouping import refuse_divided_groups
+from study.data.files.samples import Files, Sample, read_files
+from study.data.files.sheet import Sheet, as_path, read_sheet
+from study.data.files.splitting import PATH, divided
+from study.data.intake import About
 from study.data.names import child, difference, normal
 from study.data.npz import file_stamp
+from study.data.origins import source_key
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import stem_of
 from study.data.protocol import SPLITS, Dataset, unknown_name
-from study.data.samples import Files, Sample, read_files
-from study.data.sheet import Sheet, as_path, read_sheet
-from study.data.splitting import PATH, divided
 
 ENDING = ".csv"
 # What tables call the splits.
@@ -101,7 +103,8 @@ class TableFolder:
         table, folder = self._places(name)
         entry = read_entry(self.root, name)
         files = _files(read_sheet(table), folder, self._layout, self._split)
-        return read_files(name, entry.modality, files, Decoder(*self._decoding), self._image_size)
+        about = About(name, entry.modality, source_key(name, entry.source_key))
+        return read_files(about, files, Decoder(*self._decoding), self._image_size)
 
     def _places(self, name: str) -> tuple[Path, Path]:
         layout = self._layout

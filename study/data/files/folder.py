@@ -4,17 +4,19 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
-from study.data.beside import LeftOut, images_in, is_system, is_unnamed_image, refuse_folder_of_companions
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import SPLIT
-from study.data.grouping import GROUPS_FILE, refuse_divided_groups, with_groups
+from study.data.files.beside import LeftOut, images_in, is_system, is_unnamed_image, refuse_folder_of_companions
+from study.data.files.grouping import GROUPS_FILE, refuse_divided_groups, with_groups
+from study.data.files.samples import Files, Sample, read_files
+from study.data.files.splitting import PATH, divided
+from study.data.intake import About
 from study.data.names import child, difference, normal, refuse_odd
 from study.data.npz import file_stamp
+from study.data.origins import source_key
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import ENDINGS, has_image_ending, stem_of
 from study.data.protocol import SPLITS, Dataset, unknown_name
-from study.data.samples import Files, Sample, read_files
-from study.data.splitting import PATH, divided
 
 
 class ImageFolder:
@@ -62,9 +64,9 @@ class ImageFolder:
     def read(self, name: str) -> Dataset:
         """The data set, checked; ValueErrors begin with the path of what is wrong."""
         entry = read_entry(self.root, name)
-        return read_files(
-            name, entry.modality, _files(self._path(name), self._split), Decoder(*self._decoding), self._image_size
-        )
+        files = _files(self._path(name), self._split)
+        about = About(name, entry.modality, source_key(name, entry.source_key))
+        return read_files(about, files, Decoder(*self._decoding), self._image_size)
 
     def _path(self, name: str) -> Path:
         path = child(self.root, name) if Path(name).name == name else None

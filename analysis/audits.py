@@ -1,0 +1,177 @@
+"""What an audit found in a data set, in sentences: for the terminal, a launch and a page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.words import counted, ends, listed, percent, share
+
+SPLITS = ("train", "val", "test")
+EARLIER = {"test": "train or val", "val": "train"}
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing that an audit found: a fault makes results wrong, anything else is to be known."""
+
+    text: str
+    fault: bool
+
+
+def faults(found: Mapping[str, Any]) -> list[str]:
+    """The sentences on what makes results on a data set wrong; none where nothing was found."""
+    return [remark.text for remark in remarks(found) if remark.fault]
+
+
+def remarks(found: Mapping[str, Any]) -> list[Remark]:
+    """All sentences on an audit's findings, as `study.audit.findings.audit` gives them; faults first."""
+    said = [*_alike(found["alike"]), *_groups(found), *_classes(found)]
+    if found.get("looks"):
+        said += _looks(found["looks"], sum(found["n"].values()), found["classes"])
+    if found.get("files"):
+        said += _files(found["files"])
+    if found.get("probe"):
+        said.append(_probe(found["probe"]))
+    return sorted(said, key=lambda remark: not remark.fault)
+
+
+def _alike(alike: Mapping[str, Any]) -> list[Remark]:
+    said, examples = [], alike["examples"]
+    for split, seen in alike["seen"].items():
+        where = EARLIER[split]
+        if seen["images"]:
+            what = f"a look-alike in {where}"
+            if seen["equal"] == seen["images"]:
+                what = f"equal pixels in {where}"
+            elif seen["equal"]:
+                what += f" ({seen['equal']:,} with equal pixels)"
+            text = f"{seen['images']:,} of {counted(seen['of'], f'{split} image')} {_have(seen['images'])} {what}"
+            said.append(Remark(f"{text}: {_named(examples[split])}", True))
+        if seen["turned"]:
+            more = "more " if seen["images"] else ""
+            text = (
+                f"{seen['turned']:,} {more}of {counted(seen['of'], f'{split} image')} {_have(seen['turned'])} a "
+                f"mirrored or turned copy in {where}: {_named(examples[f'{split} turned'])}"
+            )
+            said.append(Remark(text, True))
+    conflicts = alike["conflicts"]
+    if conflicts["pairs"]:
+        equal = f" ({conflicts['equal']:,} with equal pixels)" if conflicts["equal"] else ""
+        text = f"{counted(conflicts['pairs'], 'pair')} of look-alikes "
+        said.append(Remark(f"{text}with two labels{equal}: {_named(examples['conflicts'], labels=True)}", True))
+    if conflicts["turned"]:
+        text = (
+            f"{counted(conflicts['turned'], 'pair')} of mirrored or turned copies with two labels, which is right only "
+            f"where a label names a side: {_named(examples['conflicts turned'], labels=True)}"
+        )
+        said.append(Remark(text, False))
+    within = [f"{split} {count:,}" for split, count in alike["within"].items() if count]
+    if within:
+        text = (
+            f"images that share no group with a look-alike in their own split: {listed(within)}; intervals that take "
+            f"them for independent are too narrow: {_named(examples['within'])}"
+        )
+        said.append(Remark(text, False))
+    if not alike["complete"]:
+        said.append(Remark("images differ too little from each other for all look-alikes to be listed", False))
+    if alike["compared"] < alike["images"]:
+        text = (
+            f"look-alikes were sought for {alike['compared']:,} val and test images, evenly spaced, among all "
+            f"{alike['images']:,}; equal pixels among all"
+        )
+        said.append(Remark(text, False))
+    return said
+
+
+def _groups(found: Mapping[str, Any]) -> list[Remark]:
+    shared = found["groups"]["shared"]
+    if not shared["count"]:
+        return []
+    text = (
+        f"{counted(shared['count'], 'group')} (patients, lesions) {'stands' if shared['count'] == 1 else 'stand'} in "
+        f"two splits: {listed(shared['names'][:2])}"
+    )
+    return [Remark(text, True)]
+
+
+def _classes(found: Mapping[str, Any]) -> list[Remark]:
+    absent = [
+        f"{name} in {split}" for split in SPLITS for name, count in found["class_counts"][split].items() if not count
+    ]
+    return [Remark(f"classes without an image: {listed(absent)}", True)] if absent else []
+
+
+def _looks(looks: Mapping[str, Any], total: int, classes: list[str]) -> list[Remark]:
+    said = []
+    for kind, words in (
+        ("constant", "without any contrast"),
+        ("faint", "of hardly any contrast (a standard deviation below 2 grey levels)"),
+        ("saturated", "saturated in half of their pixels"),
+        ("black", "black in 98 % of their pixels"),
+    ):
+        if count := looks[kind]["count"]:
+            said.append(Remark(f"{counted(count, 'image')} {words}: {listed(looks[kind]['names'][:2])}", False))
+    borders, colour = looks["borders"], looks["colour"]
+    if borders["count"]:
+        text = (
+            f"{borders['count']:,} of {counted(total, 'image')} {_have(borders['count'])} uniform bands at their edges "
+            f"({percent(borders['area'])} of the area): {listed(borders['names'][:2])}"
+        )
+        said.append(Remark(text + _telling(borders), False))
+    if 0 < colour["grey"] < total:
+        verb = "is" if colour["grey"] == 1 else "are"
+        text = f"{colour['grey']:,} of {counted(total, 'image')} {verb} grey among coloured ones"
+        said.append(Remark(text + _telling(colour), False))
+    elif colour["grey"]:
+        said.append(Remark("all images are grey, stored as colour", False))
+    return said
+
+
+def _telling(found: Mapping[str, Any]) -> str:
+    if not found["tell"]:
+        return ""
+    rates = sorted(found["by_class"].items(), key=lambda item: -item[1])
+    (most, high), (least, low) = rates[0], rates[-1]
+    return f"; they tell classes apart: {percent(high)} of {most}, {percent(low)} of {least}"
+
+
+def _files(files: Mapping[str, Any]) -> list[Remark]:
+    said = []
+    if len(files["sizes"]) > 1:
+        sizes = [f"{size} ({count:,})" for size, count in files["sizes"].items()]
+        said.append(Remark(f"files of {len(files['sizes']):,} sizes: {listed(sizes, 4)}", False))
+    if len(files["modes"]) > 1:
+        modes = [f"{mode} ({count:,})" for mode, count in files["modes"].items()]
+        said.append(Remark(f"files of several kinds of pixels: {listed(modes)}", False))
+    return said
+
+
+def _probe(probe: Mapping[str, Any]) -> Remark:
+    interval = f" {ends(*probe['interval'])}" if probe["interval"] else ""
+    text = (
+        f"a linear model on 16×16 pixels has a balanced accuracy of {share(probe['value'])}{interval} on test (chance "
+        f"{share(probe['chance'])}; 95 % over {probe['over']}, n = {probe['n']:,})"
+    )
+    if probe["too_easy"]:
+        text += ": too easy a set to tell networks apart"
+    elif probe["at_chance"]:
+        text += ": no better than chance"
+    return Remark(text, False)
+
+
+def _named(examples: list[Mapping[str, Any]], labels: bool = False) -> str:
+    """The first pair in words."""
+    if not examples:
+        return "none named"
+    pair = examples[0]
+    one, other = (
+        f"{name} ({title})" if labels else name for name, title in zip(pair["images"], pair["classes"], strict=True)
+    )
+    turn = "" if pair["turn"] == "as it is" else f" ({pair['turn']})"
+    return f"{one} and {other}{turn}"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"

@@ -1,0 +1,70 @@
+"""All images of a data set, one row each: split, label, group, a small grey copy, and which have equal pixels."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from study.data.protocol import SPLITS, Dataset
+
+# Pixels a side of the small copies that are compared.
+SIDE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All images of a data set in one row each, in the order train, val, test.
+
+    splits (n,): place in SPLITS. labels (n,), ids (n,), groups (n,) or None: as in the data set. copies (n, 32, 32)
+    uint8: grey, resized by Pillow's bilinear filter. contents (n,): the same number for images of equal pixels.
+    constant (n,): whether all pixels are equal, so that there is nothing to compare.
+    """
+
+    classes: tuple[str, ...]
+    splits: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None
+    copies: np.ndarray
+    contents: np.ndarray
+    constant: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def of(self, split: str) -> np.ndarray:
+        """Whether each image belongs to a split (n,)."""
+        return self.splits == SPLITS.index(split)
+
+
+def pool_of(dataset: Dataset) -> Pool:
+    """The pool of a data set; its images are read once, one after the other."""
+    splits = [dataset.splits[name] for name in SPLITS]
+    seen: dict[bytes, int] = {}
+    copies, contents, constant = [], [], []
+    for split in splits:
+        for image in split.images:
+            digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+            contents.append(seen.setdefault(digest, len(seen)))
+            constant.append(bool((image == image[:1, :1]).all()))
+            copies.append(small(image))
+    groups = [split.groups for split in splits if split.groups is not None]
+    return Pool(
+        classes=dataset.info.classes,
+        splits=np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(split) for split in splits]),
+        labels=np.concatenate([split.labels for split in splits]),
+        ids=np.concatenate([split.ids for split in splits]),
+        groups=np.concatenate(groups) if len(groups) == len(SPLITS) else None,
+        copies=np.stack(copies),
+        contents=np.array(contents),
+        constant=np.array(constant),
+    )
+
+
+def small(image: np.ndarray, side: int = SIDE, colour: bool = False) -> np.ndarray:
+    """An image (height, width, channels) uint8 at `side` pixels a side, grey (side, side) unless colour is kept."""
+    whole = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if not colour:
+        whole = whole.convert("L")
+    return np.asarray(whole.resize((side, side), Image.Resampling.BILINEAR))

@@ -1,0 +1,127 @@
+"""Short audits at a launch: told in a dry run, kept in the store and the manifest, shown on the page, made once."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ledger_fixture import Design, write_ledger
+from made_images import clean, made
+from PIL import Image
+
+from analysis.records.manifests import load_manifest
+from analysis.report.evidence import load_evidence
+from analysis.report.sections import grounds
+from study.audit import kept
+from study.audit.findings import short_audit
+from study.cells import DataRef
+from study.data import open_source
+from study.launch import main
+from study.telling.dry_run import audit_lines
+
+FILE = """\
+question: Does it run?
+base: nano
+variant: {depths: [1, 1], dims: [8, 16], d_state: 2}
+variants: {one: {}}
+seeds: [0]
+datasets: [leaky, phantom_ct]
+recipe: {epochs: 1, batch_size: 50}
+"""
+FAULTS = (
+    "2 of 16 test images have equal pixels in train or val: test/4 and train/1",
+    "1 pair of look-alikes with two labels (1 with equal pixels): test/4 (class 0) and train/1 (class 1)",
+)
+
+
+def leaky():
+    images, labels = clean()
+    images["test"][4] = images["train"][1]
+    images["test"][9] = images["val"][5]
+    return images, labels
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder, with study.yaml and the set `leaky` in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(FILE)
+    images, labels = leaky()
+    arrays = {f"{name}_images": part for name, part in images.items()}
+    np.savez(tmp_path / "leaky.npz", **arrays, **{f"{name}_labels": part for name, part in labels.items()})
+    return tmp_path
+
+
+def launch(*options):
+    return main(["study.yaml", "--tracking-uri", "none", "--executor", "inline", "--data-root", ".", *options])
+
+
+def test_a_dry_run_tells_them_and_keeps_nothing(folder, capsys):
+    assert launch("--dry-run") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line for line in out if line.startswith("audit: ")] == [f"audit: leaky: {fault}" for fault in FAULTS]
+    assert not (folder / "mlruns").exists()
+    assert audit_lines({"clean": short_audit(made(*clean()))}) == [
+        "audit: no picture stands in two splits, or bears two labels"
+    ]
+
+
+def test_a_launch_tells_and_records_them(folder, capsys):
+    assert launch("--no-report") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line for line in out if line.startswith("note: ")] == [f"note: leaky: {fault}" for fault in FAULTS]
+    manifest = load_manifest(folder / "mlruns", "study")
+    assert list(manifest["audits"]) == ["leaky", "phantom_ct"]
+    seen = manifest["audits"]["leaky"]["alike"]["seen"]["test"]
+    assert seen == {"of": 16, "images": 2, "equal": 2, "turned": 0}
+    assert not any(manifest["audits"]["phantom_ct"]["alike"]["pairs"].values())
+    section = grounds.audits(load_evidence(folder / "mlruns", "study"))
+    assert section is not None and section.title == "Faults of the data sets"
+    assert all(f"<strong>leaky</strong>: {fault}." in section.html for fault in FAULTS)
+    assert "phantom_ct" not in section.html
+
+
+def test_a_page_says_nothing_of_clean_sets(tmp_path):
+    evidence = load_evidence(write_ledger(tmp_path, Design(images=10, seeds=(0,))), "split_ratio")
+    assert grounds.audits(evidence) is None
+    assert grounds.audits(replace(evidence, manifest={**evidence.manifest, "audits": {}})) is None
+
+
+def ref_of(root, kind="npz"):
+    spec = {"kind": kind, "root": str(root)}
+    return DataRef("leaky", open_source(spec).describe("leaky").fingerprint, spec)
+
+
+def test_an_audit_is_made_once_for_a_content(folder, monkeypatch):
+    ref, store = ref_of(folder), folder / "store"
+    first = kept.short_audits([ref], store, keep=False)
+    assert not store.exists()
+    assert kept.short_audits([ref], store, keep=True) == first
+    (path,) = store.rglob("*.json")
+    made = []
+    real = kept.short_audit
+    monkeypatch.setattr(kept, "short_audit", lambda dataset: made.append(dataset.info.name) or real(dataset))
+    # Another name of the same content is the same data.
+    again = kept.short_audits([ref, replace(ref, name="copy")], store, keep=True)
+    assert again["leaky"] == first["leaky"] and again["copy"]["alike"] == first["leaky"]["alike"]
+    assert again["copy"]["name"] == "copy" and made == []
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
+    assert kept.short_audits([ref], store, keep=True) == first and made == ["leaky"]
+    path.write_text("torn")
+    with pytest.raises(ValueError, match=r"\.json: must be an audit, whole JSON"):
+        kept.short_audits([ref], store, keep=True)
+
+
+def test_folders_and_files_give_the_same_findings(folder, tmp_path):
+    images, labels = leaky()
+    for name, part in images.items():
+        for number, image in enumerate(part):
+            path = tmp_path / "pictures" / "leaky" / name / ("calm", "ill")[labels[name][number]] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    by_file = kept.short_audits([ref_of(folder)], tmp_path / "store", keep=True)["leaky"]["alike"]
+    by_folder = kept.short_audits([ref_of(tmp_path / "pictures", "folder")], tmp_path / "store", keep=True)["leaky"]
+    examples, others = by_file.pop("examples"), by_folder["alike"].pop("examples")
+    assert by_folder["alike"] == by_file
+    assert examples["conflicts"][0]["images"] == ["test/4", "train/1"]
+    assert others["conflicts"][0]["images"] == ["test/calm/4.png", "train/ill/1.png"]
