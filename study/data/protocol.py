@@ -3,13 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medmamba_variants.hints import did_you_mean
+from study.data.lying import blocks, mapping_of
 
 SPLITS = ("train", "val", "test")
+# Images that are hashed at a time where they lie in a file.
+MAPPED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
     for name in SPLITS:
         split = splits[name]
         digest.begin(name, split.images.shape, split.groups is not None)
-        digest.add(split.images)
+        # At once, or some at a time where they are mapped from a file.
+        for images in [split.images] if mapping_of(split.images) is None else blocks(split.images, MAPPED_ROWS):
+            digest.add(images)
         digest.end(split.labels, split.groups)
     return digest.hexdigest()
 
@@ -156,6 +161,19 @@ def checked_split(
     ids: np.ndarray | None = None,
 ) -> Split:
     """A split in the protocol's layout from MedMNIST-layout arrays; `ids` None: "train/0", "train/1" and so on."""
+    checked = checked_parts(where, name, images, labels, groups, ids)
+    return replace(checked, images=np.ascontiguousarray(checked.images))
+
+
+def checked_parts(
+    where: str,
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    ids: np.ndarray | None = None,
+) -> Split:
+    """A split as `checked_split` makes it, except that its images lie as they came: not one of them is looked at."""
     if images.dtype != np.uint8:
         raise ValueError(f"{where}: {name}_images must be uint8, got {images.dtype}")
     if images.ndim == 3:
@@ -174,7 +192,7 @@ def checked_split(
         groups = _column(where, f"{name}_groups", groups, len(images))
     if ids is None:
         ids = np.array([f"{name}/{i}" for i in range(len(images))])
-    return Split(np.ascontiguousarray(images), labels, ids, groups)
+    return Split(images, labels, ids, groups)
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> ValueError:

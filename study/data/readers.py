@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from medmamba_variants.design.kinds import UNSET, Flag, Setting, Text, whole
 from study.data.declared import AXIS, COLUMNS, SPLIT, WINDOW
 from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import Dataset
+
+if TYPE_CHECKING:
+    from study.data.shelf import Shelf
 
 PHANTOM_PREFIX = "phantom_"
 
@@ -28,6 +31,13 @@ class Reader(Protocol):
     def read(self, name: str) -> Dataset: ...
 
     def stamp(self, name: str) -> Hashable: ...
+
+
+@runtime_checkable
+class ShelvingReader(Reader, Protocol):
+    """The interface of readers that put a set on a shelf where it is too large to be held."""
+
+    def read_onto(self, name: str, shelf: Shelf | None) -> Dataset: ...
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,15 @@ def _decoding(settings: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
     return settings["image_size"], settings.get("split"), settings.get("window"), settings.get("axis")
 
 
+# Without a default, which the process decides.
+CACHE = {"cache": Setting(Text(), "folder in which images that are too many to be held in memory are kept decoded")}
 # Without defaults, but for the first: a spec names them only where the study declares them.
 OF_IMAGE_FILES = {
     "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
     "split": Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed"),
     "window": Setting(WINDOW, "what becomes black and what white where a channel has more than eight bits"),
     "axis": Setting(AXIS, "the axis of the body across which volumes are cut into slices"),
+    **CACHE,
 }
 
 READERS: dict[str, SourceKind] = {
@@ -117,13 +130,14 @@ READERS: dict[str, SourceKind] = {
         {name: Setting(dial.kind, dial.meaning) for name, dial in COMMON_DIALS.items()},
         "none",
     ),
-    "npz": SourceKind(_npz, lambda root, name: _lies_there(root, f"{name}.npz", Path.is_file)),
+    "npz": SourceKind(_npz, lambda root, name: _lies_there(root, f"{name}.npz", Path.is_file), CACHE),
     "medmnist": SourceKind(
         _medmnist,
         _is_medmnist,
         {
             "size": Setting(whole(8, 1024), "side of MedMNIST's images in pixels", default=28),
             "download": Setting(Flag(), "whether MedMNIST's files may be downloaded into root", default=False),
+            **CACHE,
         },
         "optional",
     ),

@@ -20,6 +20,7 @@ from study.definition import Study
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import Inputs
+from study.planning.memory import memory_lines
 from study.planning.plan import Plan
 from study.planning.reach import (
     detectable,
@@ -47,7 +48,7 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
+    """The lines of a dry run; reads the store and writes nothing to it. audits: of the data sets, by name."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
@@ -63,7 +64,8 @@ def describe(
     each = f"{counted(len(cells), 'cell')} of {about(time.seconds / len(cells))}"
     where = f"{counted(workers, 'worker')} with {counted(threads, 'thread')}"
     rounds = math.ceil(len(cells) / workers) * time.seconds / len(cells)
-    return [*lines, f"time: about {about(rounds)} ({each}, on {where} each); {time.basis}"]
+    lines.append(f"time: about {about(rounds)} ({each}, on {where} each); {time.basis}")
+    return [*lines, *memory_lines(inputs, study.recipe, workers)]
 
 
 def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:

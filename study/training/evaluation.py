@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from analysis.metrics import DECLARED, Scored
-from study.training.images import EVALUATION_BATCH, Images, Normalise
+from study.training.images import EVALUATION_BATCH, Images, MappedImages, Normalise
 
 RUNNING = ("macro_f1", "macro_auc_ovr", "balanced_accuracy")
 
@@ -31,18 +31,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _logits(
-    model: nn.Module, images: Images, normalise: Normalise, cast: Callable[[], Any]
+    model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    for pixels, labels in zip(
-        images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True
-    ):
+    blocks = images.blocks(EVALUATION_BATCH)
+    for pixels, labels in zip(blocks, images.labels.split(EVALUATION_BATCH), strict=True):
         with cast():
             logits = model(normalise(pixels))
         yield logits.float(), labels
 
 
 def validate(
-    model: nn.Module, images: Images, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
+    model: nn.Module, images: Images | MappedImages, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
 ) -> tuple[float, dict[str, float]]:
     """The mean cross-entropy and the running metrics on the validation split, as a record defines them.
 
@@ -81,6 +80,6 @@ def _complete_metrics(num_classes: int, device: torch.device) -> MetricCollectio
     ).to(device)
 
 
-def predict(model: nn.Module, images: Images, normalise: Normalise, cast: Callable[[], Any]) -> Tensor:
+def predict(model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]) -> Tensor:
     with _evaluating(model):
         return torch.cat([logits.softmax(dim=1) for logits, _ in _logits(model, images, normalise, cast)])

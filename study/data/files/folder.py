@@ -17,6 +17,7 @@ from study.data.origins import source_key
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import ENDINGS, has_image_ending, stem_of
 from study.data.protocol import SPLITS, Dataset, unknown_name
+from study.data.shelf import Shelf
 
 
 class ImageFolder:
@@ -62,11 +63,15 @@ class ImageFolder:
         return tuple((str(path), file_stamp(path)) for path in files), file_stamp(self.root / FILE_NAME)
 
     def read(self, name: str) -> Dataset:
-        """The data set, checked; ValueErrors begin with the path of what is wrong."""
+        """The data set, checked and held in memory; ValueErrors begin with the path of what is wrong."""
+        return self.read_onto(name, None)
+
+    def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
+        """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
         entry = read_entry(self.root, name)
         files = _files(self._path(name), self._split)
         about = About(name, entry.modality, source_key(name, entry.source_key))
-        return read_files(about, files, Decoder(*self._decoding), self._image_size)
+        return read_files(about, files, Decoder(*self._decoding), self._image_size, shelf)
 
     def _path(self, name: str) -> Path:
         path = child(self.root, name) if Path(name).name == name else None

@@ -12,6 +12,7 @@ from study.data.intake import About, Incoming, take_in
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.header import Header
 from study.data.protocol import SPLITS, Dataset
+from study.data.shelf import Shelf
 
 # Bytes of decoded images that are on their way at a time.
 CHUNK_BYTES = 1 << 26
@@ -41,11 +42,13 @@ class Files:
     notes: tuple[str, ...] = ()
 
 
-def read_files(about: About, files: Files, decoder: Decoder, image_size: int | None) -> Dataset:
+def read_files(
+    about: About, files: Files, decoder: Decoder, image_size: int | None, shelf: Shelf | None = None
+) -> Dataset:
     """The data set in some files, each decoded once. Raises ValueErrors that begin with the path of what is wrong.
 
-    image_size: pixels a side to which every image is resized. Pictures of one file share its group, by default the
-    file's own.
+    image_size: pixels a side to which every image is resized. shelf: where a set goes that is too large to be held.
+    Pictures of one file share its group, by default the file's own.
     """
     headers = {sample.path: decoder.header(sample.path) for sample in files.samples}
     colour = any(header.colour for header in headers.values())
@@ -63,7 +66,7 @@ def read_files(about: About, files: Files, decoder: Decoder, image_size: int | N
             groups=None if numbers is None else np.repeat(numbers, repeats),
             chunks=_chunks([sample.path for sample in here], decoder, colour, shape),
         )
-    return take_in(about, list(files.classes), splits, str(files.folder), told)
+    return take_in(about, list(files.classes), splits, str(files.folder), told, shelf)
 
 
 class _Shape:

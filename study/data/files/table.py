@@ -23,6 +23,7 @@ from study.data.origins import source_key
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import stem_of
 from study.data.protocol import SPLITS, Dataset, unknown_name
+from study.data.shelf import Shelf
 
 ENDING = ".csv"
 # What tables call the splits.
@@ -99,12 +100,16 @@ class TableFolder:
         )
 
     def read(self, name: str) -> Dataset:
-        """The data set, checked; ValueErrors begin with the path of what is wrong."""
+        """The data set, checked and held in memory; ValueErrors begin with the path of what is wrong."""
+        return self.read_onto(name, None)
+
+    def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
+        """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
         table, folder = self._places(name)
         entry = read_entry(self.root, name)
         files = _files(read_sheet(table), folder, self._layout, self._split)
         about = About(name, entry.modality, source_key(name, entry.source_key))
-        return read_files(about, files, Decoder(*self._decoding), self._image_size)
+        return read_files(about, files, Decoder(*self._decoding), self._image_size, shelf)
 
     def _places(self, name: str) -> tuple[Path, Path]:
         layout = self._layout
