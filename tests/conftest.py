@@ -46,7 +46,7 @@ FIRST = [
     "builder/test_model",
     "across/test_pareto",
     "builder/test_cost",
-    "wired/test_ss2d",
+    "mixers/test_ss2d",
     "builder/test_checkpoints",
     "analysis/test_metrics",
     "study/test_strategies",

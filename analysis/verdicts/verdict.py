@@ -10,7 +10,7 @@ from analysis.across.rank_tests import Location
 from analysis.interval import Interval
 from analysis.records.sources import counted_units
 from analysis.verdicts.declared import Contrast
-from analysis.verdicts.judgement import IN_GENERAL, THIS_DATA_SET
+from analysis.verdicts.levels import IN_GENERAL, THESE_DATA_SETS, THIS_DATA_SET
 from analysis.words import bounds, counted, listed, metric_name, p_value, percent, signed
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ class Verdict:
 
     estimate: against − baseline, the mean over data sets of means over seeds; negative is better for metrics where less
     is better. n_sources: how many sources the data sets are of, whose files are averaged and count once. level: in
-    general, this data set, these weights, or "" where nothing is paired. p_value: of no difference; equivalence_p: of a
-    difference beyond the margin; adjusted_…: within the family of `family_size` contrasts. equivalence_interval: of the
-    estimate, of level 1 − 2α; it lies within the margin where equivalence is found, which the 95 % interval need not.
-    n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data sets together. cost_ratio:
-    MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1.
-    false_claim_probability: see `analysis.paired.false_claim`; over images only. exploratory: for the `reasons` given.
-    notes: what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in
-    general; it decides nothing. location: in general, the median of the pairwise averages of data-set means with the
-    interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it excludes 0 where that test finds a
-    difference (except that ties may leave an end at 0).
+    general, these data sets, this data set, these weights, or "" where nothing is paired. p_value: of no difference;
+    equivalence_p: of a difference beyond the margin; adjusted_…: within the family of `family_size` contrasts.
+    equivalence_interval: of the estimate, of level 1 − 2α; it lies within the margin where equivalence is found, which
+    the 95 % interval need not. n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data
+    sets together. cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over
+    data sets, −1 … 1. false_claim_probability: see `analysis.paired.false_claim`; over images only. exploratory: for
+    the `reasons` given. notes: what else a reader must know. mixed: the difference by the mixed model of all cells, for
+    comparison in general; it decides nothing. location: in general, the median of the pairwise averages of data-set
+    means with the interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it excludes 0 where
+    that test finds a difference (except that ties may leave an end at 0).
     """
 
     contrast: Contrast
@@ -121,13 +121,33 @@ def pieces(verdict: Verdict) -> tuple[str, str, str]:
     return _claim(verdict), f"{_estimate(verdict)}; {_tests(verdict)}", rest
 
 
+def lead(verdict: Verdict) -> str:
+    """The one estimate that a reader needs, with the p value that decided and the cost, without a full stop."""
+    if math.isnan(verdict.estimate):
+        return "no seed of any data set has a result of both"
+    estimate, interval, _ = stated(verdict)
+    shown = f"{bounds(interval, 4, sign=True)} ({interval.percent} interval" if interval.is_defined else "(no interval"
+    parts = [f"{signed(estimate)} {shown}; {_sizes(verdict)})"]
+    equivalent = verdict.outcome == "equivalent"
+    p = verdict.adjusted_equivalence_p if equivalent else verdict.adjusted_p
+    if math.isnan(p):
+        parts.append("nothing could be tested")
+    else:
+        alone = verdict.correction == "none" or verdict.family_size == 1
+        after = "" if alone else f" after {CORRECTIONS[verdict.correction]} over {verdict.family_size}"
+        parts.append(f"{'of a difference beyond the margin, ' if equivalent else ''}p {_p(p)}{after}")
+    if not math.isnan(verdict.cost_ratio):
+        parts.append(f"{_ratio(verdict.cost_ratio)} the MACs")
+    return ", ".join(parts)
+
+
 def line(verdict: Verdict) -> str:
     """A verdict in one line: name, outcome, estimate with interval, p values, sizes, cost."""
     contrast = verdict.contrast
     outcome = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
     if math.isnan(verdict.estimate):
         return f"{contrast.name}: {outcome}; no seed of any data set has a result of both variants"
-    estimate, interval, what = _stated(verdict)
+    estimate, interval, what = stated(verdict)
     over = f" {bounds(interval, sign=True)} over {interval.over}" if interval.is_defined else ""
     over += f" ({what})" if what else ""
     parts = [f"{contrast.name}: {outcome}; {metric_name(contrast.metric)} {signed(estimate, 3)}{over}"]
@@ -159,6 +179,8 @@ def _where(verdict: Verdict) -> str:
     if verdict.level == IN_GENERAL:
         return "on data sets like these"
     names = listed([part.dataset for part in verdict.per_dataset])
+    if verdict.level == THESE_DATA_SETS:
+        return f"on the data sets {names}, which says nothing of others"
     if verdict.level == THIS_DATA_SET:
         return f"on {names}, which says nothing of other data sets"
     if verdict.level:
@@ -166,7 +188,7 @@ def _where(verdict: Verdict) -> str:
     return f"on {names}"
 
 
-def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
+def stated(verdict: Verdict) -> tuple[float, Interval, str]:
     """The estimate and interval of the test that decided, and what the estimate is where it is not a mean.
 
     Where equivalence is claimed, one-sided t tests of the mean have decided; else, in general, the signed-rank test
@@ -181,7 +203,7 @@ def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
 
 
 def _estimate(verdict: Verdict) -> str:
-    estimate, interval, what = _stated(verdict)
+    estimate, interval, what = stated(verdict)
     if not interval.is_defined:
         return f"{signed(estimate)} without an interval ({_sizes(verdict)})"
     means = "data-set means" if verdict.n_sources == verdict.n_datasets else "means of sources"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.records.origins import source_key
 from study.data import lying
 from study.data.catalogue import FILE_NAME, check_md5, read_entry
 from study.data.intake import About, Incoming, take_in
 from study.data.members import Member, image_bytes
 from study.data.names import child
-from study.data.origins import source_key
 from study.data.protocol import SPLITS, Dataset, assemble, checked_parts, checked_split, unknown_name
 from study.data.shelf import Shelf
 

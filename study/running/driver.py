@@ -44,6 +44,7 @@ class Driver:
         self.status = Status(total=self._total())
         self.failed = 0
         self._adopted = 0
+        self._labels: dict[str, str] = {}
         self._progress: Progress | None = None
         self._tracker: Tracker | None = None
         self._adopt()
@@ -89,7 +90,10 @@ class Driver:
         """Raises ValueError, with the reasons, where a search has ended without a single variant to train."""
         if not self.strategy.cell_ids():
             why = "; ".join(self.strategy.notes())
-            raise ValueError(f"{self.study.path}: the search must find a variant to train, got none: {why}")
+            what = (
+                "the search must find a variant to train" if self.study.tuning is None else "a recipe must train well"
+            )
+            raise ValueError(f"{self.study.path}: {what}, got none: {why}")
 
     def abandon(self) -> None:
         """Ends the tracker's run without a summary and without waiting long."""
@@ -136,7 +140,10 @@ class Driver:
         return total if limit is None or total is None else min(total, limit)
 
     def _label(self, record: Record) -> str:
-        return self.study.label(read_network(record["variant"]))
+        # Thousands of records may be of a dozen variants, each of which takes a fiftieth of a second to make.
+        if record["variant_id"] not in self._labels:
+            self._labels[record["variant_id"]] = self.study.label(read_network(record["variant"]))
+        return self._labels[record["variant_id"]]
 
     def _track(self, record: Record, label: str) -> None:
         if self._tracker is not None:

@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
+from analysis.records.origins import source_key
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import SPLIT
 from study.data.files.beside import LeftOut, images_in, is_system, is_unnamed_image, refuse_folder_of_companions
@@ -13,7 +14,6 @@ from study.data.files.splitting import PATH, divided
 from study.data.intake import About
 from study.data.names import child, difference, normal, refuse_odd
 from study.data.npz import file_stamp
-from study.data.origins import source_key
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import ENDINGS, has_image_ending, stem_of
 from study.data.protocol import SPLITS, Dataset, unknown_name

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.records.origins import source_key
 from analysis.words import counted
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import COLUMNS, SPLIT
@@ -19,7 +20,6 @@ from study.data.files.splitting import PATH, divided
 from study.data.intake import About
 from study.data.names import child, difference, normal
 from study.data.npz import file_stamp
-from study.data.origins import source_key
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import stem_of
 from study.data.protocol import SPLITS, Dataset, unknown_name

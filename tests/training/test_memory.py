@@ -51,6 +51,6 @@ def test_workers_together_and_a_machine_that_is_too_small(monkeypatch):
     monkeypatch.setattr(memory, "_machine", lambda: 1_000_000_000)
     (line,) = memory.memory_lines(inputs(a=(STORED, 0)), Recipe(), 4)
     assert line == (
-        "memory: a worker takes about 372 MB, 72 MB of images and 300 MB besides; 4 workers 1.49 GB, more than the 1 GB "
-        "of this machine"
+        "memory: a worker takes about 372 MB, 72 MB of images and 300 MB besides; 4 workers 1.49 GB, more than the 1 "
+        "GB of this machine"
     )
