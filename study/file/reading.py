@@ -356,12 +356,13 @@ class _Reader:
                 raise SettingError((*path, key), f"must be left out where source.kind is {kind}, got {source[key]}")
         if kind is not None and READERS[kind].folder == "required" and "root" not in source:
             raise SettingError((*path, "root"), f"must be given where source.kind is {kind}, got nothing")
-        if "root" in source:
-            root = source["root"]
+        for key in ("root", "cache"):
+            if key not in source:
+                continue
             try:
-                source["root"] = str(Path(root).expanduser().absolute())
+                source[key] = str(Path(source[key]).expanduser().absolute())
             except RuntimeError as error:
-                raise SettingError((*path, "root"), f"must be a folder, got {root!r} ({error})") from None
+                raise SettingError((*path, key), f"must be a folder, got {source[key]!r} ({error})") from None
         return source
 
     def own_sources(self) -> dict[str, str]:
