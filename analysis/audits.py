@@ -68,7 +68,7 @@ def shared(pair: Mapping[str, Any], sources: Mapping[str, str]) -> Remark:
 
 def remarks(found: Mapping[str, Any]) -> list[Remark]:
     """All sentences on an audit's findings, as `study.audit.findings.audit` gives them; faults first."""
-    said = [*_alike(found["alike"]), *_groups(found), *_classes(found)]
+    said = [*_alike(found["alike"]), *_groups(found), *(Remark(note, False) for note in found["notes"])]
     if found.get("looks"):
         said += _looks(found["looks"], sum(found["n"].values()), found["classes"])
     if found.get("files"):
@@ -143,13 +143,6 @@ def _groups(found: Mapping[str, Any]) -> list[Remark]:
         f"two splits: {listed(shared['names'][:2])}"
     )
     return [Remark(text, True)]
-
-
-def _classes(found: Mapping[str, Any]) -> list[Remark]:
-    absent = [
-        f"{name} in {split}" for split in SPLITS for name, count in found["class_counts"][split].items() if not count
-    ]
-    return [Remark(f"classes without an image: {listed(absent)}", True)] if absent else []
 
 
 def _looks(looks: Mapping[str, Any], total: int, classes: list[str]) -> list[Remark]:

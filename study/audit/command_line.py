@@ -64,12 +64,16 @@ def _audit(options: argparse.Namespace) -> int:
     from study.audit.regroup import fixed
     from study.audit.written import write
     from study.data import open_source
+    from study.data.protocol import DividedGroupsError
     from study.telling.progress import say
 
     status, audited, pools, keys = 0, [], {}, {}
     for name in names:
         try:
             dataset = open_source(specs[name]).load(name)
+        except DividedGroupsError as error:
+            # A launch refuses it; an audit tells what else is wrong, and --fix mends it.
+            dataset = error.dataset
         except (ValueError, OSError) as error:
             # The others are audited all the same.
             _complain(error)

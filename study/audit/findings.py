@@ -81,6 +81,7 @@ def _about(dataset: Dataset, form: str) -> dict[str, Any]:
             for split in SPLITS
         },
         "groups": _groups(dataset),
+        "notes": list(info.notes),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from study.data.lying import blocks
 from study.data.protocol import SPLITS, Dataset
 
 # Names that are listed of each kind.
@@ -53,9 +54,7 @@ def looks_of(dataset: Dataset) -> Looks:
 
 def _blocks(dataset: Dataset) -> Iterator[np.ndarray]:
     for name in SPLITS:
-        images = dataset.splits[name].images
-        for start in range(0, len(images), BLOCK):
-            yield np.asarray(images[start : start + BLOCK])
+        yield from blocks(dataset.splits[name].images, BLOCK)
 
 
 def _looks(images: np.ndarray) -> Looks:

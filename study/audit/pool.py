@@ -2,14 +2,18 @@
 
 import hashlib
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from PIL import Image
 
+from study.data.lying import blocks
 from study.data.protocol import SPLITS, Dataset
 
 # Pixels a side of the small copies that are compared.
 SIDE = 32
+# Images at a time.
+BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +65,7 @@ def pool_of(dataset: Dataset) -> Pool:
     seen: dict[bytes, int] = {}
     copies, contents, constant = [], [], []
     for split in splits:
-        for image in split.images:
+        for image in chain.from_iterable(blocks(split.images, BLOCK)):
             digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
             contents.append(seen.setdefault(digest, len(seen)))
             constant.append(bool((image == image[:1, :1]).all()))

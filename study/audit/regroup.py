@@ -19,12 +19,12 @@ from analysis.audits import faults
 from analysis.json_file import read_object
 from analysis.words import counted, listed
 from study.audit.alike import Pairs
-from study.audit.dealing import assigned
 from study.audit.findings import short_audit
 from study.audit.overlap import clusters
 from study.audit.pool import Pool
 from study.data import load_dataset
 from study.data.catalogue import FILE_NAME
+from study.data.files.splitting import assigned
 from study.data.protocol import SPLITS, Dataset
 from study.store.ledger import whole_file
 

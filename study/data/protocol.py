@@ -68,6 +68,17 @@ class Dataset:
     splits: dict[str, Split]
 
 
+class DividedGroupsError(ValueError):
+    """Error of a data set in which a group, such as a patient, stands in two splits; `dataset` is that set.
+
+    Nothing is trained on it, but an audit looks at it, and can write a copy whose groups are whole.
+    """
+
+    def __init__(self, text: str, dataset: Dataset) -> None:
+        super().__init__(text)
+        self.dataset = dataset
+
+
 class Digest:
     """The fingerprint of a data set in the making, whose splits come in order, the images of one in chunks or at once.
 
@@ -134,7 +145,7 @@ def assemble(
                 f"{where}: {split_name}_images must have the size of train_images, {_words(first)}, got {_words(shape)}"
             )
     names = _checked_classes(classes, splits, where)
-    _refuse_shared_groups(splits, where)
+    _refuse_partial_groups(splits, where)
     height, width, channels = first
     info = DatasetInfo(
         name=name,
@@ -149,7 +160,9 @@ def assemble(
         source_key=source_key,
         notes=(*notes, *_absent_classes(names, splits)),
     )
-    return Dataset(info, dict(splits))
+    dataset = Dataset(info, dict(splits))
+    _refuse_shared_groups(dataset, where)
+    return dataset
 
 
 def checked_split(
@@ -254,19 +267,18 @@ def _absent_classes(classes: Sequence[str], splits: Mapping[str, Split]) -> Iter
             yield f"{name} holds no image of {', '.join(absent)}: means over classes there leave it out"
 
 
-def _refuse_shared_groups(splits: Mapping[str, Split], where: str) -> None:
-    groups = {name: split.groups for name, split in splits.items() if split.groups is not None}
-    if groups and len(groups) < len(SPLITS):
-        absent = next(name for name in SPLITS if name not in groups)
-        raise ValueError(f"{where}: groups must be given for every split or for none, got no {absent}_groups")
+def _refuse_partial_groups(splits: Mapping[str, Split], where: str) -> None:
+    absent = [name for name in SPLITS if splits[name].groups is None]
+    if absent and len(absent) < len(SPLITS):
+        raise ValueError(f"{where}: groups must be given for every split or for none, got no {absent[0]}_groups")
+
+
+def _refuse_shared_groups(dataset: Dataset, where: str) -> None:
     for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
-        if groups:
-            shared = np.intersect1d(groups[first], groups[second])
-            if shared.size:
-                raise ValueError(
-                    f"{where}: a group must stand in one split only, got group {shared[0]} in {first} and in {second}"
-                    f" ({shared.size} such)"
-                )
+        one, other = dataset.splits[first].groups, dataset.splits[second].groups
+        if one is not None and other is not None and (shared := np.intersect1d(one, other)).size:
+            text = f"a group must stand in one split only, got group {shared[0]} in {first} and in {second}"
+            raise DividedGroupsError(f"{where}: {text} ({shared.size} such)", dataset)
 
 
 def _words(shape: tuple[int, ...]) -> str:

@@ -8,7 +8,7 @@ from analysis.records.origins import source_key
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import SPLIT
 from study.data.files.beside import LeftOut, images_in, is_system, is_unnamed_image, refuse_folder_of_companions
-from study.data.files.grouping import GROUPS_FILE, refuse_divided_groups, with_groups
+from study.data.files.grouping import GROUPS_FILE, divided_group, with_groups
 from study.data.files.samples import Files, Sample, read_files
 from study.data.files.splitting import PATH, divided
 from study.data.intake import About
@@ -104,8 +104,8 @@ def _files(folder: Path, split: Mapping[str, Any] | None) -> Files:
     samples = with_groups(folder, samples)
     absent = [name for name in SPLITS if name not in (*there, "train")]
     samples, notes = divided(samples, split, absent, str(folder), f"must hold the folder {{}}, got {found}")
-    refuse_divided_groups(samples, folder / GROUPS_FILE)
-    return Files(folder, classes, samples, (*notes, *left_out.notes(folder)))
+    wrong = divided_group(samples, folder / GROUPS_FILE)
+    return Files(folder, classes, samples, (*notes, *left_out.notes(folder)), wrong)
 
 
 def _class_folders(folder: Path, left_out: LeftOut, known: list[str] | None = None) -> dict[str, Path]:

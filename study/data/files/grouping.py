@@ -39,14 +39,14 @@ def with_groups(folder: Path, samples: Sequence[Sample]) -> list[Sample]:
     return found
 
 
-def refuse_divided_groups(samples: Sequence[Sample], where: Path) -> None:
-    """Raises ValueError where a group stands in two splits."""
+def divided_group(samples: Sequence[Sample], where: Path) -> str:
+    """What is wrong where a group stands in two splits; else nothing."""
     firsts: dict[str, Sample] = {}
     for sample in samples:
         if sample.group is None:
             continue
         first = firsts.setdefault(sample.group, sample)
         if first.split != sample.split:
-            raise ValueError(
-                f"{where}: a group must stand in one split only, got {sample.group} for {first.name} and {sample.name}"
-            )
+            text = f"must stand in one split only, got {sample.group} for {first.name} and {sample.name}"
+            return f"{where}: a group {text}"
+    return ""

@@ -11,7 +11,7 @@ import numpy as np
 from study.data.intake import About, Incoming, take_in
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.header import Header
-from study.data.protocol import SPLITS, Dataset
+from study.data.protocol import SPLITS, Dataset, DividedGroupsError
 from study.data.shelf import Shelf
 
 # Bytes of decoded images that are on their way at a time.
@@ -34,12 +34,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Files:
-    """A data set in image files: its folder, class names, samples, and what a reader of results must know of it."""
+    """A data set in image files: its folder, class names, samples, and what a reader of results must know of it.
+
+    divided: what is wrong with its groups, where one stands in two splits.
+    """
 
     folder: Path
     classes: Sequence[str]
     samples: Sequence[Sample]
     notes: tuple[str, ...] = ()
+    divided: str = ""
 
 
 def read_files(
@@ -66,7 +70,11 @@ def read_files(
             groups=None if numbers is None else np.repeat(numbers, repeats),
             chunks=_chunks([sample.path for sample in here], decoder, colour, shape),
         )
-    return take_in(about, list(files.classes), splits, str(files.folder), told, shelf)
+    try:
+        return take_in(about, list(files.classes), splits, str(files.folder), told, shelf)
+    except DividedGroupsError as error:
+        # The files know the group's name, and two of its images.
+        raise DividedGroupsError(files.divided or str(error), error.dataset) from None
 
 
 class _Shape:

@@ -13,7 +13,7 @@ from analysis.words import counted
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import COLUMNS, SPLIT
 from study.data.files.beside import LeftOut, companions_among, is_system
-from study.data.files.grouping import refuse_divided_groups
+from study.data.files.grouping import divided_group
 from study.data.files.samples import Files, Sample, read_files
 from study.data.files.sheet import Sheet, as_path, read_sheet
 from study.data.files.splitting import PATH, divided
@@ -156,11 +156,10 @@ def _files(sheet: Sheet, folder: Path, layout: Layout, split: Mapping[str, Any] 
     absent = [name for name in SPLITS if name not in there]
     found = ", ".join(sorted(there)) if has_split else "no column split"
     samples, notes = divided(samples, split, absent, str(sheet.path), f"must name images of {{}}, got {found}")
-    refuse_divided_groups(samples, sheet.path)
     told = [*notes, *images.left_out(rows), *_sources(sheet, layout)]
     if repeats:
         told.append(f"{counted(repeats, 'row')} of {sheet.path.name} that say the same again are counted once")
-    return Files(folder, classes, samples, tuple(told))
+    return Files(folder, classes, samples, tuple(told), divided_group(samples, sheet.path))
 
 
 class _Images:

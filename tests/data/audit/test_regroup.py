@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from made_images import clean, made
+from PIL import Image
 
 from study.audit.alike import find_pairs
 from study.audit.command_line import main
@@ -131,3 +132,40 @@ def test_nothing_is_written_over(root, capsys):
     assert main([*options, str(root / "one")]) == main([*options, str(root / "two")]) == 1
     # The same set gives the same bytes.
     assert (root / "one" / "leaky.npz").read_bytes() == (root / "two" / "leaky.npz").read_bytes()
+
+
+def test_a_set_whose_patients_stand_in_two_splits_is_told_and_mended(tmp_path, capsys):
+    """A launch refuses such a set; images of patient 7 are in train and test, those of 1000 in val alone."""
+    images, labels, groups = leaky(groups=True)
+    groups["train"][:2] = groups["test"][2:4] = 7
+    arrays = {f"{name}_images": part for name, part in images.items()}
+    arrays |= {f"{name}_labels": part for name, part in labels.items()}
+    np.savez(tmp_path / "split.npz", **arrays, **{f"{name}_groups": part for name, part in groups.items()})
+    spec = {"kind": "npz", "root": str(tmp_path)}
+    with pytest.raises(ValueError, match="a group must stand in one split only, got group 7 in train and in test"):
+        load_dataset(spec, "split")
+    place = ["--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["split", *place, "--fix", str(tmp_path / "new")]) == 1
+    assert "! 1 group (patients, lesions) stands in two splits: 7" in capsys.readouterr().out.splitlines()
+    assert main(["split", "--data-root", str(tmp_path / "new"), "--out", str(tmp_path / "out")]) == 0
+
+
+def test_a_folder_whose_patients_stand_in_two_splits_is_told_and_mended(tmp_path, capsys):
+    images, labels = clean((20, 8, 8))
+    rows = ["image,group"]
+    for name, part in images.items():
+        for number, image in enumerate(part):
+            path = f"{name}/{('calm', 'ill')[labels[name][number]]}/{number}.png"
+            (tmp_path / "photos" / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "photos" / path)
+            rows.append(f"{path},{'Ann' if number == 3 and name != 'val' else path}")
+    (tmp_path / "photos" / "groups.csv").write_text("\n".join(rows))
+    spec = {"kind": "folder", "root": str(tmp_path)}
+    with pytest.raises(ValueError, match=r"groups.csv: a group must stand in one split only, got Ann for train/ill/3"):
+        load_dataset(spec, "photos")
+    place = ["--data-root", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(["photos", *place, "--fix", str(tmp_path / "new")]) == 1
+    assert any("1 group (patients, lesions) stands in two" in line for line in capsys.readouterr().out.splitlines())
+    copy = load_dataset({"kind": "npz", "root": str(tmp_path / "new")}, "photos")
+    assert copy.info.classes == ("calm", "ill") and copy.info.source_key == "photos"
+    assert copy.info.n_train + copy.info.n_val + copy.info.n_test == 36
