@@ -43,6 +43,9 @@ def notices(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Notic
     """What a launch tells of its data sets: audits as its manifest keeps them. sources: the source of each set."""
     said = []
     for name, found in audits.get("sets", {}).items():
+        if found.get("waits"):
+            said.append(Notice((name,), "so large that its first launch audits it, not a dry run", False))
+            continue
         said += [Notice((name,), text, True) for text in faults(found)]
         said += [Notice((name,), text, False) for text in limits(found["alike"])]
     for pair in audits.get("shared", []):

@@ -20,13 +20,15 @@ from study.store.ledger import plain_json, whole_file
 FOLDER = "ledger/audits"
 # Images of a set, evenly spaced, that are compared with those of another.
 COMPARED = 6_000
+# Bytes of pixels whose audit takes a quarter of a minute: too long for what is not kept.
+LARGE = 4 << 30
 
 
 def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[str, Any]:
     """What short audits of data sets say, as JSON values: `sets` by name, and pictures that two sets share, `shared`.
 
-    From the store, where it has them. keep: whether new ones are kept there. A kept one belongs to a content and a kind
-    of source, since other kinds name their images otherwise.
+    From the store, where it has them. keep: whether new ones are kept there; where not, a large set waits for a launch,
+    and says so. A kept one belongs to a content and a kind of source, since other kinds name their images otherwise.
     """
     pools: dict[str, Pool] = {}
 
@@ -35,11 +37,13 @@ def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[s
 
     def thin(name: str) -> Pool:
         if name not in pools:
-            pools[name] = thinned(pool_of(load(name)), COMPARED)
+            pools[name] = pool_of(load(name), COMPARED)
         return pools[name]
 
     def one(name: str) -> dict[str, Any]:
         dataset = load(name)
+        if not keep and sum(split.images.nbytes for split in dataset.splits.values()) > LARGE:
+            return {"waits": True}
         pool = pool_of(dataset)
         pools[name] = thinned(pool, COMPARED)
         return short_audit(dataset, pool)
@@ -52,7 +56,8 @@ def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[s
         return _kept(store / FOLDER / f"{'-'.join(keys)}.json", make, keep)
 
     sets = {name: {**kept((name,), partial(one, name)), "name": name} for name in refs}
-    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in combinations(sorted(refs), 2)]
+    audited = sorted(name for name in refs if "waits" not in sets[name])
+    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in combinations(audited, 2)]
     return {"sets": sets, "shared": [pair for pair in shared if pair["pairs"]]}
 
 

@@ -116,6 +116,17 @@ def test_an_audit_is_made_once_for_a_content(folder, monkeypatch):
         kept.short_audits({"leaky": ref}, store, keep=True)
 
 
+def test_a_large_set_waits_for_a_launch(folder, monkeypatch):
+    ref, store = ref_of(folder), folder / "store"
+    monkeypatch.setattr(kept, "LARGE", 70_000)
+    waits = kept.short_audits({"leaky": ref}, store, keep=False)
+    assert audit_lines(notices(waits, {}))[0] == "audit: leaky: so large that its first launch audits it, not a dry run"
+    made = kept.short_audits({"leaky": ref}, store, keep=True)
+    assert made["sets"]["leaky"]["alike"]["seen"]["test"]["images"] == 2
+    # What a launch has kept, a dry run tells.
+    assert kept.short_audits({"leaky": ref}, store, keep=False) == made
+
+
 def test_folders_and_files_give_the_same_findings(folder, tmp_path):
     images, labels = leaky()
     for name, part in images.items():
