@@ -180,3 +180,19 @@ def test_pictures_that_two_sets_share_are_told_once_for_both(folder, tmp_path):
         keep=False,
     )
     assert alone["shared"] == []
+
+
+def test_of_many_shared_pictures_the_most_and_the_least_alike_are_listed():
+    images, labels = clean((60, 20, 20))
+    rng = np.random.default_rng(0)
+    noisy = {
+        name: np.stack([np.clip(one + rng.normal(0, 0.1 * place, one.shape), 0, 255) for place, one in enumerate(part)])
+        for name, part in images.items()
+    }
+    pools = [
+        pool_of(made(part, labels)) for part in (images, {name: part.astype(np.uint8) for name, part in noisy.items()})
+    ]
+    whole, few = (between("a", "b", *pools, listed=listed) for listed in (1000, 6))
+    values = [pair["correlation"] for pair in whole["examples"]]
+    assert whole["pairs"] == few["pairs"] == len(values) > 50 and values == sorted(values, reverse=True)
+    assert [pair["correlation"] for pair in few["examples"]] == [*values[:3], *values[-3:]]
