@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -64,9 +65,11 @@ def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[s
 def _kept(path: Path, make: Callable[[], dict[str, Any]], keep: bool) -> dict[str, Any]:
     """The findings in a file, or new ones, which go there where they shall be kept."""
     if path.is_file():
-        found = read_object(path, "an audit")
-        if found.get("version") == VERSION:
-            return found
+        # One that cannot be read is made anew, as is one of another version.
+        with suppress(ValueError):
+            found = read_object(path, "an audit")
+            if found.get("version") == VERSION:
+                return found
     found = plain_json(make(), "audit")
     if keep:
         with whole_file(path) as file:
