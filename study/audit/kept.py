@@ -26,7 +26,8 @@ LARGE = 4 << 30
 
 
 def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[str, Any]:
-    """What short audits of data sets say, as JSON values: `sets` by name, and pictures that two sets share, `shared`.
+    """What short audits of data sets say, as JSON values: `sets` by name, and pictures that sets of two sources
+    share, `shared`.
 
     From the store, where it has them. keep: whether new ones are kept there; where not, a large set waits for a launch,
     and says so. A kept one belongs to a content and a kind of source, since other kinds name their images otherwise.
@@ -58,7 +59,9 @@ def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[s
 
     sets = {name: {**kept((name,), partial(one, name)), "name": name} for name in refs}
     audited = sorted(name for name in refs if "waits" not in sets[name])
-    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in combinations(audited, 2)]
+    # What is one source counts once, whatever it shares.
+    pairs = [pair for pair in combinations(audited, 2) if refs[pair[0]].source_key != refs[pair[1]].source_key]
+    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in pairs]
     return {"sets": sets, "shared": [pair for pair in shared if pair["pairs"]]}
 
 
