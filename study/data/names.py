@@ -10,6 +10,21 @@ def normal(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+# What follows the name of a data set that is one of its folds, before the fold's number.
+FOLD = "@fold"
+
+
+def fold_names(name: str, folds: int) -> list[str]:
+    """The names of a data set's folds."""
+    return [f"{name}{FOLD}{number}" for number in range(1, folds + 1)]
+
+
+def fold_of(name: str) -> tuple[str, int | None]:
+    """A data set's name without its fold, and the number of the fold; None where it is none."""
+    base, _, number = name.rpartition(FOLD)
+    return (base, int(number)) if base and number.isdecimal() else (name, None)
+
+
 def child(folder: Path, name: str) -> Path | None:
     """The entry of a folder that bears a name, in either Unicode form; None where there is none."""
     path = folder / name

@@ -107,8 +107,8 @@ def _table(root: str | None, settings: Mapping[str, Any]) -> Reader:
     return TableFolder(str(root), layout, *_decoding(settings))
 
 
-def _decoding(settings: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
-    return settings["image_size"], settings.get("split"), settings.get("window"), settings.get("axis")
+def _decoding(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return settings["image_size"], *(settings.get(key) for key in ("split", "window", "axis", "folds"))
 
 
 # Without a default, which the process decides.
@@ -117,6 +117,7 @@ CACHE = {"cache": Setting(Text(), "folder in which images that are too many to b
 OF_IMAGE_FILES = {
     "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
     "split": Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed"),
+    "folds": Setting(whole(2, 100), "in place of a split: each set is that many, NAME@fold1 and so on, of one source"),
     "window": Setting(WINDOW, "what becomes black and what white where a channel has more than eight bits"),
     "axis": Setting(AXIS, "the axis of the body across which volumes are cut into slices"),
     **CACHE,

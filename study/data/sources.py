@@ -9,6 +9,7 @@ from typing import Any
 
 from medmamba_variants.hints import did_you_mean
 from study.data.lying import mapping_of
+from study.data.names import fold_of
 from study.data.protocol import Dataset, DatasetInfo, unknown_name
 from study.data.readers import FILE_KINDS, PHANTOM_PREFIX, READERS, Reader, ShelvingReader, file_settings
 from study.data.shelf import Shelf, default_folder
@@ -117,7 +118,11 @@ def source_for(
     root = None if data_root is None else Path(data_root).expanduser().absolute()
     specs: dict[str, dict[str, Any]] = {}
     for name in datasets:
-        chosen = "phantom" if name.startswith(PHANTOM_PREFIX) else kind or _kind_by_place(name, root)
+        base, fold = fold_of(name)
+        chosen = "phantom" if name.startswith(PHANTOM_PREFIX) else kind or _kind_by_place(base, root)
+        if fold is not None and "folds" not in READERS[chosen].settings:
+            kinds = " or ".join(each for each in FILE_KINDS if "folds" in READERS[each].settings)
+            raise ValueError(f"{base}: must be of the kind {kinds} to be taken in folds, got {chosen}")
         if READERS[chosen].folder == "none":
             specs[name] = {"kind": chosen}
             continue

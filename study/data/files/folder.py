@@ -10,9 +10,9 @@ from study.data.declared import SPLIT
 from study.data.files.beside import LeftOut, images_in, is_system, is_unnamed_image, refuse_folder_of_companions
 from study.data.files.grouping import GROUPS_FILE, divided_group, with_groups
 from study.data.files.samples import Files, Sample, read_files
-from study.data.files.splitting import PATH, divided
+from study.data.files.splitting import PATH, chosen_fold, divided, folded
 from study.data.intake import About
-from study.data.names import child, difference, normal, refuse_odd
+from study.data.names import child, difference, fold_of, normal, refuse_odd
 from study.data.npz import file_stamp
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import ENDINGS, has_image_ending, stem_of
@@ -26,7 +26,8 @@ class ImageFolder:
     Classes are the sub-folders of train, ordered by name. `split` declares the shares of splits that a data set comes
     without, which are cut out of train; one without any split is a folder of classes. An optional `groups.csv` in the
     data set's folder, with the columns image and group, names each image's patient. `window` and `axis` are those of
-    `study.data.declared`, for images of more than eight bits a channel and for volumes.
+    `study.data.declared`, for images of more than eight bits a channel and for volumes. `folds`: how many sets each is,
+    by the names of `study.data.names.fold_names`.
     """
 
     def __init__(
@@ -36,12 +37,14 @@ class ImageFolder:
         split: Mapping[str, Any] | None = None,
         window: str | Mapping[str, Any] | None = None,
         axis: str | None = None,
+        folds: int | None = None,
     ) -> None:
         if image_size is not None and (type(image_size) is not int or image_size < 1):
             raise ValueError(f"source.image_size must be a positive number of pixels, got {image_size!r}")
         self.root = Path(root)
         self._image_size = image_size
         self._decoding = window, axis
+        self._folds = folds
         Decoder(*self._decoding)
         self._split = None if split is None else SPLIT.parse(dict(split), PATH)
         if not self.root.is_dir():
@@ -53,7 +56,7 @@ class ImageFolder:
         return sorted(path.name for path in self.root.iterdir() if not is_system(path) and self._is_set(path))
 
     def _is_set(self, path: Path) -> bool:
-        if self._split is not None and path.is_dir():
+        if (self._split is not None or self._folds is not None) and path.is_dir():
             return any(inside.is_dir() for inside in path.iterdir())
         return any((path / split).is_dir() for split in SPLITS)
 
@@ -68,22 +71,24 @@ class ImageFolder:
 
     def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
         """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
-        entry = read_entry(self.root, name)
-        files = _files(self._path(name), self._split)
-        about = About(name, entry.modality, source_key(name, entry.source_key))
+        base, fold = chosen_fold(name, self._folds)
+        entry = read_entry(self.root, base)
+        files = _files(self._path(name), self._split, self._folds, fold)
+        about = About(name, entry.modality, source_key(base, entry.source_key))
         return read_files(about, files, Decoder(*self._decoding), self._image_size, shelf)
 
     def _path(self, name: str) -> Path:
-        path = child(self.root, name) if Path(name).name == name else None
+        base, _ = fold_of(name)
+        path = child(self.root, base) if Path(base).name == base else None
         if path is None or not path.is_dir():
             raise unknown_name(str(self.root), name, self.names())
         return path
 
 
-def _files(folder: Path, split: Mapping[str, Any] | None) -> Files:
+def _files(folder: Path, split: Mapping[str, Any] | None, folds: int | None, fold: int | None) -> Files:
     there = [name for name in SPLITS if (folder / name).is_dir()]
     found = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "no folder"
-    if "train" not in there and (there or split is None):
+    if "train" not in there and (there or (split is None and folds is None)):
         hint = "" if there else " (classes without splits take source.split: {val: 0.1, test: 0.2})"
         raise ValueError(f"{folder}: must hold the folder train, got {found}{hint}")
     left_out = LeftOut()
@@ -103,7 +108,10 @@ def _files(folder: Path, split: Mapping[str, Any] | None) -> Files:
         samples += _samples(folder, here, name, classes, titles, left_out)
     samples = with_groups(folder, samples)
     absent = [name for name in SPLITS if name not in (*there, "train")]
-    samples, notes = divided(samples, split, absent, str(folder), f"must hold the folder {{}}, got {found}")
+    if folds is not None and fold is not None:
+        samples, notes = folded(samples, folds, fold, split)
+    else:
+        samples, notes = divided(samples, split, absent, str(folder), f"must hold the folder {{}}, got {found}")
     wrong = divided_group(samples, folder / GROUPS_FILE)
     return Files(folder, classes, samples, (*notes, *left_out.notes(folder)), wrong)
 

@@ -12,6 +12,7 @@ import numpy as np
 from medmamba_variants.design.kinds import SettingError
 from study.data.declared import SPLIT
 from study.data.files.samples import Sample
+from study.data.names import FOLD, fold_of
 
 PATH = ("source", "split")
 # What a message proposes.
@@ -51,6 +52,43 @@ def divided(
     by = "class and group" if any(sample.group is not None for sample in pool) else "class"
     note = f"split here by {by} with seed {seed}: {words} of {len(pool):,} files"
     return [*cut, *(sample for sample in samples if sample.split != "train")], (note,)
+
+
+def chosen_fold(name: str, folds: int | None) -> tuple[str, int | None]:
+    """A data set's name without its fold, and the fold. Raises ValueError where the study declares no such fold."""
+    base, fold = fold_of(name)
+    if (fold is None) != (folds is None) or (fold is not None and not 1 <= fold <= (folds or 0)):
+        expected = f"{base}, without source.folds" if folds is None else f"{base}{FOLD}1 … {base}{FOLD}{folds}"
+        raise ValueError(f"the data set must be {expected}, got {name}")
+    return base, fold
+
+
+def folded(
+    samples: Sequence[Sample], folds: int, fold: int, split: Mapping[str, Any] | None
+) -> tuple[list[Sample], tuple[str, ...]]:
+    """Samples of all splits dealt out anew for one of several folds, and a note that says so.
+
+    The test splits of all folds are disjoint and hold every image; `split` may declare the share of val, of all images,
+    and the seed. Raises SettingError for a share of test, which is that of a fold.
+    """
+    given = SPLIT.parse(dict(split or {}), PATH)
+    if "test" in given:
+        raise SettingError((*PATH, "test"), f"must be left out where source.folds is given, got {given['test']:g}")
+    seed, share = given.get("seed", 0), given.get("val", SHARES["val"])
+    if share >= 1 - 1 / folds:
+        raise SettingError((*PATH, "val"), f"must leave images for train beside a fold of {folds}, got {share:g}")
+    units, labels = [unit_of(sample) for sample in samples], [sample.label for sample in samples]
+    parts = assigned(units, labels, [1 / folds] * folds, seed)
+    rest = [place for place, part in enumerate(parts) if part != fold - 1]
+    of_rest = share / (1 - 1 / folds)
+    cut = assigned([units[place] for place in rest], [labels[place] for place in rest], [1 - of_rest, of_rest], seed)
+    names = dict(zip(rest, (("train", "val")[part] for part in cut)))
+    by = "class and group" if any(sample.group is not None for sample in samples) else "class"
+    note = (
+        f"fold {fold} of {folds}, by {by} with seed {seed}, val {share:g} of the {len(samples):,} files: folds share "
+        "training images, so that they are one source and no independent data sets"
+    )
+    return [replace(sample, split=names.get(place, "test")) for place, sample in enumerate(samples)], (note,)
 
 
 def unit_of(sample: Sample) -> str:

@@ -16,9 +16,9 @@ from study.data.files.beside import LeftOut, companions_among, is_system
 from study.data.files.grouping import divided_group
 from study.data.files.samples import Files, Sample, read_files
 from study.data.files.sheet import Sheet, as_path, read_sheet
-from study.data.files.splitting import PATH, divided
+from study.data.files.splitting import PATH, chosen_fold, divided, folded
 from study.data.intake import About
-from study.data.names import child, difference, normal
+from study.data.names import child, difference, fold_of, normal
 from study.data.npz import file_stamp
 from study.data.pictures.decoding import Decoder
 from study.data.pictures.kinds import stem_of
@@ -62,7 +62,7 @@ class TableFolder:
     """Reader of tables in one folder; images lie anywhere below the folder of the table's name, or the one declared.
 
     `image_size` resizes every image to that many pixels a side; `split` declares the shares of splits that no column
-    names; `window` and `axis` are those of `study.data.declared`.
+    names; `window` and `axis` are those of `study.data.declared`. `folds`: how many sets each is.
     """
 
     def __init__(
@@ -73,11 +73,13 @@ class TableFolder:
         split: Mapping[str, Any] | None = None,
         window: str | Mapping[str, Any] | None = None,
         axis: str | None = None,
+        folds: int | None = None,
     ) -> None:
         self.root = Path(root)
         self._layout = layout
         self._image_size = image_size
         self._decoding = window, axis
+        self._folds = folds
         Decoder(*self._decoding)
         self._split = None if split is None else SPLIT.parse(dict(split), PATH)
         if not self.root.is_dir():
@@ -106,13 +108,15 @@ class TableFolder:
     def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
         """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
         table, folder = self._places(name)
-        entry = read_entry(self.root, name)
-        files = _files(read_sheet(table), folder, self._layout, self._split)
-        about = About(name, entry.modality, source_key(name, entry.source_key))
+        base, fold = chosen_fold(name, self._folds)
+        entry = read_entry(self.root, base)
+        files = _files(read_sheet(table), folder, self._layout, self._split, self._folds, fold)
+        about = About(name, entry.modality, source_key(base, entry.source_key))
         return read_files(about, files, Decoder(*self._decoding), self._image_size, shelf)
 
     def _places(self, name: str) -> tuple[Path, Path]:
         layout = self._layout
+        name, _ = fold_of(name)
         table = child(self.root, layout.table or f"{name}{ENDING}")
         if Path(name).name != name or table is None or not table.is_file():
             raise unknown_name(str(self.root), name, self.names())
@@ -125,7 +129,14 @@ class TableFolder:
         return table, folder
 
 
-def _files(sheet: Sheet, folder: Path, layout: Layout, split: Mapping[str, Any] | None) -> Files:
+def _files(
+    sheet: Sheet,
+    folder: Path,
+    layout: Layout,
+    split: Mapping[str, Any] | None,
+    folds: int | None,
+    fold: int | None,
+) -> Files:
     labels = (layout.label,) if isinstance(layout.label, str) else layout.label
     optional = [getattr(layout, key) for key in ("split", "group", "source") if key in layout.named]
     sheet.need([layout.image, *labels, *optional])
@@ -151,11 +162,15 @@ def _files(sheet: Sheet, folder: Path, layout: Layout, split: Mapping[str, Any] 
         for path, (label, part, group) in sorted(rows.items(), key=lambda item: (classes.index(item[1][0]), item[0]))
     ]
     there = {sample.split for sample in samples}
-    if "train" not in there:
-        raise ValueError(f"{sheet.path}: must name images of train in {layout.split}, got {', '.join(sorted(there))}")
-    absent = [name for name in SPLITS if name not in there]
-    found = ", ".join(sorted(there)) if has_split else "no column split"
-    samples, notes = divided(samples, split, absent, str(sheet.path), f"must name images of {{}}, got {found}")
+    if folds is not None and fold is not None:
+        samples, notes = folded(samples, folds, fold, split)
+    else:
+        if "train" not in there:
+            came = ", ".join(sorted(there))
+            raise ValueError(f"{sheet.path}: must name images of train in {layout.split}, got {came}")
+        absent = [name for name in SPLITS if name not in there]
+        found = ", ".join(sorted(there)) if has_split else "no column split"
+        samples, notes = divided(samples, split, absent, str(sheet.path), f"must name images of {{}}, got {found}")
     told = [*notes, *images.left_out(rows), *_sources(sheet, layout)]
     if repeats:
         told.append(f"{counted(repeats, 'row')} of {sheet.path.name} that say the same again are counted once")
