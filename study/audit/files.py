@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from study.audit.pixels import rates, tells
+from study.data.names import child, fold_of
 from study.data.protocol import SPLITS, Dataset
 
 # Kinds of sources whose images are files below a folder of the set's name, or of the one named by `images`.
@@ -26,7 +27,8 @@ def mixture(dataset: Dataset, source: Mapping[str, Any]) -> dict[str, Any] | Non
     """
     if source["kind"] not in KINDS:
         return None
-    folder = Path(source["root"]) / (source.get("images") or dataset.info.name)
+    root, name = Path(source["root"]), source.get("images") or fold_of(dataset.info.name)[0]
+    folder = child(root, name) or root / name
     names = np.concatenate([dataset.splits[split].ids for split in SPLITS])
     labels = np.concatenate([dataset.splits[split].labels for split in SPLITS])
     headers: dict[str, tuple[str, str]] = {}

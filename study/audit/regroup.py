@@ -25,6 +25,7 @@ from study.audit.pool import Pool
 from study.data import load_dataset
 from study.data.catalogue import FILE_NAME
 from study.data.files.splitting import assigned
+from study.data.names import fold_of
 from study.data.protocol import SPLITS, Dataset
 from study.store.ledger import whole_file
 
@@ -91,8 +92,10 @@ def _joined(pool: Pool, pairs: Pairs) -> np.ndarray:
 def fixed(dataset: Dataset, pool: Pool, pairs: Pairs, folder: Path, root: str | None) -> list[str]:
     """Writes a regrouped copy, reads it again, and returns lines on what it holds and what is left of the faults.
 
-    Raises ValueError as `regroup`, `write_copy` and the reading do.
+    Raises ValueError for a fold, and as `regroup`, `write_copy` and the reading do.
     """
+    if fold_of(dataset.info.name)[1] is not None:
+        raise ValueError(f"--fix must be given whole data sets, got the fold {dataset.info.name}")
     regrouping = regroup(pool, pairs)
     paths = write_copy(dataset, pool, regrouping, folder, root)
     copy = load_dataset({"kind": "npz", "root": str(folder)}, dataset.info.name)

@@ -169,3 +169,19 @@ def test_a_folder_whose_patients_stand_in_two_splits_is_told_and_mended(tmp_path
     copy = load_dataset({"kind": "npz", "root": str(tmp_path / "new")}, "photos")
     assert copy.info.classes == ("calm", "ill") and copy.info.source_key == "photos"
     assert copy.info.n_train + copy.info.n_val + copy.info.n_test == 36
+
+
+def test_a_fold_is_audited_and_not_mended(tmp_path, capsys):
+    images, labels = clean((24, 8, 8))
+    for name, part in images.items():
+        for number, image in enumerate(part):
+            path = tmp_path / "photos" / ("calm", "ill")[labels[name][number]] / f"{name}{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    options = ["--data-root", str(tmp_path), "--set", "source.folds=4", "--out", str(tmp_path / "out")]
+    names = ["photos@fold1", "photos@fold2"]
+    assert main([*names, *options]) == 0
+    out = capsys.readouterr().out
+    assert out.count("nothing stands in two splits") == 2 and "they count as one source" in out
+    assert main([names[0], *options, "--fix", str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err == f"error: --fix must be given whole data sets, got the fold {names[0]}\n"
