@@ -21,7 +21,7 @@ from analysis.power import detectable_difference, pilot_spread
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest
 from study.file.reading import load_study
-from study.launch import main
+from study.launch import _tracking_uri, main
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import read_inputs
@@ -688,3 +688,13 @@ def test_the_study_file_is_read_where_the_command_stands(folder, capsys):
     shutil.move(folder / "study.yaml", folder / "other name.yaml")
     assert main(["other name.yaml", "--dry-run", "--executor", "inline", *EXPLORATORY]) == 0
     assert f"file {folder}/other name.yaml" in capsys.readouterr().out
+
+
+def test_mlflows_address_in_the_environment_is_the_default_one(tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert _tracking_uri(None, store) == "http://127.0.0.1:5000"
+    assert _tracking_uri("none", store) is None
+    assert _tracking_uri("sqlite:////x.db", store) == "sqlite:////x.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert _tracking_uri(None, store) == f"sqlite:///{store}/mlflow.db"
