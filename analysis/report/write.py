@@ -149,6 +149,7 @@ def shared_parts(evidence: Evidence, draw: Draw) -> list[Part]:
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
         evidence_sections.audits(evidence),
+        evidence_sections.budgets(evidence),
     ]
     return [part for part in parts if part is not None]
 

@@ -15,12 +15,14 @@ def parse_contrasts(
     grid: tuple[tuple[str, Network], ...],
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
+    scaled: Mapping[str, Network],
     elsewhere: Mapping[tuple[int, str], tuple[str, Network]],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
-    elsewhere: those of other studies, by the contrast's index and its side; they are in the grid, too.
-    Raises SettingError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
+    scaled: by the id of a variant as the file writes it, the one that runs in its place. elsewhere: those of other
+    studies, by the contrast's index and its side; they are in the grid, too. Raises SettingError for a variant outside
+    the grid, for one compared with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
     contrasts: list[Contrast] = []
@@ -31,7 +33,7 @@ def parse_contrasts(
             if (index, side) in elsewhere:
                 sides[side] = elsewhere[index, side][1]
                 continue
-            variant = _side(value[side], (*path, side), named, read_point)
+            variant = read_side(value[side], (*path, side), named, read_point)
             if variant.variant_id not in labels:
                 raise SettingError(
                     (*path, side),
@@ -40,8 +42,8 @@ def parse_contrasts(
             sides[side] = variant
         contrast = Contrast(
             name=value["name"],
-            baseline=sides["baseline"],
-            against=sides["against"],
+            baseline=scaled.get(sides["baseline"].variant_id, sides["baseline"]),
+            against=scaled.get(sides["against"].variant_id, sides["against"]),
             baseline_label=labels[sides["baseline"].variant_id],
             against_label=labels[sides["against"].variant_id],
             metric=value["metric"],
@@ -66,12 +68,13 @@ def parse_contrasts(
     return tuple(contrasts)
 
 
-def _side(
+def read_side(
     value: Any,
     path: Keys,
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
 ) -> Network:
+    """The variant that a side of a contrast names: by the name it has in the file, or by axes and values."""
     if not isinstance(value, str):
         return read_point(value, path)
     if value not in named:

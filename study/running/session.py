@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -23,11 +24,13 @@ from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
+from study.planning.tuning import tuning_manifest
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
 from study.strategies.search import make_strategy
 from study.strategies.strategy import Strategy
+from study.strategies.tuned import Tuned
 from study.telling.dry_run import describe
 from study.telling.progress import say, shown
 
@@ -71,10 +74,14 @@ def launch(study: Study, options: Options, command: str) -> int:
         driver = Driver(study, ledger, strategy, options)
         say(driver.headline())
         audits = short_audits(inputs.refs.values(), options.store, keep=True)
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
-        shared = told(study.datasets, source_keys(study, inputs.refs))
-        if shared:
-            say(f"note: {shared}")
+        keep_manifest = partial(_keep_manifest, ledger, study, strategy, inputs, audits)
+        keep_manifest()
+        beyond = costs.beyond_tolerance()
+        if beyond:
+            say(f"note: {beyond}")
+        counted_once = told(study.datasets, source_keys(study, inputs.refs))
+        if counted_once:
+            say(f"note: {counted_once}")
         for name, found in audits.items():
             for fault in faults(found):
                 say(f"note: {name}: {fault}")
@@ -89,13 +96,14 @@ def launch(study: Study, options: Options, command: str) -> int:
                 with shown(driver.status, study.name) as progress:
                     driver.begin(progress)
                     _run(strategy, driver, options)
-                    driver.check()
+                    if options.limit is None or study.tuning is None:
+                        driver.check()
                 if options.keep is not None and not study.is_grid:
                     # Only now does a search know which of its cells were finished before.
                     _tell_bare(strategy.resumed)
             finally:
                 # Only now does a search know its cells.
-                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
+                keep_manifest()
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.
@@ -117,6 +125,15 @@ def _tell_bare(finished: list[Record]) -> None:
             f"note: {counted(bare, 'finished cell')} without weights: --keep weights keeps those of cells that run now "
             "(in another --store all run again)"
         )
+
+
+def _keep_manifest(
+    ledger: Ledger, study: Study, strategy: Strategy, inputs: Inputs, audits: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Writes the study's manifest with the cells that its strategy knows by now."""
+    tuned = tuning_manifest(study, strategy.choices) if isinstance(strategy, Tuned) else None
+    manifest = study.manifest(strategy.cell_ids(), inputs.refs, audits, tuned)
+    ledger.write_manifest(study.study_hash, manifest)
 
 
 def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:

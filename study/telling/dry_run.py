@@ -84,7 +84,28 @@ def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
     sizes = {(study.recipe.size_for(info.image_size), info.channels) for info in inputs.infos.values()}
     note = "" if len(sizes) == 1 and len(inputs.infos) == 1 else "(parameters and MACs: means over the data sets)"
     lines = columns(("variant", "parameters", "MACs"), rows, right=(1, 2))
+    if study.matched is not None:
+        lines += _matched(study.matched)
+        beyond = costs.beyond_tolerance()
+        lines += [beyond] if beyond else []
     return [*lines, note] if note else lines
+
+
+def _matched(found: Mapping[str, Any]) -> list[str]:
+    """How the variants were scaled to equal cost."""
+    side = found["image_size"]
+    rows = [
+        (
+            row["label"],
+            f"{row['factor']:.2f}",
+            *(quantity(row[f"{measure}_{when}"]) for measure in ("params", "macs") for when in ("before", "after")),
+        )
+        for row in found["variants"]
+    ]
+    head = ("matched", "width", "parameters, as given", "matched", "MACs, as given", "matched")
+    table = columns(head, rows, right=range(1, len(head)))
+    note = f"(widths scaled to the {found['measure']} of {found['baseline']}, at {side}×{side}×3 and two classes)"
+    return ["", *table, note]
 
 
 def _mean_cost(study: Study, variant: Network, costs: Costs) -> tuple[float, float]:
@@ -117,9 +138,26 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     times = f"{counted(len(study.seeds), 'seed')} × {counted(len(study.datasets), 'data set')}"
     if study.is_grid:
         left = plan.left()
+        if study.tuning is not None:
+            tried = f"{counted(len(study.tuning.recipes), 'recipe')} × {counted(len(study.tuning.seeds), 'seed')}"
+            tuned = (
+                f"{counted(len(study.variants()), 'variant')} × {tried} × {counted(len(study.datasets), 'data set')}"
+            )
+            # Under which recipe they will run is not known yet; the study's stands in for it.
+            known = {cell.variant.variant_id for cell in plan.cells.values()}
+            waiting = [v for _, v in study.variants() if v.variant_id not in known]
+            left = [*left, *(cell for variant in waiting for cell in study.cells_of(variant, plan.refs))]
+            names = ", ".join(study.tuning.axes)
+            lines = [f"tuning: {names}, chosen by validation {metric_name(study.tuning.metric)}"]
+            lines += [f"trials: {tuned} = {len(plan.trials)}, none of which is judged"]
+        else:
+            lines = []
         again = f" ({len(plan.failed)} failed before and will run again)" if plan.failed else ""
         product = f"{counted(len(study.variants()), 'variant')} × {times}"
-        return left, [f"cells: {product} = {plan.total}; {len(plan.done())} done already, {len(left)} to run{again}"]
+        total = plan.total - len(plan.trials)
+        both = "" if not plan.trials else f"; {plan.total} with the trials"
+        count = f"cells: {product} = {total}{both}; {len(plan.done())} done already, {len(left)} to run{again}"
+        return left, [*lines, count]
     done = count_finished(plan, store)
     left = [cell for _ in range(study.strategy.trials) for cell in study.cells_of(study.base, plan.refs)][
         : max(0, plan.total - done)

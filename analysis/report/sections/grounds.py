@@ -12,6 +12,7 @@ from analysis.report.decisions import Decisions
 from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
+from analysis.report.tables import budgets as budget_tables
 from analysis.report.tables import decisions as decision_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
@@ -173,6 +174,13 @@ def audits(evidence: Evidence) -> Part | None:
     return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
 
 
+def budgets(evidence: Evidence) -> Part | None:
+    """The section on equal budgets: costs matched by width, recipes tuned by the same trials; None without either."""
+    tables = [budget_tables.matched(evidence)] if evidence.manifest.get("matched") else []
+    tables += [budget_tables.tuned(evidence)] if evidence.manifest.get("tuning") else []
+    return make_part("budgets", "Equal budgets", [], tables=tables) if tables else None
+
+
 def cells(evidence: Evidence) -> Part:
     """The section on cells without a result, and why."""
     table = study_tables.cells_without_result(evidence)
@@ -192,7 +200,8 @@ def provenance(evidence: Evidence) -> Part:
     after = []
     if evidence.manifest.get("recipe"):
         recipe = json.dumps(evidence.manifest["recipe"], ensure_ascii=False, indent=1)
-        after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
+        title_of = "before tuning" if evidence.manifest.get("tuning") else "that every variant was trained with"
+        after.append(folded(f"The recipe {title_of}", element("pre", {}, recipe)))
     if evidence.manifest.get("file_text"):
         # Changes by --set and the like show in the recipe and in the head of the page.
         text = str(evidence.manifest["file_text"])
