@@ -245,6 +245,52 @@ def detectable_difference(
     return effect if math.isinf(effect) else effect * spread.of_difference(n_seeds)
 
 
+def detectable_on_these(
+    table: pd.DataFrame,
+    metric: str,
+    n_seeds: int,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    family_size: int = 1,
+    correction: str = "holm",
+) -> float:
+    """The smallest mean difference on the pilot's own data sets that n paired seeds on each find, in the metric's unit.
+
+    By the spread of paired differences over seeds, a mean over all pairs of variants, with t of as many degrees of
+    freedom as Satterthwaite's rule gives; power of the noncentral t. What test images do to all seeds alike is not in
+    that spread: the true number is larger. Raises ValueError where no two variants share two seeds on every data set.
+    """
+    from scipy import optimize, stats
+
+    from analysis.records.sources import files_by_source
+    from analysis.records.table import finished_cells, sources_of
+
+    _at_least("n_seeds", n_seeds, 2)
+    level = _level(alpha, family_size, correction)
+    cells = finished_cells(table, metric)
+    values = cells.pivot(index=["dataset", "seed"], columns="variant_id", values="value")
+    pairs = list(combinations(values.columns, 2))
+    spreads = [(values[b] - values[a]).dropna().groupby(level="dataset").var(ddof=1) for a, b in pairs]
+    units = files_by_source(cells["dataset"].unique(), sources_of(cells))
+    shares = []
+    for files in units:
+        for name in files:
+            known = [spread[name] for spread in spreads if name in spread and not math.isnan(spread[name])]
+            if not known:
+                raise ValueError(
+                    f"table must have two variants that share two seeds on every data set, got none on {name}"
+                )
+            shares.append(float(np.mean(known)) / n_seeds / (len(files) * len(units)) ** 2)
+    variances = np.array(shares)
+    if not variances.any():
+        return 0.0
+    df = float(variances.sum() ** 2 / (variances**2).sum()) * (n_seeds - 1)
+    needed = float(stats.t.isf(level / 2, df))
+    shift = optimize.brentq(lambda effect: stats.nct.sf(needed, df, effect) - power, 0.0, 10 * needed + 10)
+    return float(shift) * math.sqrt(float(variances.sum()))
+
+
 def datasets_for_difference(
     difference: float,
     spread: Spread,

@@ -8,6 +8,7 @@ from typing import Any
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.networks import Network, network_cost
+from medmamba_variants.peers.pretrained import PretrainedNetwork
 
 MEASURES = ("macs", "params")
 # Widths are tried in multiples of these, the first that comes near enough: even widths suit kernels and branches.
@@ -24,6 +25,8 @@ def widths_of(network: Network) -> tuple[str, Widths]:
     """The setting that holds a network's widths, and its value. Raises ValueError where none is known."""
     if isinstance(network, VariantConfig):
         return "dims", tuple(network.dims)
+    if isinstance(network, PretrainedNetwork):
+        raise ValueError(f"{network.label()} must be free to change its widths to be scaled, got weights that fix them")
     found = network.widths(WIDTH_NAMES)
     if found is None:
         raise ValueError(
@@ -38,6 +41,7 @@ def with_widths(network: Network, name: str, widths: Widths) -> Network:
     value: Any = list(widths) if isinstance(widths, tuple) else widths
     if isinstance(network, VariantConfig):
         return VariantConfig.from_dict({name: value}, base=network)
+    assert not isinstance(network, PretrainedNetwork), "widths_of refuses it"
     return network.changed({name: value})
 
 

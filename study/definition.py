@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.hashes import content_hash, declaration_hash
+from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import to_json
@@ -204,12 +205,12 @@ class Study:
         self,
         cell_ids: Iterable[str] | None = None,
         refs: Mapping[str, DataRef] | None = None,
-        audits: Mapping[str, Mapping[str, Any]] | None = None,
+        audits: Mapping[str, Any] | None = None,
         tuned: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
 
-        refs: its data sets by name, for the source of each. audits: what was found in its data sets, by name.
+        refs: its data sets by name, for the source of each. audits: what was found in its data sets.
         tuned: what was tried and chosen, where recipes are tuned.
         """
         known = {name: ref.source_key for name, ref in (refs or {}).items()}
@@ -242,7 +243,7 @@ class Study:
             **({} if self.matched is None else {"matched": dict(self.matched)}),
             **({} if tuned is None else {"tuning": dict(tuned)}),
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),
-            "audits": {name: dict(found) for name, found in (audits or {}).items()},
+            "audits": dict(audits or {}),
         }
 
     def _meanings(self) -> dict[str, str]:
@@ -263,6 +264,7 @@ class Contrast:
     """A declared comparison of two variants: is `against` better than `baseline` by the test metric?
 
     Differences within the margin count as none. The contrasts of a family share one correction for multiplicity.
+    `level`: whether it asks about data sets in general or about the study's own.
     """
 
     name: str
@@ -274,6 +276,7 @@ class Contrast:
     margin: float
     family: str
     kind: str
+    level: str = IN_GENERAL
 
     def to_dict(self) -> dict[str, Any]:
         """The contrast as plain JSON values; variants by their ids and their differences from MedMamba-T."""
@@ -289,4 +292,6 @@ class Contrast:
             "margin": self.margin,
             "family": self.family,
             "kind": self.kind,
+            # Where it is the default, what was declared before there were levels keeps its hash.
+            **({} if self.level == IN_GENERAL else {"level": self.level}),
         }

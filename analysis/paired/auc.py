@@ -20,6 +20,7 @@ import numpy as np
 
 from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
+from analysis.paired.concordance import Bound, ranking_bound
 from analysis.paired.models import unit_codes
 
 # AUCs move in steps of at least 1 / (2 · positives · negatives): a smaller standard error than this is rounding.
@@ -31,7 +32,9 @@ class DeLong:
     """Two AUCs on the same images and their difference a − b: the uncertainty is that of the test images alone.
 
     variance is that of the difference. missing_classes: indices of classes without positives or without negatives,
-    which take no part. Undefined values are NaN.
+    which take no part. Undefined values are NaN. bound: where the variance is 0 because the models order the images
+    alike, the exact one-sided bound of either AUC's lead over the other; lowest_a, lowest_b: that of a perfect AUC, as
+    low as it may be. None elsewhere.
     """
 
     auc_a: float
@@ -48,6 +51,9 @@ class DeLong:
     interval_a: Interval
     interval_b: Interval
     n_images: int
+    bound: Bound | None = None
+    lowest_a: float | None = None
+    lowest_b: float | None = None
 
 
 def delong(
@@ -72,7 +78,9 @@ def delong(
     class with a single image (or group) on one side says nothing about that side's variance: variance, interval, z and
     p are NaN. Where the variance is 0 and the difference is not (a perfect model against a constant one) there is
     nothing to judge the difference by: z, p and interval are NaN; the randomisation test has an answer. Intervals are
-    cut to the range of an AUC; a perfect model's has no width, which is a flaw of DeLong's method and no certainty.
+    cut to the range of an AUC; a perfect model's has no width, nor has that of two which rank alike: a flaw of DeLong's
+    method, and no certainty. There `bound` and `lowest_a` have the exact one-sided bounds of `level`
+    (`analysis.paired.concordance`).
 
     Raises ValueError, one line, for NaN, infinite or non-numeric scores, unequal lengths or classes, labels out of
     range, no image.
@@ -119,7 +127,19 @@ def delong(
         interval_a=interval(auc_a, variance_a, 0.0),
         interval_b=interval(auc_b, variance_b, 0.0),
         n_images=len(labels),
+        bound=ranking_bound(labels, [(scores_a, scores_b)], codes, level) if judged == 0 else None,
+        lowest_a=_lowest(labels, scores_a, auc_a, codes, level),
+        lowest_b=_lowest(labels, scores_b, auc_b, codes, level),
     )
+
+
+def _lowest(labels: np.ndarray, scores: np.ndarray, auc: float, codes: np.ndarray | None, level: float) -> float | None:
+    """The exact one-sided lower bound of a perfect AUC; None for any other."""
+    if auc != 1.0:
+        return None
+    # A perfect ranking agrees with itself on every pair: as many trials as there are.
+    bound = ranking_bound(labels, [(scores, scores)], codes, level)
+    return None if bound is None else 1.0 - bound.value
 
 
 def _checked(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.metrics import METRICS, accuracy, checked, macro_auc_ovr
+from analysis.records.origins import source_key
 from analysis.records.predictions import Predictions
 
 SPLITS = ("train", "val", "test")
@@ -123,8 +124,10 @@ def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.
 
     folders: the folder of each model's files; its name becomes the variant. root: where MedMNIST's npz files lie, for
     the labels. A run that is a number is the seed; others count from 0 in the order of their names. Metrics are
-    computed from the probabilities. There is no cost and no validation. Raises ValueError, one line starting with the
-    file, where a file does not fit its labels, its metrics differ from those in its name, or two files are one run.
+    computed from the probabilities. There is no cost and no validation. Sets of one collection, and sizes of one set,
+    share a `source_key`: they count once across data sets (`analysis.records.origins`). Raises ValueError, one line
+    starting with the file, where a file does not fit its labels, its metrics differ from those in its name, or two
+    files are one run.
     """
     rows = []
     taken: dict[tuple[str, str, int], str] = {}
@@ -156,6 +159,8 @@ def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.
                 "variant_label": model,
                 "recipe_id": "medmnist",
             }
+            key = source_key(dataset)
+            row |= {"source_key": None if key == dataset else key}
             row |= {"contrasts_hash": None, "dataset": dataset, "seed": seed, "status": "done", "n_test": len(labels)}
             row |= {f"test.{name}": value for name, value in values.items()}
             rows.append(row | {"cost.params": math.nan, "cost.macs": math.nan, "probabilities": str(path)})

@@ -144,7 +144,7 @@ def _evidence(folder: Path, study: str, reading: Reading | None) -> Evidence:
     seen = dict(zip(table["variant_id"], table["variant_label"]))
     return Evidence(
         folder=folder,
-        told=tuple({key: r[key] for key in TOLD} for r in reading.records),
+        told=tuple({key: r.get(key) for key in TOLD} for r in reading.records),
         manifest=manifest,
         table=table,
         records=records,

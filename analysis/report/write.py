@@ -134,8 +134,13 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
 
 def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
-    own = [evidence_sections.cells(evidence), evidence_sections.provenance(evidence)]
-    return [*shared_parts(evidence, draw), *own, evidence_sections.limits(evidence)]
+    own = [
+        evidence_sections.budgets(evidence),
+        evidence_sections.cells(evidence),
+        evidence_sections.provenance(evidence),
+        evidence_sections.limits(evidence),
+    ]
+    return [*shared_parts(evidence, draw), *(part for part in own if part is not None)]
 
 
 def shared_parts(evidence: Evidence, draw: Draw) -> list[Part]:
@@ -149,7 +154,6 @@ def shared_parts(evidence: Evidence, draw: Draw) -> list[Part]:
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
         evidence_sections.audits(evidence),
-        evidence_sections.budgets(evidence),
     ]
     return [part for part in parts if part is not None]
 

@@ -24,6 +24,7 @@ from analysis.selftest.simulation import (
     simulate_cells,
     simulate_images,
     simulate_mixed,
+    simulate_these,
 )
 
 SIMULATIONS = 2000
@@ -38,6 +39,8 @@ def rates(design: Design, *, rng: np.random.Generator, simulations: int) -> list
     found += simulate_mixed(design, rng=rng, simulations=fewer)
     for metric in TRUTHS:
         found += simulate_images(design, rng=rng, simulations=fewer, metric=metric)
+        if design.on_these:
+            found += simulate_these(design, rng=rng, simulations=fewer, metric=metric)
     return found
 
 

@@ -20,11 +20,13 @@ from scipy import stats
 
 from analysis.across.mixed import mixed_model
 from analysis.interval import check_generator
+from analysis.metrics import METRICS
 from analysis.power import pilot_spread
 from analysis.records.predictions import Pairing
 from analysis.records.sources import averaged, files_by_source, manifest_sources
 from analysis.records.table import sources_of
-from analysis.verdicts.judgement import in_general, on_dataset
+from analysis.verdicts.judgement import in_general, on_dataset, on_these
+from analysis.verdicts.levels import THESE_DATA_SETS
 from analysis.words import metric_name
 
 # SD, over other test images, of a one-seed difference on n of them is .27 / √n, as for macro-F1 and macro-AUC of
@@ -51,7 +53,8 @@ class Design:
     """A study's size and its variance: standard deviations over seeds of one variant, and of data set × variant.
 
     n_datasets: sources of data sets. n_files: the files that they come as, None: one each. Sources share them as evenly
-    as can be, and what suits a variant on one file of a source does so on all.
+    as can be, and what suits a variant on one file of a source does so on all. on_these: whether a contrast is about
+    the study's own data sets.
     """
 
     n_datasets: int = 8
@@ -64,6 +67,7 @@ class Design:
     correction: str = "holm"
     margin: float = 0.01
     n_files: int | None = None
+    on_these: bool = False
 
     def __post_init__(self) -> None:
         for name in ("n_datasets", "n_seeds", "n_images", "family_size"):
@@ -209,12 +213,49 @@ def simulate_images(
         two_level = f"two-level bootstrap of {name}"
         rates += [
             Rate(f"{two_level}: false claims of a difference", claims, simulations, high=design.alpha + 0.01),
-            Rate(f"{two_level}, interval holds the truth", covers, simulations, *WANTED_COVERAGE),
+            # Never narrower than over images alone, it is too wide where seeds make no difference.
+            Rate(f"{two_level}, interval holds the truth", covers, simulations, low=WANTED_COVERAGE[0]),
         ]
     test = "DeLong's interval" if metric == "macro_auc_ovr" else "paired bootstrap interval"
     covers = _share(np.array(of_weights))
     of_two = f"{test} of {name}, two sets of weights, holds the truth"
     return [*rates, Rate(of_two, covers, simulations, *WANTED_COVERAGE)]
+
+
+def simulate_these(
+    design: Design, *, rng: np.random.Generator, simulations: int, draws: int = 500, metric: str = "macro_auc_ovr"
+) -> list[Rate]:
+    """Error rates and coverage of claims on these data sets, which are fixed; empty with fewer than two, or one seed.
+
+    Variants are alike on each data set, their seeds drawn from one distribution, so that the true mean difference is 0.
+    """
+    check_generator(rng)
+    if design.n_datasets < 2 or design.n_seeds < 2:
+        return []
+    n = design.n_datasets
+    weights, sources = [1 / n] * n, list(range(n))
+    found = []
+    for _ in range(simulations):
+        pairings = [_made_up(design, rng)[0] for _ in range(n)]
+        judged = [on_dataset(metric, design.margin, pairing, rng=rng, draws=draws) for pairing in pairings]
+        values = [float(np.mean(_differences(metric, pairing))) for pairing in pairings]
+        whole = on_these(values, judged, weights, sources, design.margin)
+        at_margin = on_these([value + design.margin for value in values], judged, weights, sources, design.margin)
+        claims = (whole.p_value <= design.alpha, at_margin.equivalence_p <= design.alpha)
+        found.append((*claims, 0.0 in whole.interval))
+    test, most = f"stratified test of {metric_name(metric)} on these data sets", design.alpha + 0.01
+    false, equivalent, covers = (float(value) for value in np.mean(found, axis=0))
+    return [
+        Rate(f"{test}: false claims of a difference", false, simulations, high=most),
+        Rate(f"{test}, at the margin: false claims of equivalence", equivalent, simulations, high=most),
+        Rate(f"{test}, its interval holds the truth", covers, simulations, low=WANTED_COVERAGE[0]),
+    ]
+
+
+def _differences(metric: str, pairing: Pairing) -> list[float]:
+    value = METRICS[metric]
+    sides = ([value(pairing.labels, seed) for seed in side] for side in (pairing.against, pairing.baseline))
+    return [against - baseline for against, baseline in zip(*sides)]
 
 
 def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design, str]:
@@ -240,6 +281,7 @@ def design_of(manifest: Mapping[str, Any], table: pd.DataFrame) -> tuple[Design,
     first = contrasts[0]
     family = [c for c in contrasts if all(c.get(key) == first.get(key) for key in ("family", "kind"))]
     design = replace(design, margin=float(first.get("margin") or Design.margin), family_size=len(family))
+    design = replace(design, on_these=any(c.get("level") == THESE_DATA_SETS for c in contrasts))
     variants = {str(c[side]) for c in family for side in ("baseline", "against")}
     try:
         spread = pilot_spread(table[table["variant_id"].isin(variants)], str(first["metric"]))

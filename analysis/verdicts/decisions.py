@@ -4,6 +4,8 @@
   signed-rank test is run on those means, and two one-sided t tests compare them with the declared margin. The mean's
   interval is Student's, over data sets (sources, where these are fewer); the signed-rank test's own estimate stands
   beside it.
+- *These data sets*, where a contrast declares so (or all data sets are of one source): data sets are fixed, seeds and
+  test images drawn anew on each; one stratified t test of their mean, never surer than the images alone allow.
 - *This data set*, with one data set: seeds and test images are drawn anew (two-level bootstrap).
 - *These weights*, with one seed on one data set: test images are drawn anew (DeLong for macro-AUC, else a paired
   bootstrap).
@@ -36,7 +38,8 @@ from analysis.records.table import sources_of
 from analysis.verdicts.cells import Cells, paired_cells
 from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
 from analysis.verdicts.images import Answer, Images, Question, answers
-from analysis.verdicts.judgement import in_general, untested
+from analysis.verdicts.judgement import Judgement, in_general, on_these, untested
+from analysis.verdicts.levels import FEWEST_SEEDS, IN_GENERAL, THESE_DATA_SETS
 from analysis.verdicts.pairs import PairedCells
 from analysis.verdicts.revisions import Revisions
 from analysis.verdicts.verdict import DatasetDifference, Outcome, Verdict
@@ -94,10 +97,10 @@ def decide(
     declared = replace(declared, declaration=declaration, reasons=tuple(reasons))
     cells = _cells(Cells(table), declared, (), sources_of(table))
     answer = Images(folder, rng, draws).answer(cells.question)
-    models = _Models(table, [asked], {asked.metric} if len(cells.pairs) > 1 else set())
+    models = _Models(table, [asked], {asked.metric} if cells.is_general else set())
     models.fit([attempt(design) for design in models.designs])
     found = _found(declared, cells, answer)
-    if found.n_datasets > 1:
+    if cells.is_general:
         found = replace(found, mixed=models.difference(declared.contrast))
     return _settled(found, found.p_value, found.equivalence_p)
 
@@ -153,7 +156,7 @@ class Deciding:
         # Contrasts of the same variants one after the other: their predictions are read once.
         self._order = sorted(range(len(asked)), key=lambda i: (asked[i].contrast.baseline, asked[i].contrast.against))
         self._asked, self._cells = asked, {i: _cells(by_variant, asked[i], expected, sources) for i in self._order}
-        general = {asked[i].contrast.metric for i, cells in self._cells.items() if len(cells.pairs) > 1}
+        general = {asked[i].contrast.metric for i, cells in self._cells.items() if cells.is_general}
         self._models = _Models(table, [declared.contrast for declared in asked], general)
         questions = [self._cells[i].question for i in self._order]
         self._answers = ask(folder, questions, rng, draws, self._models.designs)
@@ -182,7 +185,7 @@ class Deciding:
                 hear(i, found[i])
         self._models.fit(fits)
         for i, verdict in found.items():
-            if verdict.n_datasets > 1:
+            if self._cells[i].is_general:
                 found[i] = replace(verdict, mixed=self._models.difference(verdict.contrast))
         families: dict[tuple[str | None, str, str], list[int]] = {}
         for i, declared in enumerate(asked):
@@ -212,7 +215,8 @@ def _asked(
     """A contrast as declared, with its cells and questions. rows: the table's, by variant."""
     own = [rows[variant] for variant in (contrast.baseline, contrast.against) if variant in rows]
     declared = as_declared(contrast, today, pd.concat(own) if own else table.iloc[:0], folder)
-    return replace(declared, reasons=(*declared.reasons, *history.reasons(contrast)))
+    told = history.history(contrast, declared.reasons)
+    return replace(declared, reasons=(*declared.reasons, *told.reasons), notes=(*declared.notes, *told.notes))
 
 
 @dataclass(frozen=True)
@@ -223,6 +227,7 @@ class _Paired:
     question: Question
     sources: Mapping[str, str]
     notes: tuple[str, ...]
+    is_general: bool
 
 
 def _cells(
@@ -236,7 +241,9 @@ def _cells(
     pairs = [replace(pair, weight=1.0 / files[pair.dataset]) for pair in found]
     notes += filter(None, [told(files, sources)])
     question = Question(contrast.baseline, contrast.against, contrast.metric, contrast.margin, tuple(pairs))
-    return _Paired(tuple(pairs), question, sources, tuple(notes))
+    n_sources = round(sum(pair.weight for pair in pairs))
+    is_general = n_sources > 1 and contrast.level == IN_GENERAL
+    return _Paired(tuple(pairs), question, sources, tuple(notes), is_general)
 
 
 class _Models:
@@ -283,11 +290,18 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
     without = [here.dataset for here, n_images in zip(pairs, answer.n_images) if n_images is None]
     if without:
         notes.append(f"without per-image predictions: {listed(without)}")
+    told_by: dict[str, list[str]] = {}
+    for here, judgement in zip(pairs, answer.judgements):
+        if judgement.note:
+            told_by.setdefault(judgement.note, []).append(here.dataset)
+    notes += [f"the interval on {listed(names)} {note}" for note, names in told_by.items()]
     differences = list(averaged({here.dataset: here.difference for here in pairs}, cells.sources).values())
     ratios = list(averaged({here.dataset: here.cost_ratio for here in pairs}, cells.sources).values())
     over = f"{unit_noun([here.dataset for here in pairs], cells.sources)}s"
-    if len(pairs) > 1:
+    if cells.is_general:
         judged = in_general(differences, contrast.margin, over)
+    elif len(pairs) > 1:
+        judged = _on_these(pairs, answer, cells.sources, contrast.margin)
     else:
         judged = answer.judgements[0] if pairs else untested("data sets", 0)
     estimate = float(np.mean(differences)) if pairs else math.nan
@@ -314,11 +328,20 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
         notes=tuple(notes),
         per_dataset=per_dataset,
         mixed=None,
-        location=_location(differences, declaration.alpha, over) if len(pairs) > 1 else None,
+        location=_location(differences, declaration.alpha, over) if cells.is_general else None,
         alpha=declaration.alpha,
         correction=declaration.correction,
         family_size=size,
         n_sources=len(differences),
+    )
+
+
+def _on_these(pairs: Sequence[PairedCells], answer: Answer, sources: Mapping[str, str], margin: float) -> Judgement:
+    keys = [sources.get(pair.dataset, pair.dataset) for pair in pairs]
+    total = sum(pair.weight for pair in pairs)
+    weights = [pair.weight / total for pair in pairs]
+    return on_these(
+        [pair.difference for pair in pairs], answer.judgements, weights, [keys.index(key) for key in keys], margin
     )
 
 
@@ -338,7 +361,13 @@ def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -
         # A mean and a sum of ranks that point to different sides decide nothing.
         outcome = "superior" if better > 0 else "inferior"
     reasons = list(found.reasons)
-    if contrast.contrasts_hash is not None and contrast.kind == "confirmatory":
+    confirmatory = contrast.contrasts_hash is not None and contrast.kind == "confirmatory"
+    if confirmatory and contrast.level == THESE_DATA_SETS:
+        if 0 < found.n_seeds < FEWEST_SEEDS:
+            reasons.append(
+                f"a claim on these data sets takes {FEWEST_SEEDS} seeds on each, got {found.n_seeds} where fewest"
+            )
+    elif confirmatory:
         reach = smallest_adjusted_p(max(1, found.n_sources), found.family_size, found.correction)
         if reach > found.alpha:
             paired = counted_units(found.n_datasets, found.n_sources)

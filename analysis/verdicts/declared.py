@@ -12,6 +12,7 @@ from analysis.metrics import METRICS, is_quoted
 from analysis.records.manifests import declaring_manifest
 from analysis.records.places import records_folder
 from analysis.records.sources import manifest_sources
+from analysis.verdicts.levels import DECLARED_LEVELS, IN_GENERAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,8 +27,9 @@ class Contrast:
     """A declared comparison of two variants (ids): is `against` better than `baseline` by a test metric?
 
     Differences are against − baseline; within the margin the two are equivalent. The contrasts of one family and
-    kind share a correction. margin 0: none was declared, so nothing is found equivalent. contrasts_hash: that of the
-    declaration it comes from, None for a contrast that nobody declared.
+    kind share a correction. margin 0: none was declared, so nothing is found equivalent. level: whether data sets are
+    drawn anew ("in general") or fixed ("these data sets"). contrasts_hash: that of the declaration it comes from, None
+    for a contrast that nobody declared.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Contrast:
     against_label: str = ""
     family: str = "primary"
     kind: str = "confirmatory"
+    level: str = IN_GENERAL
     contrasts_hash: str | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +51,8 @@ class Contrast:
             raise ValueError(f"contrast.margin must be between 0 and 1, got {self.margin!r}")
         if self.kind not in KINDS:
             raise ValueError(f"contrast.kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.level not in DECLARED_LEVELS:
+            raise ValueError(f"contrast.level must be one of {', '.join(DECLARED_LEVELS)}, got {self.level!r}")
         if self.baseline == self.against:
             raise ValueError(f"contrast.against must differ from baseline, got {self.against!r} twice")
         for side in ("baseline", "against"):
@@ -77,11 +82,12 @@ class Contrast:
             against_label=str(value.get("against_label", "")),
             family=str(value.get("family", "primary")),
             kind=str(value.get("kind", "confirmatory")),
+            level=str(value.get("level", IN_GENERAL)),
             contrasts_hash=contrasts_hash,
         )
 
     def asks_like(self, other: Contrast) -> bool:
-        """Whether another contrast has the same variants and metric, whatever its margin, name or family."""
+        """Whether another contrast has the same variants and metric, whatever its margin, level, name or family."""
         return (self.baseline, self.against, self.metric) == (other.baseline, other.against, other.metric)
 
 
@@ -213,7 +219,7 @@ def _finished(table: pd.DataFrame, variant_id: str) -> pd.DataFrame:
 
 def _changes(today: Contrast, now: Declaration, asked: Contrast, then: Declaration) -> tuple[str, ...]:
     """What the study file says today that the cells' declaration did not."""
-    pairs = [(name, getattr(asked, name), getattr(today, name)) for name in ("margin", "family", "kind")]
+    pairs = [(name, getattr(asked, name), getattr(today, name)) for name in ("margin", "family", "kind", "level")]
     pairs += [("α", then.alpha, now.alpha), ("correction", then.correction, now.correction)]
     pairs.append(("contrasts in its family", then.family_size(asked), now.family_size(today)))
     moved = [name for name, key in now.sources.items() if then.sources.get(name, name) != key]

@@ -1,33 +1,61 @@
-"""Revisions of a study: data sets and seeds not run yet, and those left out or added after results were known.
+"""Revisions of a study: what was changed, left out, added or asked again once results could be seen.
 
-A hash pins contrasts, but not the data sets and seeds that they are judged on. Removing the data sets that speak
-against a variant, or adding some until p is small, changes neither a contrast nor a record; and looking before the last
-cell has run allows stopping at a look that pleases. Comparing manifests reveals both.
+A hash pins contrasts, but not the data sets and seeds that they are judged on, nor the recipe. Removing the data sets
+that speak against a variant, adding seeds until p is small, or trying recipes, metrics and files changes neither a
+contrast nor a record; and looking before the last cell has run allows stopping at a look that pleases. So a verdict is
+confirmatory only where its question was asked before any look at the same variants and data, or on fresh seeds after
+it (`analysis.verdicts.looks`); whatever was looked at before is told beside it.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.records.launches import read_launches
 from analysis.records.ledger import read_records
 from analysis.records.manifests import Manifest, parsed_manifests
-from analysis.records.places import records_folder
+from analysis.records.places import RECORDS, records_folder
 from analysis.records.schema import Record
+from analysis.records.sources import manifest_sources
+from analysis.records.table import sources_of
 from analysis.verdicts.declared import Contrast, read_declaration
+from analysis.verdicts.looks import Asking, Pair, Records, Today, asked_at_launches, seen_by, told
 from analysis.words import counted, listed
 
-Pair = tuple[str, int]
-# The keys of a record that say where its variant has finished.
-TOLD = ("status", "recipe_id", "numerics_version", "variant_id", "dataset", "seed")
+# The keys of a record that say which variant has finished where, and when: in the order of the ledger.
+TOLD = (
+    "status",
+    "recipe_id",
+    "numerics_version",
+    "variant_id",
+    "dataset",
+    "seed",
+    "cell_id",
+    "data_fingerprint",
+    "source_key",
+    "study",
+    "study_hash",
+)
+
+
+@dataclass(frozen=True)
+class History:
+    """What revisions say of a contrast: why it is only exploratory, and what else a reader must know."""
+
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Revisions:
     """What a ledger says about how a study came about, read once for all contrasts of its manifest and table.
 
-    records: every one that counts in the folder, with at least the keys `TOLD`, if they have already been read.
+    records: every one that counts in the folder, in its order, with at least the keys `TOLD`, if they have already been
+    read.
     """
 
     def __init__(
@@ -37,74 +65,166 @@ class Revisions:
         folder: Path | str,
         records: Sequence[Record] | None = None,
     ) -> None:
-        self._today = _pairs_of(manifest)
-        self._table, self._records = table, records
+        self._today = frozenset(_pairs_of(manifest))
+        self._table, self._told = table, records
         self._ran: dict[str, set[Pair]] = {}
         if not self._today:
             return
         for variant, dataset, seed in zip(table["variant_id"], table["dataset"], table["seed"]):
             self._ran.setdefault(variant, set()).add((dataset, seed))
         self._place, artifacts = records_folder(folder)
-        others = {} if artifacts else parsed_manifests(self._place)
-        others.pop(str(manifest.get("study_hash")), None)
-        self._others = {key: (_contrasts(kept), _pairs_of(kept)) for key, kept in others.items()}
-        self._first = set(table["study_hash"].dropna()) if "study_hash" in table else set()
+        self._key = str(manifest.get("study_hash"))
+        self._is_artifacts = bool(artifacts)
+        manifests = {} if artifacts else parsed_manifests(self._place)
+        self._launches = [] if artifacts else read_launches(self._place)
+        self._studies = {key: (_contrasts(kept), _pairs_of(kept)) for key, kept in manifests.items()}
+        self._studies[self._key] = (_contrasts(manifest), set(self._today))
+        self._sources = {**sources_of(table), **manifest_sources(manifest)}
+        self._moved = self._moved_sources(manifest_sources(manifest))
 
-    def reasons(self, contrast: Contrast) -> tuple[str, ...]:
-        """Why revisions make a contrast exploratory; empty where nothing was revised.
+    def history(self, contrast: Contrast, others: Sequence[str] = ()) -> History:
+        """What revisions say of a contrast; nothing where the study is as it was first asked.
 
         Not run yet: a variant has no record there, not even of a failure; at such an interim look α does not hold.
-        Left out: another stored study had the same contrast on more data sets or seeds, and both variants finished
-        there, with the table's recipe. Added: cells of the table ran first in a study that had it on fewer (looking at
-        6 data sets and again at each further one up to 20 finds a difference where there is none in 16 % of studies at
-        α = 5 %).
+        Left out, or added: the question was first asked with more, or fewer, data sets or seeds, and looked at (looking
+        at 6 data sets and again at each further one up to 20 finds a difference where there is none in 16 % of studies
+        at α = 5 %). Compared before: the same variants on the same data, under another recipe or content, with some of
+        today's seeds. With none of them, today's seeds are fresh, and it is only told. others: reasons found elsewhere,
+        which may say the same.
         """
-        today, reasons = self._today, []
-        if not today:
-            return ()
-        waiting = today - (self._ran.get(contrast.baseline, set()) & self._ran.get(contrast.against, set()))
+        if not self._today:
+            return History()
+        reasons = []
+        waiting = self._today - (self._ran.get(contrast.baseline, set()) & self._ran.get(contrast.against, set()))
         if waiting:
             reasons.append(
-                f"{len(waiting)} of {counted(len(today), 'pair')} of cells have not run yet (an interim look)"
+                f"{len(waiting)} of {counted(len(self._today), 'pair')} of cells have not run yet (an interim look)"
             )
-        alike = {
-            key: pairs
-            for key, (contrasts, pairs) in self._others.items()
-            if any(asked.asks_like(contrast) for asked in contrasts)
-        }
-        more = {pair for pairs in alike.values() for pair in pairs} - today
-        left_out = more & self._finished_on_both(contrast) if more else set()
-        if left_out:
-            named = _named(left_out, today)
-            reasons.append(f"{named} left out, on which both variants had finished in another run of it")
-        earlier = {pair for key, pairs in alike.items() if key in self._first for pair in pairs}
-        added = today - earlier
-        if earlier and added:
-            reasons.append(
-                f"{_named(added, earlier)} added after the first cells had run: p knows nothing of looks between"
-            )
-        return tuple(reasons)
+        today, looks = self._question(contrast), self._records.looks(contrast.baseline, contrast.against)
+        finished = {(look.dataset, look.seed) for look in looks if today.is_alike(look)}
+        askings = self._askings(contrast, today)
+        first = next(asking for asking in askings if self._covers(asking, contrast, today, finished))
+        seen = seen_by(first, looks, today)
+        changed = self._changes(askings, contrast, today, finished) if seen.own else []
+        if seen.own and not changed and not others:
+            changed.append("its cells had run before it was asked")
+        reasons += [*changed, *self._moved]
+        if seen.again:
+            looked = told(seen.again, today)
+            reasons.append(f"compared before on these data with some of these seeds: {looked}; fresh seeds would tell")
+        # Those of today's recipe that are no longer in it have been named where it was looked at.
+        apart = [look for look in seen.apart if not (seen.own and today.is_alike(look))]
+        notes = [f"compared before on these data with other seeds: {told(apart, today)}"] if apart else []
+        also = {a.pairs for a in askings if a.pairs & today.pairs and not self._covers(a, contrast, today, finished)}
+        if also and not changed:
+            notes.append(f"asked in this store on {counted(len(also), 'other choice')} of data sets and seeds, too")
+        return History(tuple(reasons), tuple(notes))
 
-    def _finished_on_both(self, contrast: Contrast) -> set[Pair]:
-        """Data sets and seeds on which both variants of a contrast have finished, anywhere in the ledger."""
-        return self._finished.get(contrast.baseline, set()) & self._finished.get(contrast.against, set())
+    def _moved_sources(self, now: Mapping[str, str]) -> list[str]:
+        """Data sets whose source has changed since the study's first launch: its hash holds only those it names."""
+        first = next((launch for launch in self._launches if launch["study_hash"] == self._key), None)
+        then = {} if first is None else {name: facts.get("source_key") for name, facts in first["data"].items()}
+        return [
+            f"the source of {name} was {key} at its first launch, and is {now[name]} now"
+            for name, key in then.items()
+            if now.get(name, key) != key
+        ]
+
+    def _question(self, contrast: Contrast) -> Today:
+        rows = [row for side in (contrast.baseline, contrast.against) for row in self._by_variant.get(side, ())]
+        return Today(
+            pairs=self._today,
+            recipes=frozenset(row["recipe_id"] for row in rows),
+            numerics=frozenset(row["numerics_version"] for row in rows),
+            contents={row["dataset"]: row["data_fingerprint"] for row in rows},
+            sources=self._sources,
+        )
+
+    def _askings(self, contrast: Contrast, today: Today) -> list[Asking]:
+        """Every time that the contrast was asked with today's recipe and content, oldest first, today's among them."""
+        question = (contrast.baseline, contrast.against, contrast.metric)
+        found = asked_at_launches(self._launches, question, today)
+        registered = {asking.study for asking in found}
+        for key, (contrasts, pairs) in self._studies.items():
+            is_alike = any(asked.asks_like(contrast) for asked in contrasts)
+            place = self._records.first_place(key, today)
+            # Of a study that ran nothing of its own nobody knows when it asked; today's has been asked by now.
+            if key not in registered and (key == self._key or (is_alike and place < math.inf)):
+                found.append(Asking(key, frozenset(pairs), (0 if place < math.inf else 2, place), None, place))
+        return sorted(found, key=lambda asking: asking.order)
+
+    def _covers(self, asking: Asking, contrast: Contrast, today: Today, finished: set[Pair]) -> bool:
+        """Whether an asking was of today's pairs and of no others, but such as ran in vain."""
+        if asking.study == self._key:
+            return True
+        others = asking.pairs - today.pairs
+        return (
+            asking.pairs >= today.pairs and not others & finished and others <= self._in_vain(contrast, today, others)
+        )
+
+    def _in_vain(self, contrast: Contrast, today: Today, pairs: Iterable[Pair]) -> set[Pair]:
+        sides = (contrast.baseline, contrast.against)
+        return {pair for pair in pairs if self._records.had_its_chance(sides, today.recipes, pair)}
+
+    def _changes(self, askings: Sequence[Asking], contrast: Contrast, today: Today, finished: set[Pair]) -> list[str]:
+        """What other askings of some of today's pairs had beyond them, and what today's has beyond the oldest."""
+        others = [asking for asking in askings if asking.study != self._key and asking.pairs & today.pairs]
+        more = {pair for asking in others for pair in asking.pairs} - today.pairs
+        reasons = []
+        if more & finished:
+            named = _named(more & finished, today.pairs)
+            reasons.append(f"{named} left out, on which both variants had finished in another run of it")
+        own = next(asking.order for asking in askings if asking.study == self._key)
+        older = [asking for asking in others if asking.order < own]
+        if not older:
+            return reasons
+        planned = {pair for asking in older for pair in asking.pairs} - today.pairs - finished
+        never = planned - self._in_vain(contrast, today, planned)
+        if never:
+            reasons.append(
+                f"{_named(never, today.pairs)} left out before running: whoever looks may stop when p is small"
+            )
+        added = today.pairs - older[0].pairs
+        if added:
+            named = _named(added, older[0].pairs)
+            reasons.append(f"{named} added after the first cells had run: p knows nothing of looks between")
+        return reasons
 
     @cached_property
-    def _finished(self) -> dict[str, set[Pair]]:
-        names = ("recipe_id", "numerics_version")
-        alike = {name: set(self._table[name]) for name in names if name in self._table}
-        found: dict[str, set[Pair]] = {}
-        for record in read_records(self._place).records if self._records is None else self._records:
-            if record["status"] == "done" and all(record[name] in values for name, values in alike.items()):
-                found.setdefault(record["variant_id"], set()).add((record["dataset"], record["seed"]))
+    def _by_variant(self) -> dict[str, list[Record]]:
+        found: dict[str, list[Record]] = {}
+        for row in _rows(self._table):
+            found.setdefault(row["variant_id"], []).append(row)
         return found
+
+    @cached_property
+    def _records(self) -> Records:
+        if self._told is not None:
+            return Records(self._told)
+        # A table without a ledger is all that is known.
+        has_ledger = self._is_artifacts or (self._place / RECORDS).is_file()
+        return Records(read_records(self._place).records if has_ledger else _rows(self._table))
+
+
+def _rows(table: pd.DataFrame) -> list[Record]:
+    """A table's rows with the keys of `TOLD`, as records have them."""
+    blank: dict[str, Any] = {"recipe_id": "", "numerics_version": 0, "status": "done", "cell_id": ""}
+    names = {name: {"data_fingerprint": "fingerprint"}.get(name, name) for name in TOLD}
+    columns = {
+        name: table[column].tolist() if column in table else [blank.get(name)] * len(table)
+        for name, column in names.items()
+    }
+    rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    for row in rows:
+        row["data_fingerprint"] = row["data_fingerprint"] or ""
+    return rows
 
 
 def _pairs_of(manifest: Mapping[str, Any]) -> set[Pair]:
     return {(str(d), int(s)) for d in manifest.get("datasets") or () for s in manifest.get("seeds") or ()}
 
 
-def _contrasts(manifest: Manifest) -> tuple[Contrast, ...]:
+def _contrasts(manifest: Manifest | Mapping[str, Any]) -> tuple[Contrast, ...]:
     """The contrasts that a manifest declares; none where it breaks the rules."""
     try:
         return read_declaration(manifest).contrasts

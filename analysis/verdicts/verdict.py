@@ -10,7 +10,7 @@ from analysis.across.rank_tests import Location
 from analysis.interval import Interval
 from analysis.records.sources import counted_units
 from analysis.verdicts.declared import Contrast
-from analysis.verdicts.judgement import IN_GENERAL, THIS_DATA_SET
+from analysis.verdicts.levels import IN_GENERAL, THESE_DATA_SETS, THIS_DATA_SET
 from analysis.words import bounds, counted, listed, metric_name, p_value, percent, signed
 
 if TYPE_CHECKING:
@@ -36,16 +36,16 @@ class Verdict:
 
     estimate: against − baseline, the mean over data sets of means over seeds; negative is better for metrics where less
     is better. n_sources: how many sources the data sets are of, whose files are averaged and count once. level: in
-    general, this data set, these weights, or "" where nothing is paired. p_value: of no difference; equivalence_p: of a
-    difference beyond the margin; adjusted_…: within the family of `family_size` contrasts. equivalence_interval: of the
-    estimate, of level 1 − 2α; it lies within the margin where equivalence is found, which the 95 % interval need not.
-    n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data sets together. cost_ratio:
-    MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over data sets, −1 … 1.
-    false_claim_probability: see `analysis.paired.false_claim`; over images only. exploratory: for the `reasons` given.
-    notes: what else a reader must know. mixed: the difference by the mixed model of all cells, for comparison in
-    general; it decides nothing. location: in general, the median of the pairwise averages of data-set means with the
-    interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it excludes 0 where that test finds a
-    difference (except that ties may leave an end at 0).
+    general, these data sets, this data set, these weights, or "" where nothing is paired. p_value: of no difference;
+    equivalence_p: of a difference beyond the margin; adjusted_…: within the family of `family_size` contrasts.
+    equivalence_interval: of the estimate, of level 1 − 2α; it lies within the margin where equivalence is found, which
+    the 95 % interval need not. n_seeds: paired seeds of the data set that has fewest. n_images: test images, all data
+    sets together. cost_ratio: MACs of against over baseline. rank_effect: matched-pairs rank-biserial correlation over
+    data sets, −1 … 1. false_claim_probability: see `analysis.paired.false_claim`; over images only. exploratory: for
+    the `reasons` given. notes: what else a reader must know. mixed: the difference by the mixed model of all cells, for
+    comparison in general; it decides nothing. location: in general, the median of the pairwise averages of data-set
+    means with the interval of level 1 − α that the signed-rank test accepts: unlike the mean's, it excludes 0 where
+    that test finds a difference (except that ties may leave an end at 0).
     """
 
     contrast: Contrast
@@ -179,6 +179,8 @@ def _where(verdict: Verdict) -> str:
     if verdict.level == IN_GENERAL:
         return "on data sets like these"
     names = listed([part.dataset for part in verdict.per_dataset])
+    if verdict.level == THESE_DATA_SETS:
+        return f"on the data sets {names}, which says nothing of others"
     if verdict.level == THIS_DATA_SET:
         return f"on {names}, which says nothing of other data sets"
     if verdict.level:

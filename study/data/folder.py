@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from analysis.records.origins import source_key
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.npz import file_stamp
-from study.data.origins import source_key
 from study.data.protocol import SPLITS, Dataset, Split, assemble, checked_split, unknown_name
 
 ENDINGS = (".png", ".jpg", ".jpeg")

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
+from analysis.records.origins import source_key
 from study.data.catalogue import check_md5
 from study.data.npz import file_stamp, read_npz
-from study.data.origins import source_key
 from study.data.protocol import Dataset, unknown_name
 
 SIZES = (28, 64, 128, 224)

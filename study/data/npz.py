@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.records.origins import source_key
 from study.data.catalogue import FILE_NAME, check_md5, read_entry
-from study.data.origins import source_key
 from study.data.protocol import SPLITS, Dataset, assemble, checked_split, unknown_name
 
 KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels", "groups"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.design.kinds import Keys, SettingError
 from medmamba_variants.networks import Network
 from study.definition import Contrast
@@ -20,9 +21,9 @@ def parse_contrasts(
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
-    scaled: by the id of a variant as the file writes it, the one that runs in its place. elsewhere: those of other
-    studies, by the contrast's index and its side; they are in the grid, too. Raises SettingError for a variant outside
-    the grid, for one compared with itself, and for a repeated contrast.
+    scaled: by the id of a variant as the file writes it, the one that runs in its place. elsewhere: variants of other
+    studies, by the contrast's index and its side. Raises SettingError for a variant outside the grid, for one compared
+    with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
     contrasts: list[Contrast] = []
@@ -33,7 +34,8 @@ def parse_contrasts(
             if (index, side) in elsewhere:
                 sides[side] = elsewhere[index, side][1]
                 continue
-            variant = read_side(value[side], (*path, side), named, read_point)
+            written = read_side(value[side], (*path, side), named, read_point)
+            variant = scaled.get(written.variant_id, written)
             if variant.variant_id not in labels:
                 raise SettingError(
                     (*path, side),
@@ -42,14 +44,15 @@ def parse_contrasts(
             sides[side] = variant
         contrast = Contrast(
             name=value["name"],
-            baseline=scaled.get(sides["baseline"].variant_id, sides["baseline"]),
-            against=scaled.get(sides["against"].variant_id, sides["against"]),
+            baseline=sides["baseline"],
+            against=sides["against"],
             baseline_label=labels[sides["baseline"].variant_id],
             against_label=labels[sides["against"].variant_id],
             metric=value["metric"],
             margin=float(value["margin"]),
             family=value.get("family", "primary"),
             kind=value.get("kind", "confirmatory"),
+            level=value.get("level", IN_GENERAL),
         )
         if contrast.baseline == contrast.against:
             raise SettingError((*path, "against"), f"must differ from baseline, got {value['against']} twice")

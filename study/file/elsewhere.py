@@ -15,7 +15,7 @@ from study.recipe import Recipe
 # What names a variant of another study: the study's file, beside this one where it is a bare name, and a label there.
 NAMES = ("study", "variant")
 # Keys that decide which cells a study has; options for them hold for the other study, too.
-SHARED = ("recipe", "recipe_axes", "tuning_seeds", "source", "sources", "datasets", "seeds")
+SHARED = ("recipe", "source", "sources", "datasets", "seeds")
 Place = tuple[int, str]
 
 
@@ -32,16 +32,13 @@ def variants_elsewhere(
 ) -> dict[Place, tuple[str, Network]]:
     """The label and variant of each side that stands in another study, by its contrast's index and its name.
 
-    here: the study's file. own: its recipe, tuning, source, data sets and seeds, and what it matches. load: reads
-    another file, without its own contrasts. Raises SettingError for an unknown label, and where the studies differ, in
-    words.
+    here: the study's file. own: its recipe, source, data sets and seeds. load: reads another file, without its own
+    contrasts. Raises SettingError for an unknown label, and where the studies differ, in words.
     """
     found: dict[Place, tuple[str, Network]] = {}
     read: dict[Path, Study] = {}
     for place, value, path in _sides(contrasts):
         checked_names(value, NAMES, path)
-        if own["match"] is not None:
-            raise SettingError(path, "must be a variant of this study where match is given, got one of another")
         for name in NAMES:
             if not isinstance(value.get(name), str):
                 raise SettingError((*path, name), f"must be a text, got {shown(value.get(name))}")
@@ -96,11 +93,10 @@ def _difference(own: Mapping[str, Any], other: Study) -> str:
     for key in dict.fromkeys([*mine, *theirs]):
         if mine.get(key) != theirs.get(key):
             return f"recipe.{key} {shown(theirs.get(key))} in {other.name}, {shown(mine.get(key))} here"
-    if own["tuning"] != other.tuning:
-        tuned = [study for study, tuning in ((other.name, other.tuning), ("here", own["tuning"])) if tuning is not None]
-        return f"recipe_axes {'that differ' if len(tuned) > 1 else f'in {tuned[0]} alone'}"
     if own["source"] != other.source:
         return f"source {shown(dict(other.source))} in {other.name}, {shown(dict(own['source']))} here"
+    if own["tuned"] or other.tuning is not None:
+        return f"recipe_axes {'here' if own['tuned'] else f'in {other.name}'}, by which every variant has its own"
     for key in ("datasets", "seeds"):
         absent = [value for value in own[key] if value not in getattr(other, key)]
         if absent:

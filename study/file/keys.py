@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.metrics import METRICS
+from analysis.verdicts.levels import DECLARED_LEVELS
 from medmamba_variants.config import PRESETS, axis_schema
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import (
@@ -21,6 +22,7 @@ from medmamba_variants.design.kinds import (
     checked_names,
     whole,
 )
+from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
 from study.file.elsewhere import NAMES, is_elsewhere
 from study.recipe import RECIPE
@@ -89,6 +91,7 @@ class Variants(Kind):
 
     def schema(self) -> dict[str, Any]:
         either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        either.append({"$ref": "#/$defs/pretrained"})
         return {"type": "object", "additionalProperties": {"anyOf": either}}
 
 
@@ -111,6 +114,15 @@ PEERS = {
         "description": "a module of one's own by dotted path, with settings of its class",
         "properties": {"module": {"type": "string", "description": "package.file:Class"}},
         "required": ["module"],
+    },
+    "pretrained": {
+        "type": "object",
+        "description": "any of the others that starts from weights",
+        "properties": {
+            "weights": {"type": "string", "description": "a checkpoint, an exported file, or timm for timm's own"},
+            "features": {"enum": list(FEATURES), "description": "frozen: only the last layer trains"},
+        },
+        "required": ["weights"],
     },
 }
 
@@ -153,6 +165,11 @@ CONTRAST = {
     "margin": Setting(Number(0, 1, open=True), "differences below it count as equivalent", required=True),
     "family": Setting(Text(), "contrasts of one family share the correction"),
     "kind": Setting(Choice(("confirmatory", "exploratory")), "confirmatory unless said otherwise"),
+    "level": Setting(
+        Choice(DECLARED_LEVELS),
+        "what it is about: data sets in general, drawn anew (the default), or these data sets, fixed, with seeds and "
+        "test images drawn anew",
+    ),
 }
 
 # What would make networks of a variant differ in cost, or name a setting twice.

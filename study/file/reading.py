@@ -14,7 +14,9 @@ from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import Keys, SettingError, checked_names, refuse_repeats, to_json
 from medmamba_variants.hints import hint, one_of, shown
-from medmamba_variants.networks import Network, is_peer, read_network
+from medmamba_variants.networks import Network, is_peer, read_network, without_weights
+from medmamba_variants.peers.pretrained import KEYS as WEIGHT_KEYS
+from medmamba_variants.peers.pretrained import read_pretrained
 from study.data.readers import READERS
 from study.definition import GRID, Range, StrategyChoice, Study, Tuning
 from study.file.contrasts import parse_contrasts, read_side
@@ -86,6 +88,7 @@ class _Reader:
         recipe = self.recipe()
         matched = self.matched(dict(grid), named, recipe) if "match" in self.values else None
         scaled = {network.variant_id: matched.after[label] for label, network in grid} if matched else {}
+        grid = tuple((label, scaled.get(network.variant_id, network)) for label, network in grid)
         for key in ("seeds", "datasets"):
             if not self.values[key]:
                 raise SettingError((key,), "must list at least one, got []: the study would be empty")
@@ -96,8 +99,7 @@ class _Reader:
                 f"must be left out where strategy.name is {strategy.name}, "
                 f"got {len(declared)}: no variant of a search is known before it runs",
             )
-        tuning = self.tuning(strategy, recipe)
-        elsewhere = self.elsewhere(declared, recipe, tuning)
+        elsewhere = self.elsewhere(declared)
         grid = added(grid, declared, elsewhere)
         return Study(
             name=self.text.path.stem,
@@ -107,7 +109,7 @@ class _Reader:
             base_name=self.values["base"],
             base=self.base,
             axes=axes,
-            grid=tuple((label, scaled.get(network.variant_id, network)) for label, network in grid),
+            grid=grid,
             strategy=strategy,
             seeds=tuple(self.values["seeds"]),
             datasets=tuple(self.values["datasets"]),
@@ -121,26 +123,8 @@ class _Reader:
             controls=self.words("controls"),
             caveat=self.words("caveat"),
             matched=matched.to_dict() if matched else None,
-            tuning=tuning,
+            tuning=self.tuning(strategy, recipe),
         )
-
-    def elsewhere(
-        self, declared: Sequence[Mapping[str, Any]], recipe: Recipe, tuning: Tuning | None
-    ) -> dict[tuple[int, str], tuple[str, Network]]:
-        """The variants of other studies that contrasts name."""
-        own = {"recipe": recipe, "tuning": tuning, "source": self.source(), "match": self.values.get("match")}
-        own |= {key: self.values[key] for key in ("datasets", "seeds")}
-        return variants_elsewhere(declared, self.text.path.absolute(), own, self.other)
-
-    def other(self, path: Path) -> Study:
-        """Another study, with this one's options for what cells are, and without its own contrasts."""
-        options = [one for one in self.text.overrides if one[0].split(".")[0] in SHARED]
-        text = StudyText(path, [*options, ("contrasts", "contrasts", [])])
-        try:
-            STUDY.parse(text.values)
-            return _Reader(text).study()
-        except SettingError as error:
-            raise text.located(error) from None
 
     def matched(self, grid: Mapping[str, Network], named: Mapping[str, Network], recipe: Recipe) -> Matched:
         """The variants by label, scaled in width to the cost of one of them."""
@@ -186,6 +170,26 @@ class _Reader:
             raise SettingError(("tuning_seeds",), f"must be seeds that are not among seeds, got {came}")
         metric = recipe.select_on if recipe.select_on in METRICS else DEFAULT_TUNING_METRIC
         return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric)
+
+    def elsewhere(self, declared: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], tuple[str, Network]]:
+        """The variants of other studies that contrasts name."""
+        own = {
+            "recipe": self.recipe(),
+            "tuned": "recipe_axes" in self.values,
+            "source": self.source(),
+            **{k: self.values[k] for k in ("datasets", "seeds")},
+        }
+        return variants_elsewhere(declared, self.text.path.absolute(), own, self.other)
+
+    def other(self, path: Path) -> Study:
+        """Another study, with this one's options for what cells are, and without its own contrasts."""
+        options = [one for one in self.text.overrides if one[0].split(".")[0] in SHARED]
+        text = StudyText(path, [*options, ("contrasts", "contrasts", [])])
+        try:
+            STUDY.parse(text.values)
+            return _Reader(text).study()
+        except SettingError as error:
+            raise text.located(error) from None
 
     def words(self, key: str) -> str:
         """The text under a key as one line, empty where the file leaves it out."""
@@ -295,11 +299,14 @@ class _Reader:
                 raise SettingError(path, f"must have names of one line as keys, got {name!r}")
             if not isinstance(values, dict):
                 raise SettingError(below, f"must be a mapping of axes to values, got {shown(values)}")
-            if is_peer(values):
-                variant: Network = read_network(values, below)
+            plain = {key: value for key, value in values.items() if "weights" not in values or key not in WEIGHT_KEYS}
+            if is_peer(plain):
+                variant: Network = read_network(plain, below)
             else:
-                checked_names(values, (*AXES, *SUGAR), below)
-                variant = self.point(values, below)
+                checked_names(plain, (*AXES, *SUGAR), below)
+                variant = self.point(plain, below)
+            if "weights" in values:
+                variant = read_pretrained(without_weights(variant), values, below)
             for earlier, known in named.items():
                 if known == variant:
                     raise SettingError(below, f"must differ from every other variant, got the same as {earlier}")

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from analysis.power import detectable_difference, detectable_effect, pilot_spread, smallest_adjusted_p
+from analysis.power import (
+    detectable_difference,
+    detectable_effect,
+    detectable_on_these,
+    pilot_spread,
+    smallest_adjusted_p,
+)
 from analysis.records.ledger import load_ledger
 from analysis.records.sources import counted_units, files_by_source
-from analysis.words import metric_name
+from analysis.verdicts.levels import FEWEST_SEEDS, THESE_DATA_SETS
+from analysis.words import counted, metric_name
 from study.cells import DataRef
 from study.definition import Contrast, Study
 from study.planning.plan import Plan
@@ -23,12 +30,19 @@ Refs = Mapping[str, DataRef] | None
 def unreachable(study: Study, refs: Refs = None) -> str | None:
     """Why the declared confirmatory contrasts cannot reach their α with the study's data sets; None where they can.
 
-    Sources of data sets are the units of a claim in general, so that their number sets the smallest possible p.
+    Sources of data sets are the units of a claim in general, so that their number sets the smallest possible p; one on
+    the study's own data sets takes seeds.
     """
     short = [c for c in study.contrasts if c.kind == "confirmatory" and not reaches(study, c, refs)]
     if not short:
         return None
     worst = max(short, key=lambda contrast: smallest_p(study, contrast, refs))
+    if is_fixed(worst):
+        more = "" if len(short) == 1 else f" and {len(short) - 1} more"
+        return (
+            f"{study.path}: confirmatory contrasts on these data sets must have {FEWEST_SEEDS} seeds, got "
+            f"'{worst.name}'{more} with {counted(len(study.seeds), 'seed')} (or kind: exploratory)"
+        )
     units = counted_units(len(study.datasets), n_sources(study, refs))
     noun = "data sets" if len(study.datasets) == n_sources(study, refs) else "sources"
     size, more = family_size(study, worst), "" if len(short) == 1 else f" and {len(short) - 1} more"
@@ -64,6 +78,8 @@ def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:
 def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None, refs: Refs = None) -> str:
     """The smallest difference that would be found: in the metric's unit by a pilot's spread, else in spreads."""
     n, size = n_sources(study, refs), family_size(study, contrast)
+    if is_fixed(contrast):
+        return _detectable_on_these(study, contrast, pilot, size)
     family = f" (family of {size})" if size > 1 else ""
     if pilot is not None:
         try:
@@ -86,6 +102,33 @@ def detectable(study: Study, contrast: Contrast, pilot: pd.DataFrame | None, ref
     return f"a difference of {effect:.2g} of its standard deviations over {over}{family}"
 
 
+def _detectable_on_these(study: Study, contrast: Contrast, pilot: pd.DataFrame | None, size: int) -> str:
+    family = f" (family of {size})" if size > 1 else ""
+    if pilot is not None:
+        try:
+            found = detectable_on_these(
+                pilot,
+                contrast.metric,
+                len(study.seeds),
+                alpha=study.alpha,
+                family_size=size,
+                correction=study.correction,
+            )
+        except ValueError:
+            pass
+        else:
+            return (
+                f"on these data sets a difference in {metric_name(contrast.metric)} of about {found:.2g} by the spread "
+                f"over seeds of cells done already, to which test images add theirs{family}"
+            )
+    return f"on these data sets what the spread over seeds and test images lets through, which cells will tell{family}"
+
+
+def is_fixed(contrast: Contrast) -> bool:
+    """Whether a contrast is about the study's own data sets and no others."""
+    return contrast.level == THESE_DATA_SETS
+
+
 def reaches(study: Study, contrast: Contrast, refs: Refs = None) -> bool:
     """Whether a contrast could be significant at the study's α if all its data sets agreed."""
     return smallest_p(study, contrast, refs) <= study.alpha
@@ -97,7 +140,12 @@ def family_size(study: Study, contrast: Contrast) -> int:
 
 
 def smallest_p(study: Study, contrast: Contrast, refs: Refs = None) -> float:
-    """The smallest p, adjusted within its family, that a contrast can have on the sources of the study's data sets."""
+    """The smallest p, adjusted within its family, that a contrast can have on the sources of the study's data sets.
+
+    On these data sets, where they are fixed, any with three seeds; without them 1.
+    """
+    if is_fixed(contrast):
+        return 0.0 if len(study.seeds) >= FEWEST_SEEDS else 1.0
     return smallest_adjusted_p(n_sources(study, refs), family_size(study, contrast), study.correction)
 
 

@@ -4,6 +4,7 @@
     <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
     <folder>/weights/<cell_id>.safetensors  the trained network, where it was to be kept: likewise
     <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
+    <folder>/launches.jsonl                 what each launch declared, and which cells had finished before
 
 JSON has no NaN and no infinity: such a number is written as null and read as None.
 """
@@ -14,7 +15,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import lock_descriptor
 
+from analysis.records.launches import LAUNCHES, declares_alike, parsed_launch, read_launches
 from analysis.records.lines import Lines, Reading, parsed
 from analysis.records.places import RECORDS
 from analysis.records.schema import STATUSES, Record
@@ -65,7 +67,7 @@ class Ledger:
                 whole.write(weights)
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.records_path) as file:
-            _mend_tail(file)
+            _mend_tail(file, parsed)
             before = os.lseek(file, 0, os.SEEK_END)
             # One write under O_APPEND: lines of two drivers never mix, and a kill leaves at most one torn line.
             if os.write(file, line) != len(line):
@@ -125,6 +127,19 @@ class Ledger:
             file.write(text.encode() + b"\n")
         return path
 
+    def register(self, launch: Mapping[str, Any]) -> None:
+        """Appends a launch to the register, on disk on return, unless an earlier one declared the same."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = plain_json(dict(launch), "launch")
+        with _locked(self.folder / LAUNCHES) as file:
+            if any(declares_alike(earlier, written) for earlier in read_launches(self.folder)):
+                return
+            line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+            _mend_tail(file, parsed_launch)
+            if os.write(file, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file)
+
     def _write_probabilities(self, cell_id: str, probabilities: Mapping[str, np.ndarray]) -> None:
         arrays: dict[str, Any] = dict(probabilities)
         for name, array in arrays.items():
@@ -175,7 +190,7 @@ def plain_json(value: Any, where: str) -> Any:
     raise ValueError(f"{where} must be a JSON value, got {type(value).__name__}")
 
 
-def _mend_tail(file: int) -> None:
+def _mend_tail(file: int, is_whole: Callable[[bytes], object]) -> None:
     """Ends a last line that a kill left open: completes it when only its newline is missing, else cuts it off.
 
     The caller holds the lock, so nobody is still writing that line.
@@ -189,7 +204,7 @@ def _mend_tail(file: int) -> None:
     tail = tail[tail.rfind(b"\n") + 1 :]
     if not tail:
         return
-    if parsed(tail) is not None:
+    if is_whole(tail):
         os.write(file, b"\n")
     else:
         os.ftruncate(file, size - len(tail))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from analysis.audits import faults
+from analysis.audits import Notice
 from analysis.power import smallest_p_signed_rank
 from analysis.records.sources import counted_units, told
+from analysis.verdicts.levels import FEWEST_SEEDS
 from analysis.words import counted, metric_name, quantity
 from medmamba_variants.networks import Network
 from study.cells import Cell
@@ -25,12 +26,14 @@ from study.planning.reach import (
     detectable,
     family_size,
     fewest,
+    is_fixed,
     n_sources,
     pilot,
     reaches,
     smallest_p,
     source_keys,
 )
+from study.planning.register import compared_before
 from study.store.ledger import Ledger
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
@@ -39,7 +42,7 @@ from study.telling.terminal import about, columns
 def describe(
     plan: Plan,
     inputs: Inputs,
-    audits: Mapping[str, Mapping[str, Any]],
+    notices: Sequence[Notice],
     costs: Costs,
     ledger: Ledger,
     store: Path,
@@ -47,16 +50,18 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
+    """The lines of a dry run; reads the store and writes nothing. notices: of the data sets' audits."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs), *audit_lines(audits)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(notices)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
+    before = compared_before(study, inputs.refs, ledger)
+    lines += [f"  {before}"] if before else []
     if not cells:
         return [*lines, "time: nothing is left to run"]
     time = estimate(plan, cells, inputs.infos, costs, device, threads)
@@ -126,10 +131,15 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     return [*lines, shared] if shared else lines
 
 
-def audit_lines(audits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The faults that audits found in data sets, by name, one a line; or that there are none."""
-    found = [f"audit: {name}: {fault}" for name, audit in audits.items() for fault in faults(audit)]
-    return found or ["audit: no picture stands in two splits, or bears two labels"]
+def audit_lines(notices: Sequence[Notice]) -> list[str]:
+    """What audits of data sets tell, one a line; or that they found no fault."""
+    found = [f"audit: {notice.line}" for notice in notices]
+    clean = (
+        []
+        if any(notice.fault for notice in notices)
+        else ["audit: no picture stands in two splits, or bears two labels"]
+    )
+    return [*found, *clean]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
@@ -172,20 +182,24 @@ def _contrasts(plan: Plan, pilot: pd.DataFrame | None) -> list[str]:
     if not study.contrasts:
         return ["contrasts: none declared, so whatever is compared later is exploratory"]
     n = n_sources(study, refs)
+    units, how = counted_units(len(study.datasets), n), f"(α = {study.alpha:g}, correction {study.correction})"
     lines = [
-        f"contrasts over {counted_units(len(study.datasets), n)}: the smallest p of a signed-rank test is "
-        f"{smallest_p_signed_rank(n):.4g} (α = {study.alpha:g}, correction {study.correction})"
+        f"contrasts over {units}: the smallest p of a signed-rank test is {smallest_p_signed_rank(n):.4g} {how}"
+        if not all(map(is_fixed, study.contrasts))
+        else f"contrasts on these {units}, by t over seeds and test images {how}"
     ]
     for contrast in study.contrasts:
         size = family_size(study, contrast)
         sides = f"{contrast.against_label} against {contrast.baseline_label}"
-        smallest = f"p ≥ {smallest_p(study, contrast, refs):.4g}"
+        fixed = is_fixed(contrast)
+        smallest = "on these data sets" if fixed else f"p ≥ {smallest_p(study, contrast, refs):.4g}"
         line = f"  {contrast.name}: {sides}, {metric_name(contrast.metric)}, margin {contrast.margin:g}: {smallest}"
         if size > 1:
             line += f" (family {contrast.family} of {size})"
         if not reaches(study, contrast, refs):
             noun = "data sets" if n == len(study.datasets) else "sources"
-            line += f": cannot reach α, which takes {fewest(study, size)} {noun}"
+            needed = f"{FEWEST_SEEDS} seeds" if fixed else f"{fewest(study, size)} {noun}"
+            line += f": cannot reach α, which takes {needed}"
         lines.append(line)
     found = {detectable(study, c, pilot, refs) for c in study.contrasts if reaches(study, c, refs)}
     return lines + [f"  found with 80 % power: {size}" for size in sorted(found)]

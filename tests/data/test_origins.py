@@ -5,8 +5,8 @@ import json
 import pytest
 from test_data import write
 
+from analysis.records.origins import MEDMNIST, source_key
 from study.data import open_source
-from study.data.origins import MEDMNIST, source_key
 
 
 @pytest.mark.parametrize(

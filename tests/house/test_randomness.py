@@ -50,6 +50,7 @@ PAIRING = Pairing(LABELS, A, B, np.arange(60), None)
 RUNS = np.random.default_rng(12).normal(0.8, 0.05, (7, 3))
 DIFFERENCES = np.random.default_rng(13).normal(0.3, 1.0, means.EXACT_FLIPS + 5)
 SMALL = simulation.Design(n_datasets=3, n_seeds=2, n_images=30)
+LOOSE = simulation.Design(n_datasets=2, n_seeds=2, n_images=30, alpha=0.4)
 WIDER = simulation.Design(n_datasets=9, n_seeds=2)
 MASKS = np.random.default_rng(14).random((6, 6, 10)) < 0.4
 
@@ -130,6 +131,9 @@ def calls(store):
         "selftest.simulation.simulate_mixed": lambda rng: simulation.simulate_mixed(WIDER, rng=rng, simulations=12),
         "selftest.simulation.simulate_images": lambda rng: simulation.simulate_images(
             SMALL, rng=rng, simulations=20, draws=DRAWS
+        ),
+        "selftest.simulation.simulate_these": lambda rng: simulation.simulate_these(
+            LOOSE, rng=rng, simulations=20, draws=DRAWS
         ),
         "verdicts.images.answers": lambda rng: list(images.answers(store, [question], rng, DRAWS)),
         "verdicts.decisions.decide": lambda rng: verdicts.decide(table, contrast, rng=rng, draws=DRAWS),

@@ -13,6 +13,7 @@ from analysis.metrics import accuracy, macro_auc_ovr
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.medmnist import load_predictions, medmnist_labels, read_predictions, write_predictions
 from analysis.records.predictions import PredictionFiles, Predictions, load_probabilities, paired_predictions
+from analysis.records.table import as_matrix
 
 DESIGN = Design(datasets=("alpha", "beta"), seeds=(0, 1), images=20)
 
@@ -278,6 +279,16 @@ def test_models_of_others_become_a_table(tmp_path):
     assert len(table) == 8 and set(table["seed"]) == {1, 2} and set(table["variant_id"]) == {"A", "B"}
     row = table[(table["dataset"] == "bloodmnist") & (table["seed"] == 2)].iloc[0]
     assert row["test.macro_auc_ovr"] == pytest.approx(float(row["cell_id"].partition("[AUC]")[2][:5]), abs=5e-4)
+
+
+def test_views_of_one_collection_and_sizes_of_one_set_count_once(tmp_path):
+    for flag in ("organamnist", "organcmnist", "organsmnist", "bloodmnist"):
+        save_labels(tmp_path / "root", flag, multiclass().labels)
+        for model in ("ours", "theirs"):
+            write_predictions(tmp_path / model, flag, multiclass(), run=1)
+    table = load_predictions({"A": tmp_path / "ours", "B": tmp_path / "theirs"}, tmp_path / "root")
+    values, _ = as_matrix(table, "macro_f1")
+    assert list(values.index) == ["bloodmnist", "organamnist + organcmnist + organsmnist"]
 
 
 @pytest.mark.parametrize(

@@ -388,7 +388,7 @@ BAD_CONTRASTS = [
     ({"against": 3}, "against must be a mapping, got 3"),
     (
         {"winner": 1},
-        "winner must be one of name, baseline, against, metric, margin, family, kind; got 'winner'",
+        "winner must be one of name, baseline, against, metric, margin, family, kind, level; got 'winner'",
     ),
 ]
 BAD_PAIRS = [

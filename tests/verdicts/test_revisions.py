@@ -71,12 +71,16 @@ def test_a_look_before_the_last_cell_is_exploratory(tmp_path, fate, exploratory)
     assert found.reasons == (("2 of 14 pairs of cells have not run yet (an interim look)",) if exploratory else ())
 
 
-def test_another_recipe_is_another_study(tmp_path):
+def test_another_recipe_on_the_same_seeds_is_another_look(tmp_path):
     store = write_ledger(tmp_path, WHOLE)
     write_manifest(store, dataclasses.replace(WHOLE, name="again", datasets=DATASETS[:6]))
     table = load_ledger(store, study="again").assign(recipe_id="longer")
     manifest = load_manifest(store, "again")
-    assert not decide_all(table, manifest, store, rng=np.random.default_rng(0), draws=20)[0].exploratory
+    found = decide_all(table, manifest, store, rng=np.random.default_rng(0), draws=20)[0]
+    assert found.reasons == (
+        "compared before on these data with some of these seeds: seeds 0 and 1 on alpha, beta, gamma, delta and 2 more "
+        "(study whole, recipe ec1be000); fresh seeds would tell",
+    )
 
 
 def test_what_was_added_after_a_look_makes_it_exploratory(tmp_path):

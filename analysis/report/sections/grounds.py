@@ -3,10 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from analysis.audits import faults
+from analysis.audits import notices
 from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
-from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
+from analysis.rendering.html import definitions, element, folded, note, paragraph
 from analysis.rendering.marks import Mark
 from analysis.report.decisions import Decisions
 from analysis.report.drawing import Draw, draw_here
@@ -161,15 +161,15 @@ def data(evidence: Evidence) -> Part:
 
 def audits(evidence: Evidence) -> Part | None:
     """The section on faults that an audit found in the data sets before the run; None where it found none."""
-    found = {name: faults(audit) for name, audit in (evidence.manifest.get("audits") or {}).items()}
-    if not any(found.values()):
+    said = notices(evidence.manifest.get("audits") or {}, evidence.sources)
+    if not any(notice.fault for notice in said):
         return None
-    items = [element("li", {}, strong(name), ": ", fault, ".") for name, said in found.items() for fault in said]
+    items = [element("li", {}, f"{notice.line}.") for notice in said]
     text = (
         "An audit before the run found what makes results on these data sets other than they would be on new images: a "
         "picture that also stands in train, or a copy of it, was learned and not judged."
     )
-    named = " ".join(name for name, said in found.items() if said)
+    named = " ".join(dict.fromkeys(name for notice in said for name in notice.sets))
     look = paragraph("The pictures: ", element("code", {}, f"python -m study.audit {named} --data-root DIR"))
     return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
 
@@ -235,6 +235,10 @@ def limits(evidence: Evidence) -> Part:
         "What is not in the table of declared contrasts is exploratory, however clear it looks.",
         "A word stands out where a declared contrast came to a conclusion, and nowhere else.",
     ]
+    if any("level" in contrast for contrast in evidence.contrasts):
+        said.insert(
+            1, "One on these data sets holds for seeds and images drawn anew on them, and for no other data sets."
+        )
     if evidence.is_search:
         said.insert(0, "Variants of a search were chosen by looking at results: none of them is claimed to be better.")
     items = element("ul", {"class": "plain"}, *[element("li", {}, text) for text in said])

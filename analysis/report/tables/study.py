@@ -11,6 +11,7 @@ from analysis.across.standings import Standings, mean_costs
 from analysis.records.schema import Record
 from analysis.rendering.tables import Table
 from analysis.report.evidence import Evidence, absent_cells
+from analysis.verdicts.levels import IN_GENERAL
 from analysis.verdicts.verdict import corrected
 from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, quantity, share
 
@@ -23,9 +24,11 @@ COLUMN_VARIANTS = 6
 def declared_contrasts(evidence: Evidence) -> Table:
     """The contrasts that were declared before the study ran, word for word."""
     columns = ["name", "baseline_label", "against_label", "metric", "margin", "family", "kind"]
+    level = ["level"] if any("level" in contrast for contrast in evidence.contrasts) else []
+    columns += level
     data = pd.DataFrame([[c.get(key) for key in columns] for c in evidence.contrasts], columns=columns)
     rows = [
-        [*(str(row[k]) for k in columns[:4]), _margin(row["margin"]), str(row["family"]), str(row["kind"])]
+        [*(str(row[k]) for k in columns[:4]), _margin(row["margin"]), *(str(row[k] or IN_GENERAL) for k in columns[5:])]
         for row in data.to_dict("records")
     ]
     return Table(
@@ -33,10 +36,10 @@ def declared_contrasts(evidence: Evidence) -> Table:
         "Declared contrasts",
         f"α = {evidence.manifest.get('alpha')} within each family, {corrected(evidence.manifest.get('correction'))}; "
         f"hash {evidence.manifest.get('contrasts_hash')}. Differences are against minus baseline.",
-        ["contrast", "baseline", "against", "metric", "margin", "family", "kind"],
+        ["contrast", "baseline", "against", "metric", "margin", "family", "kind", *level],
         rows,
         data,
-        frozenset({0, 1, 2, 3, 5, 6}),
+        frozenset({0, 1, 2, 3, 5, 6, *([7] if level else [])}),
     )
 
 
