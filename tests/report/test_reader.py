@@ -86,8 +86,8 @@ def test_a_baseline_may_be_any_network(store, variant, words):
     ("value", "words"),
     [
         ([[0.5, "conv"], [0.5, "ss2d"]], "0.5 of the channels through conv, 0.5 of the channels through ss2d"),
-        ([[1.0, {"ss2d": {"d_state": 4}}]], "1 of the channels through ss2d d_state 4"),
-        ([[[1.0, "conv"]], [[1.0, "ss2d"]]], "1 of the channels through conv; 1 of the channels through ss2d"),
+        ([[1.0, {"ss2d": {"d_state": 4}}]], "all channels through ss2d d_state 4"),
+        ([[[1.0, "conv"]], [[1.0, "ss2d"]]], "all channels through conv; all channels through ss2d"),
         ([1, 2, 1], "1, 2, 1"),
         (True, "yes"),
         (None, "none"),
