@@ -93,6 +93,8 @@ def test_a_benchmark_of_38_tasks(tmp_path):
     expected = stats.friedmanchisquare(*[complete[name] for name in complete])
     assert len(complete) == 21 and f"χ² = {expected.statistic:.2f}" in written.ranks[0]
     assert "over 21 data sets (17 left out for a gap)" in written.ranks[0]
+    printed = (tmp_path / "tables" / "results_Dice.md").read_text()
+    assert "| busi | 0.674 ± 0.009 |" in printed and "± what was printed beside them" in printed
     outcomes = {v.contrast.against: v.outcome for v in written.verdicts}
     assert outcomes["densenet121"] == "superior" and outcomes["resnet50"] == "equivalent"
     by_method = {v.contrast.against: v for v in written.verdicts}
