@@ -19,6 +19,7 @@ from analysis.compare.results import Results
 from analysis.hashes import content_hash, declaration_hash
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
+from analysis.records.sources import counted_units
 from analysis.rendering.html import Html, definitions, element, note, paragraph
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.report.drawing import Draw, draw_and_clear
@@ -136,7 +137,7 @@ def evidence_of(results: Results, asked: Asked, folder: Path) -> Evidence:
 
 def rank_sentences(evidence: Evidence) -> list[str]:
     """Friedman's test and Nemenyi's critical difference of each metric, in sentences; none for fewer than three."""
-    n_datasets = evidence.table["dataset"].nunique()
+    n_datasets = evidence.n_sources
     if len(evidence.variants) < 3 or n_datasets < 2:
         return []
     said = []
@@ -159,7 +160,7 @@ def rank_sentences(evidence: Evidence) -> list[str]:
         said.append(
             f"{metric_name(metric)}: Friedman χ² = {tied.chi2:.2f}, Iman and Davenport's F({tied.df[0]}, {tied.df[1]}) "
             f"= {tied.statistic_f:.2f}{uncorrected}, p {p if p.startswith('<') else f'= {p}'}, over "
-            f"{counted(tied.n, 'data set')}{_incomplete(tied.n_incomplete)}. "
+            f"{counted(tied.n, nemenyi.over)}{_incomplete(tied.n_incomplete)}. "
             f"{DIFFER if tied.p_value_f <= alpha else ALIKE} at α = {alpha:g}. "
             f"Nemenyi's critical difference of mean ranks: {share(nemenyi.difference, 2)}."
         )
@@ -208,6 +209,7 @@ def _header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         "verdicts": ", ".join(f"{outcomes.count(word)} {word}" for word in dict.fromkeys(outcomes)) or "none",
         "methods": f"{len(evidence.variants):,}",
         "data sets": f"{len(evidence.datasets):,}",
+        **({"sources": f"{evidence.n_sources:,}"} if evidence.shared_sources else {}),
         "results": f"{len(evidence.table):,}",
         "baseline": evidence.baseline or "none",
     }
@@ -229,19 +231,22 @@ def _carried(results: Results, evidence: Evidence, asked: Asked) -> Part:
 
 def carried(results: Results, evidence: Evidence, asked: Asked) -> list[str]:
     """Which claims the data can carry, and which they cannot, in sentences."""
-    n_datasets, per_method = len(results.datasets), evidence.table.groupby(["variant_id", "dataset"]).size().max()
+    n_datasets, per_method = evidence.n_sources, evidence.table.groupby(["variant_id", "dataset"]).size().max()
     said = []
     if n_datasets > 1:
         said.append(
-            f"In general, on data sets like these {n_datasets}: the signed-rank test over data sets, seeds averaged."
+            f"In general, on data sets like these {len(results.datasets)}: the signed-rank test over data sets, seeds "
+            "averaged."
         )
         family = max(1, len(results.methods) - 1)
         reach = smallest_adjusted_p(n_datasets, family, asked.correction)
         if asked.baseline is not None and reach > asked.alpha:
             said.append(
-                f"With {counted(n_datasets, 'data set')} and {counted(family, 'contrast')} a metric the smallest "
-                f"adjusted p is {reach:.3g}: no difference in general can be shown at α = {asked.alpha:g}."
+                f"With {counted_units(len(results.datasets), n_datasets)} and {counted(family, 'contrast')} a metric "
+                f"the smallest adjusted p is {reach:.3g}: no difference in general can be shown at α = {asked.alpha:g}."
             )
+    if evidence.shared_sources:
+        said.append(f"{evidence.shared_sources[:1].upper()}{evidence.shared_sources[1:]}.")
     if results.predictions:
         one = "of these weights, test images drawn anew" if per_method == 1 else "seeds and test images drawn anew"
         said.append(
