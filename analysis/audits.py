@@ -20,9 +20,50 @@ class Remark:
     fault: bool
 
 
+@dataclass(frozen=True)
+class Notice:
+    """A fault of one data set, or of two together; or, no fault, what an audit could not look at."""
+
+    sets: tuple[str, ...]
+    text: str
+    fault: bool
+
+    @property
+    def line(self) -> str:
+        """The notice with its sets, for a terminal."""
+        return f"{' and '.join(self.sets)}: {self.text}"
+
+
 def faults(found: Mapping[str, Any]) -> list[str]:
     """The sentences on what makes results on a data set wrong; none where nothing was found."""
     return [remark.text for remark in remarks(found) if remark.fault]
+
+
+def notices(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Notice]:
+    """What a launch tells of its data sets: audits as its manifest keeps them. sources: the source of each set."""
+    said = []
+    for name, found in audits.get("sets", {}).items():
+        said += [Notice((name,), text, True) for text in faults(found)]
+        said += [Notice((name,), text, False) for text in limits(found["alike"])]
+    for pair in audits.get("shared", []):
+        one, other = pair["sets"]
+        remark = shared(pair, sources)
+        if remark.fault:
+            said.append(Notice((one, other), remark.text, True))
+    return said
+
+
+def shared(pair: Mapping[str, Any], sources: Mapping[str, str]) -> Remark:
+    """The remark on two data sets that show the same pictures: a fault unless they count as one source."""
+    (one, other), (images, others), (total, total_other) = pair["sets"], pair["images"], pair["of"]
+    name, other_name = pair["examples"][0]["images"]
+    text = (
+        f"{images:,} of {total:,} and {others:,} of {counted(total_other, 'image')} show the same pictures, such as "
+        f"{one} {name} and {other} {other_name}"
+    )
+    if sources.get(one, one) == sources.get(other, other):
+        return Remark(f"{text}; they count as one source", False)
+    return Remark(f"{text}, so they are one source, which `sources` can say", True)
 
 
 def remarks(found: Mapping[str, Any]) -> list[Remark]:
@@ -74,14 +115,22 @@ def _alike(alike: Mapping[str, Any]) -> list[Remark]:
             f"them for independent are too narrow: {_named(examples['within'])}"
         )
         said.append(Remark(text, False))
-    if not alike["complete"]:
-        said.append(Remark("images differ too little from each other for all look-alikes to be listed", False))
+    said += [Remark(text, False) for text in limits(alike)]
+    return said
+
+
+def limits(alike: Mapping[str, Any]) -> list[str]:
+    """The sentences on look-alikes that were not sought, or not listed; none where all were."""
+    said = []
     if alike["compared"] < alike["images"]:
-        text = (
+        said.append(
             f"look-alikes were sought for {alike['compared']:,} val and test images, evenly spaced, among all "
-            f"{alike['images']:,}; equal pixels among all"
+            f"{alike['images']:,}, and equal pixels among all"
         )
-        said.append(Remark(text, False))
+    if alike["not_sought"]:
+        said.append(f"copies {listed(alike['not_sought'])} were not sought: python -m study.audit does")
+    if not alike["complete"]:
+        said.append("images differ so little from each other that not all look-alikes could be listed")
     return said
 
 
@@ -129,22 +178,23 @@ def _looks(looks: Mapping[str, Any], total: int, classes: list[str]) -> list[Rem
     return said
 
 
-def _telling(found: Mapping[str, Any]) -> str:
+def _telling(found: Mapping[str, Any], what: str = "") -> str:
+    """What follows where rates of a property, `what`, tell classes apart."""
     if not found["tell"]:
         return ""
     rates = sorted(found["by_class"].items(), key=lambda item: -item[1])
     (most, high), (least, low) = rates[0], rates[-1]
-    return f"; they tell classes apart: {percent(high)} of {most}, {percent(low)} of {least}"
+    return f"; they tell classes apart: {percent(high)} of {most}, {percent(low)} of {least}{what}"
 
 
 def _files(files: Mapping[str, Any]) -> list[Remark]:
     said = []
-    if len(files["sizes"]) > 1:
-        sizes = [f"{size} ({count:,})" for size, count in files["sizes"].items()]
-        said.append(Remark(f"files of {len(files['sizes']):,} sizes: {listed(sizes, 4)}", False))
-    if len(files["modes"]) > 1:
-        modes = [f"{mode} ({count:,})" for mode, count in files["modes"].items()]
-        said.append(Remark(f"files of several kinds of pixels: {listed(modes)}", False))
+    for kind, words in (("sizes", "sizes"), ("modes", "kinds of pixels")):
+        found = files[kind]
+        if found["kinds"] > 1:
+            counts = [f"{name} ({count:,})" for name, count in found["counts"].items()]
+            text = f"{counted(files['count'], 'file')} of {found['kinds']:,} {words}: {listed(counts, 4)}"
+            said.append(Remark(text + _telling(found, f" are {next(iter(found['counts']))}"), False))
     return said
 
 

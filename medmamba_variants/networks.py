@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
     from medmamba_variants.cost import Cost
     from medmamba_variants.peers.own_modules import ModuleNetwork
+    from medmamba_variants.peers.pretrained import PretrainedNetwork
     from medmamba_variants.peers.timm_models import TimmNetwork
 
-Network: TypeAlias = Union[VariantConfig, "TimmNetwork", "ModuleNetwork"]
+Plain: TypeAlias = Union[VariantConfig, "TimmNetwork", "ModuleNetwork"]
+Network: TypeAlias = Union[Plain, "PretrainedNetwork"]
 # The keys that name a network by other people.
 PEER_KEYS = ("timm", "module")
 
@@ -32,6 +34,11 @@ def is_peer(values: Mapping[str, Any]) -> bool:
 
 def read_network(values: Mapping[str, Any], path: Keys = ()) -> Network:
     """The network of plain values, as records hold them. Raises SettingError below `path`."""
+    if "weights" in values:
+        from medmamba_variants.peers.pretrained import KEYS, read_pretrained
+
+        rest = {key: value for key, value in values.items() if key not in (*KEYS, "weights_file")}
+        return read_pretrained(without_weights(read_network(rest, path)), values, path)
     if all(key in values for key in PEER_KEYS):
         raise SettingError(path, "must have timm or module, got both")
     if "timm" in values:
@@ -45,15 +52,24 @@ def read_network(values: Mapping[str, Any], path: Keys = ()) -> Network:
     return VariantConfig.from_dict(values)
 
 
+def without_weights(network: Network) -> Plain:
+    """The network itself, where it is one that starts from weights."""
+    from medmamba_variants.peers.pretrained import PretrainedNetwork
+
+    return network.network if isinstance(network, PretrainedNetwork) else network
+
+
 def build_network(network: Network, *, num_classes: int, in_channels: int, image_size: tuple[int, int]) -> nn.Module:
     """The network for images (batch, in_channels, height, width), freshly initialised from torch's global generator.
 
+    One that starts from weights does so afterwards, by `peers.starting.start_from_weights`.
     Raises ValueError, one line, where it cannot take such images.
     """
     import torch
 
     from medmamba_variants.model import build_model
 
+    network = without_weights(network)
     if isinstance(network, VariantConfig):
         return build_model(network, num_classes=num_classes, in_channels=in_channels)
     built = network.build(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
@@ -72,6 +88,7 @@ def network_cost(network: Network, *, image_size: tuple[int, int], num_classes: 
 
     from medmamba_variants.cost import UncountedError, count_cost, count_model
 
+    network = without_weights(network)
     if isinstance(network, VariantConfig):
         return count_cost(network, image_size=image_size, num_classes=num_classes, in_channels=in_channels)
     with torch.device("meta"):

@@ -10,6 +10,7 @@ from typing import Any
 from analysis.hashes import content_hash, declaration_hash
 from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.config import VariantConfig
+from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import to_json
 from medmamba_variants.networks import Network
 from study.cells import NUMERICS_VERSION, Cell, DataRef
@@ -52,10 +53,34 @@ class StrategyChoice:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """Recipes from which every variant gets the one that is best on validation, by the same number of trials.
+
+    axes: the settings tried, every combination of which is a recipe. seeds: those of the trials, none of them a seed of
+    the study. metric: the validation metric that chooses, averaged over data sets and seeds.
+    """
+
+    axes: Mapping[str, tuple[Any, ...]]
+    recipes: tuple[Recipe, ...]
+    seeds: tuple[int, ...]
+    metric: str
+
+    def settings(self) -> list[dict[str, Any]]:
+        """What each recipe sets, in the order of `recipes`."""
+        return [{name: getattr(recipe, name) for name in self.axes} for recipe in self.recipes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was declared, as plain JSON values."""
+        axes = {name: list(values) for name, values in self.axes.items()}
+        return {"axes": axes, "seeds": list(self.seeds), "metric": self.metric}
+
+
+@dataclass(frozen=True)
 class Study:
     """One question and all that is needed to answer it; made by `load_study`, never changed.
 
-    `hypothesis`, `controls` and `caveat` are for readers: like the question they are in no hash. `own_sources`: by data
+    `matched`: how variants were scaled to equal cost (`study.file.matching`). `hypothesis`, `controls` and `caveat` are
+    for readers: like the question they are in no hash. `own_sources`: by data
     set, the collection that the file's `sources` names in place of what is known of it.
     """
 
@@ -79,6 +104,8 @@ class Study:
     hypothesis: str = ""
     controls: str = ""
     caveat: str = ""
+    matched: Mapping[str, Any] | None = None
+    tuning: Tuning | None = None
 
     @property
     def is_grid(self) -> bool:
@@ -96,9 +123,10 @@ class Study:
                 return label
         return variant.label(self.base)
 
-    def cells_of(self, variant: Network, refs: Mapping[str, DataRef]) -> list[Cell]:
-        """The cells of one variant: all data sets with the first seed, then with the next."""
-        return [Cell(variant, self.recipe, refs[name], seed) for seed in self.seeds for name in self.datasets]
+    def cells_of(self, variant: Network, refs: Mapping[str, DataRef], recipe: Recipe | None = None) -> list[Cell]:
+        """The cells of one variant under a recipe, by default the study's: all data sets, seed by seed."""
+        recipe = recipe or self.recipe
+        return [Cell(variant, recipe, refs[name], seed) for seed in self.seeds for name in self.datasets]
 
     def cells(self, refs: Mapping[str, DataRef]) -> Iterator[Cell]:
         """All cells of a grid: seeds outermost, then data sets, then variants.
@@ -144,6 +172,8 @@ class Study:
                 "source": {key: value for key, value in self.source.items() if key != "root"},
                 "recipe": self.recipe.recipe_id,
                 "contrasts": self.contrasts_hash,
+                **({} if self.matched is None else {"match": {**self.matched, "variants": None}}),
+                **({} if self.tuning is None else {"tuning": self.tuning.to_dict()}),
             }
         )
 
@@ -175,11 +205,13 @@ class Study:
         self,
         cell_ids: Iterable[str] | None = None,
         refs: Mapping[str, DataRef] | None = None,
-        audits: Mapping[str, Mapping[str, Any]] | None = None,
+        audits: Mapping[str, Any] | None = None,
+        tuned: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
 
-        refs: its data sets by name, for the source of each. audits: what was found in its data sets, by name.
+        refs: its data sets by name, for the source of each. audits: what was found in its data sets.
+        tuned: what was tried and chosen, where recipes are tuned.
         """
         known = {name: ref.source_key for name, ref in (refs or {}).items()}
         return {
@@ -196,6 +228,7 @@ class Study:
             "base_name": self.base_name,
             "base": self.base.diff(),
             "axes": self._axes_json(),
+            "meanings": self._meanings(),
             "variants": {variant.variant_id: label for label, variant in self.grid},
             "strategy": self.strategy.to_dict(),
             "seeds": list(self.seeds),
@@ -207,9 +240,17 @@ class Study:
             "correction": self.correction,
             "cell_ids": None if cell_ids is None else list(cell_ids),
             "source_keys": {name: self.own_sources.get(name, known.get(name, name)) for name in self.datasets},
+            **({} if self.matched is None else {"matched": dict(self.matched)}),
+            **({} if tuned is None else {"tuning": dict(tuned)}),
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),
-            "audits": {name: dict(found) for name, found in (audits or {}).items()},
+            "audits": dict(audits or {}),
         }
+
+    def _meanings(self) -> dict[str, str]:
+        """What each axis means that the study varies, or that its base or a side of a contrast sets."""
+        sides = [side for contrast in self.contrasts for side in (contrast.baseline, contrast.against)]
+        names = {*self.axes, *(name for variant in (self.base, *sides) for name in variant.diff())}
+        return {name: axis.meaning for name, axis in AXES.items() if name in names}
 
     def _axes_json(self) -> dict[str, Any]:
         return {

@@ -24,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         baseline = options.baseline
         if baseline is None and len(results.methods) == 2:
             baseline = results.methods[0]
-        asked = Asked(name, baseline, options.margin, options.alpha, options.correction, options.declared)
+        sources = {dataset: key for key, datasets in options.source for dataset in datasets}
+        asked = Asked(name, baseline, options.margin, options.alpha, options.correction, options.declared, sources)
         draw = partial(draw_and_clear, pdf=options.pdf)
         written = compare(results, asked, options.out, draw=draw)
     except (ValueError, OSError) as problem:
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--alpha", type=_alpha, default=0.05, metavar="A", help="the error rate of all contrasts of a metric (0.05)")
     add("--correction", choices=CORRECTIONS, default="holm", help="for several contrasts (holm)")
     add("--declared", metavar="WHERE", default="", help="where the question was put down before results were known")
+    add("--source", type=_source, action="append", default=[], metavar="KEY=A,B", help="data sets that count as one")
     add("--rows", choices=("datasets", "methods"), help="what a row of a printed table is (by its first heading)")
     add("--unit", choices=UNITS, help="what printed values are (by their size)")
     add("--labels", type=Path, metavar="DIR", help="MedMNIST's npz files, for folders of prediction files")
@@ -62,6 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("comparison"), metavar="DIR", help="where the page goes (comparison)")
     add("--pdf", action="store_true", help="figures also as PDF, as wide as a journal's column")
     return parser
+
+
+def _source(text: str) -> tuple[str, list[str]]:
+    key, _, datasets = text.partition("=")
+    if not key or not datasets:
+        raise argparse.ArgumentTypeError(
+            f"must be a source and its data sets, such as isic=isic2016,isic2018, got {text}"
+        )
+    return key, datasets.split(",")
 
 
 def _margin(text: str) -> float:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from analysis.hashes import content_hash
 from analysis.metrics import all_metrics
-from analysis.records.origins import source_key
 from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
 
@@ -83,14 +82,12 @@ def of_predictions(
 
 
 def _row(method: str, dataset: str, seed: int) -> dict[str, Any]:
-    key = source_key(dataset)
     return {
         "cell_id": cell_id(method, dataset, seed),
         "variant_id": method,
         "variant_label": method,
         "contrasts_hash": None,
         "dataset": dataset,
-        "source_key": None if key == dataset else key,
         "seed": seed,
         "status": "done",
         "error": None,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from analysis.compare.results import Results
 from analysis.hashes import content_hash, declaration_hash
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
-from analysis.records.sources import counted_units
+from analysis.records.origins import source_key
+from analysis.records.sources import SOURCE_KEYS, counted_units, unit_noun
 from analysis.rendering.html import Html, definitions, element, note, paragraph
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.report.drawing import Draw, draw_and_clear
@@ -45,7 +46,8 @@ OF_OTHERS = (
 class Asked:
     """What a comparison asks: all methods against `baseline` (None: nothing), how far apart is alike, and how strictly.
 
-    declared: where the question was put down before the results were known; "" where nowhere.
+    declared: where the question was put down before the results were known; "" where nowhere. sources: the collection
+    of data sets that come from one, which count once.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Asked:
     alpha: float = 0.05
     correction: Correction = "holm"
     declared: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,16 @@ def compare(
 ) -> Comparison:
     """Writes the page of a comparison into `out`, with its tables, figures and cases beside it. draw: what draws them.
 
-    Raises ValueError, one line, for a baseline that is no method, and for fewer than two methods.
+    Raises ValueError, one line, for a baseline that is no method, a source of no data set, and fewer than two methods.
     """
     methods = results.methods
     if len(methods) < 2:
         raise ValueError(f"a comparison must have two methods at least, got {listed(methods) or 'none'}")
     if asked.baseline is not None and asked.baseline not in methods:
         raise ValueError(f"--baseline must be one of {', '.join(methods)}, got {asked.baseline!r}")
+    strangers = [name for name in asked.sources if name not in results.datasets]
+    if strangers:
+        raise ValueError(f"--source must name some of {', '.join(results.datasets)}, got {strangers[0]!r}")
     rng = rng or np.random.default_rng(SEED)
     with threadpool_limits(1), set_aside(), _as_ledger(results) as folder:
         evidence = evidence_of(results, asked, folder)
@@ -111,7 +117,10 @@ def evidence_of(results: Results, asked: Asked, folder: Path) -> Evidence:
     """Results as the evidence of a study that asked this. folder: a ledger with the predictions, if there are any."""
     contrasts = _contrasts(results, asked)
     declared = declaration_hash(contrasts, asked.alpha, asked.correction) if asked.declared else None
-    table = results.table.assign(contrasts_hash=declared)
+    # What nobody names is what is known of MedMNIST's sets, else a source of its own.
+    sources = {name: asked.sources.get(name, source_key(name)) for name in results.datasets}
+    keys = [sources[name] for name in results.table["dataset"]]
+    table = results.table.assign(contrasts_hash=declared, source_key=keys)
     table.attrs = results.table.attrs
     manifest: dict[str, Any] = {
         "name": asked.name,
@@ -120,6 +129,7 @@ def evidence_of(results: Results, asked: Asked, folder: Path) -> Evidence:
         "contrasts": contrasts,
         "alpha": asked.alpha,
         "correction": asked.correction,
+        SOURCE_KEYS: sources,
     }
     return Evidence(
         folder=folder,
@@ -137,7 +147,7 @@ def evidence_of(results: Results, asked: Asked, folder: Path) -> Evidence:
 
 def rank_sentences(evidence: Evidence) -> list[str]:
     """Friedman's test and Nemenyi's critical difference of each metric, in sentences; none for fewer than three."""
-    n_datasets = evidence.n_sources
+    n_datasets = evidence.table["dataset"].nunique()
     if len(evidence.variants) < 3 or n_datasets < 2:
         return []
     said = []
@@ -209,7 +219,6 @@ def _header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         "verdicts": ", ".join(f"{outcomes.count(word)} {word}" for word in dict.fromkeys(outcomes)) or "none",
         "methods": f"{len(evidence.variants):,}",
         "data sets": f"{len(evidence.datasets):,}",
-        **({"sources": f"{evidence.n_sources:,}"} if evidence.shared_sources else {}),
         "results": f"{len(evidence.table):,}",
         "baseline": evidence.baseline or "none",
     }
@@ -231,19 +240,19 @@ def _carried(results: Results, evidence: Evidence, asked: Asked) -> Part:
 
 def carried(results: Results, evidence: Evidence, asked: Asked) -> list[str]:
     """Which claims the data can carry, and which they cannot, in sentences."""
-    n_datasets, per_method = evidence.n_sources, evidence.table.groupby(["variant_id", "dataset"]).size().max()
+    n, per_method = evidence.n_sources, evidence.table.groupby(["variant_id", "dataset"]).size().max()
+    shown, noun = counted_units(len(results.datasets), n), unit_noun(results.datasets, evidence.sources)
     said = []
-    if n_datasets > 1:
+    if n > 1:
         said.append(
-            f"In general, on data sets like these {len(results.datasets)}: the signed-rank test over data sets, seeds "
-            "averaged."
+            f"In general, on data sets like these ({shown}): the signed-rank test over {noun}s, seeds averaged."
         )
         family = max(1, len(results.methods) - 1)
-        reach = smallest_adjusted_p(n_datasets, family, asked.correction)
+        reach = smallest_adjusted_p(n, family, asked.correction)
         if asked.baseline is not None and reach > asked.alpha:
             said.append(
-                f"With {counted_units(len(results.datasets), n_datasets)} and {counted(family, 'contrast')} a metric "
-                f"the smallest adjusted p is {reach:.3g}: no difference in general can be shown at α = {asked.alpha:g}."
+                f"With {shown} and {counted(family, 'contrast')} a metric the smallest adjusted p is {reach:.3g}: no "
+                f"difference in general can be shown at α = {asked.alpha:g}."
             )
     if evidence.shared_sources:
         said.append(f"{evidence.shared_sources[:1].upper()}{evidence.shared_sources[1:]}.")

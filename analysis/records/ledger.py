@@ -121,9 +121,10 @@ def load_ledger(
         manifest = load_manifest(folder, study)
         labels, sources = manifest.get("variants") or {}, manifest_sources(manifest)
         listed = manifest.get("cell_ids")
-        if not listed:
+        # Trials of a tuning are never judged, not even while there is nothing else.
+        if not listed and not manifest.get("tuning"):
             listed = [r["cell_id"] for r in found if r.get("study_hash") == manifest["study_hash"]]
-        wanted = set(listed) if wanted is None else wanted & set(listed)
+        wanted = set(listed or ()) if wanted is None else wanted & set(listed or ())
     if wanted is not None:
         found = [r for r in found if r["cell_id"] in wanted]
     if numerics_version is not None:

@@ -14,6 +14,7 @@ ul.plain { padding-left: 1.2rem; }
 a { color: var(--link); }
 a:focus-visible, .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 .question { font-size: 1.15rem; max-width: 46rem; margin: .25rem 0 1rem; }
+.answer { margin: .25rem 0 1rem; }
 .eyebrow { color: var(--soft); margin: 0 0 .25rem; }
 .note { border-left: 3px solid var(--soft); background: var(--pale); padding: .5rem .9rem; }
 nav ol { list-style: none; display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; padding: .75rem 0; margin: 1rem 0 0;

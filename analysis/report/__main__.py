@@ -1,4 +1,4 @@
-"""Writes a study's report: `python -m analysis.report STUDY [--store DIR] [--out DIR] [--pdf]`."""
+"""Writes a study's report: `python -m analysis.report STUDY … [--store DIR] [--out DIR] [--pdf]`."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> i
     from analysis.report.write import write_report
     from analysis.verdicts.images import answers
 
+    draw = draw or partial(draw_and_clear, pdf=options.pdf)
     try:
-        report = write_report(
-            options.store,
-            options.study,
-            options.out,
-            ask=ask or answers,
-            draw=draw or partial(draw_and_clear, pdf=options.pdf),
-        )
+        if len(options.studies) > 1:
+            from analysis.report.together import write_together
+
+            report = write_together(options.store, options.studies, options.out, draw=draw)
+        else:
+            (study,) = options.studies
+            report = write_report(options.store, study, options.out, ask=ask or answers, draw=draw)
     except (ValueError, OSError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -58,7 +59,9 @@ def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> i
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
-    parser.add_argument("study", metavar="STUDY", help="a study's name or hash, as the ledger has it")
+    parser.add_argument(
+        "studies", metavar="STUDY", nargs="+", help="a study's name or hash, as the ledger has it; several share a page"
+    )
     parser.add_argument("--store", metavar="DIR", default="mlruns", help="the store that holds the ledger (mlruns)")
     parser.add_argument("--out", metavar="DIR", help="where the page goes (STORE/reports/STUDY)")
     parser.add_argument("--pdf", action="store_true", help="figures also as PDF, as wide as a journal's column")

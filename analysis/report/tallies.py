@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from analysis.metrics import checked, confusion
-from analysis.records.predictions import check_recorded, load_probabilities
+from analysis.records.predictions import Predictions, check_recorded, load_probabilities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +42,16 @@ class Tally:
 
 
 def tally_cells(
-    folder: Path | str, cells: pd.DataFrame, variants: Iterable[str], datasets: Iterable[str]
+    folder: Path | str,
+    cells: pd.DataFrame,
+    variants: Iterable[str],
+    datasets: Iterable[str],
+    hear: Callable[[str, str, Predictions], None] | None = None,
 ) -> tuple[dict[tuple[str, str], Tally], dict[str, str]]:
-    """Tallies of a table's finished cells by (variant_id, dataset), and by cell_id why a cell is left out."""
+    """Tallies of a table's finished cells by (variant_id, dataset), and by cell_id why a cell is left out.
+
+    hear: is told variant, data set and predictions of each cell that is not left out, which are read once.
+    """
     variants, datasets = set(variants), set(datasets)
     wanted = cells[(cells["status"] == "done") & cells["variant_id"].isin(variants) & cells["dataset"].isin(datasets)]
     tallies: dict[tuple[str, str], Tally] = {}
@@ -61,6 +68,8 @@ def tally_cells(
         except ValueError as problem:
             problems[cell_id] = str(problem)
             continue
+        if hear is not None:
+            hear(variant_id, dataset, predictions)
         earlier = tallies.get((variant_id, dataset))
         tallies[variant_id, dataset] = tally if earlier is None else _sum(earlier, tally)
     return tallies, problems

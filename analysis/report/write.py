@@ -134,6 +134,17 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
 
 def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
+    own = [
+        evidence_sections.budgets(evidence),
+        evidence_sections.cells(evidence),
+        evidence_sections.provenance(evidence),
+        evidence_sections.limits(evidence),
+    ]
+    return [*shared_parts(evidence, draw), *(part for part in own if part is not None)]
+
+
+def shared_parts(evidence: Evidence, draw: Draw) -> list[Part]:
+    """The sections on variants and data sets that no contrast and no manifest is needed for. draw: what draws them."""
     drawn = evidence.chosen(DRAWN_VARIANTS)
     styles = marks(drawn, evidence.baseline)
     parts = [
@@ -143,9 +154,6 @@ def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
         *evidence_sections.predictions(evidence, drawn, styles, draw=draw),
         evidence_sections.data(evidence),
         evidence_sections.audits(evidence),
-        evidence_sections.cells(evidence),
-        evidence_sections.provenance(evidence),
-        evidence_sections.limits(evidence),
     ]
     return [part for part in parts if part is not None]
 

@@ -197,7 +197,7 @@ def asked_at_launches(launches: Sequence[Launch], question: tuple[str, str, str]
         contents = {name: (facts or {}).get("fingerprint") for name, facts in data.items()}
         if (
             list(question) in launch["asked"]
-            and launch["recipe_id"] in today.recipes
+            and not today.recipes.isdisjoint([launch["recipe_id"], *launch.get("recipes", ())])
             and all(today.contents.get(name, content) == content for name, content in contents.items())
         ):
             pairs = frozenset((name, int(seed)) for name in data for seed in launch["seeds"])

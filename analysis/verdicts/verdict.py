@@ -121,13 +121,33 @@ def pieces(verdict: Verdict) -> tuple[str, str, str]:
     return _claim(verdict), f"{_estimate(verdict)}; {_tests(verdict)}", rest
 
 
+def lead(verdict: Verdict) -> str:
+    """The one estimate that a reader needs, with the p value that decided and the cost, without a full stop."""
+    if math.isnan(verdict.estimate):
+        return "no seed of any data set has a result of both"
+    estimate, interval, _ = stated(verdict)
+    shown = f"{bounds(interval, 4, sign=True)} ({interval.percent} interval" if interval.is_defined else "(no interval"
+    parts = [f"{signed(estimate)} {shown}; {_sizes(verdict)})"]
+    equivalent = verdict.outcome == "equivalent"
+    p = verdict.adjusted_equivalence_p if equivalent else verdict.adjusted_p
+    if math.isnan(p):
+        parts.append("nothing could be tested")
+    else:
+        alone = verdict.correction == "none" or verdict.family_size == 1
+        after = "" if alone else f" after {CORRECTIONS[verdict.correction]} over {verdict.family_size}"
+        parts.append(f"{'of a difference beyond the margin, ' if equivalent else ''}p {_p(p)}{after}")
+    if not math.isnan(verdict.cost_ratio):
+        parts.append(f"{_ratio(verdict.cost_ratio)} the MACs")
+    return ", ".join(parts)
+
+
 def line(verdict: Verdict) -> str:
     """A verdict in one line: name, outcome, estimate with interval, p values, sizes, cost."""
     contrast = verdict.contrast
     outcome = f"{verdict.outcome} (exploratory)" if verdict.exploratory else verdict.outcome
     if math.isnan(verdict.estimate):
         return f"{contrast.name}: {outcome}; no seed of any data set has a result of both variants"
-    estimate, interval, what = _stated(verdict)
+    estimate, interval, what = stated(verdict)
     over = f" {bounds(interval, sign=True)} over {interval.over}" if interval.is_defined else ""
     over += f" ({what})" if what else ""
     parts = [f"{contrast.name}: {outcome}; {metric_name(contrast.metric)} {signed(estimate, 3)}{over}"]
@@ -168,7 +188,7 @@ def _where(verdict: Verdict) -> str:
     return f"on {names}"
 
 
-def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
+def stated(verdict: Verdict) -> tuple[float, Interval, str]:
     """The estimate and interval of the test that decided, and what the estimate is where it is not a mean.
 
     Where equivalence is claimed, one-sided t tests of the mean have decided; else, in general, the signed-rank test
@@ -183,7 +203,7 @@ def _stated(verdict: Verdict) -> tuple[float, Interval, str]:
 
 
 def _estimate(verdict: Verdict) -> str:
-    estimate, interval, what = _stated(verdict)
+    estimate, interval, what = stated(verdict)
     if not interval.is_defined:
         return f"{signed(estimate)} without an interval ({_sizes(verdict)})"
     means = "data-set means" if verdict.n_sources == verdict.n_datasets else "means of sources"

@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +100,18 @@ class ModuleNetwork:
         """The network with other values of some settings. Raises SettingError as `from_dict` does."""
         values = {**self.diff(), **settings}
         return ModuleNetwork.from_dict({key: value for key, value in values.items() if key != "source"})
+
+    def widths(self, names: Sequence[str]) -> tuple[str, int | tuple[int, ...]] | None:
+        """The first of some names among the settings or the defaults of the class, with its value; None without one."""
+        given = dict(self.settings)
+        parameters = inspect.signature(_class(self.module)).parameters
+        for name in names:
+            value = given.get(name, parameters[name].default if name in parameters else None)
+            if isinstance(value, int) and not isinstance(value, bool):
+                return name, value
+            if isinstance(value, list | tuple) and value and all(type(width) is int for width in value):
+                return name, tuple(value)
+        return None
 
     def build(self, *, num_classes: int, in_channels: int, image_size: tuple[int, int] | None) -> nn.Module:
         """The network, freshly initialised by its own constructor. image_size: (height, width), if it asks for it.

@@ -8,7 +8,7 @@ size.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -95,6 +95,17 @@ class TimmNetwork:
     def changed(self, settings: Mapping[str, Any]) -> TimmNetwork:
         """The network with other values of some settings. Raises SettingError as `from_dict` does."""
         return TimmNetwork.from_dict({**self.diff(), **settings})
+
+    def widths(self, names: Sequence[str]) -> tuple[str, int | tuple[int, ...]] | None:
+        """The first of some names that is a setting of the class, with the value it has; None where there is none."""
+        given, known = dict(self.settings), _parameters(self.name)
+        for name in names:
+            if name in given:
+                return name, given[name]
+            value = _own_widths(self.name, name) if name in known else None
+            if value is not None:
+                return name, value
+        return None
 
     def build(self, *, num_classes: int, in_channels: int, image_size: tuple[int, int] | None) -> nn.Module:
         """The network, freshly initialised from torch's global generator on the default device.
@@ -187,6 +198,30 @@ def _parameters(name: str) -> frozenset[str]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
     return frozenset(found - {"self"})
+
+
+@lru_cache(maxsize=256)
+def _own_widths(name: str, setting: str) -> int | tuple[int, ...] | None:
+    """The widths that a classifier has by itself under the name of a setting; None where they cannot be read off."""
+    import timm
+
+    with torch.device("meta"):
+        model: Any = timm.create_model(name)
+    value: Any = getattr(model, setting, None)
+    if value is None and setting in ("dims", "channels"):
+        # A ResNet's stem counts as a feature, and its last widths are those of the blocks' ends.
+        expansion = _expansion(model)
+        stages = [stage["num_chs"] // expansion for stage in model.feature_info if "stem" not in stage["module"]]
+        value = stages[1:] if setting == "channels" else stages
+    if isinstance(value, int):
+        return value
+    return tuple(int(width) for width in value) if isinstance(value, list | tuple) and value else None
+
+
+def _expansion(model: Any) -> int:
+    return next(
+        (module.expansion for module in model.modules() if isinstance(getattr(module, "expansion", None), int)), 1
+    )
 
 
 def _put_small_stem(model: nn.Module, in_channels: int) -> None:

@@ -84,6 +84,9 @@ def run_backward(
     *tensors, delta_weight, table, resets = inputs
     rest = _rest(delta_weight, discretisation)
     module = load_backend(backend)
+    if checkpoints.numel() == 0 and prod(module.checkpoint_shape(tensors[0], tensors[2], table.shape[1])):
+        # Of a traced graph, which keeps nothing: it is the same with gradients and without.
+        checkpoints = run_forward(inputs, True, backend, discretisation)[1]
     gradients: Sequence[Tensor] = module.backward(dy.contiguous(), *tensors, table, resets, checkpoints, **rest)
     return gradients
 

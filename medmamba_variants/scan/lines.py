@@ -14,11 +14,19 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from medmamba_variants.scan.dispatch import MACS_PER_STATE
+from medmamba_variants.scan.loops import asked_for, loop_over_lines
+
+
+def scan_lines(decay: Tensor, drive: Tensor, axis: int) -> Tensor:
+    """h_i = decay_i · h_{i−1} + drive_i along an axis, with h_{−1} = 0; all of one shape and dtype."""
+    if torch.compiler.is_compiling() and asked_for():
+        return loop_over_lines(decay, drive, axis)
+    states: Tensor = torch.ops.medmamba.scan_lines(decay, drive, axis)
+    return states
 
 
 @torch.library.custom_op("medmamba::scan_lines", mutates_args=())
-def scan_lines(decay: Tensor, drive: Tensor, axis: int) -> Tensor:
-    """h_i = decay_i · h_{i−1} + drive_i along an axis, with h_{−1} = 0; all of one shape and dtype."""
+def _operator(decay: Tensor, drive: Tensor, axis: int) -> Tensor:
     h = drive.clone(memory_format=torch.contiguous_format)
     slices = h.unbind(axis)
     for before, here, factor in zip(slices, slices[1:], decay.unbind(axis)[1:]):
@@ -39,7 +47,7 @@ def _backward(dh: Tensor, decay: Tensor, h: Tensor, axis: int) -> tuple[Tensor, 
     return gradient, drive
 
 
-@scan_lines.register_fake
+@_operator.register_fake
 def _(decay: Tensor, drive: Tensor, axis: int) -> Tensor:
     return torch.empty_like(drive, memory_format=torch.contiguous_format)
 
@@ -61,7 +69,7 @@ def _operator_backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor, None]:
     return gradient, drive, None
 
 
-scan_lines.register_autograd(_operator_backward, setup_context=_setup_context)
+_operator.register_autograd(_operator_backward, setup_context=_setup_context)
 
 
 @register_flop_formula(torch.ops.medmamba.scan_lines)

@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 
 from medmamba_variants.scan.backends import backend_name, takes_as_is, takes_projected
 from medmamba_variants.scan.dispatch import Gradients, laid_out, run_backward, run_forward
+from medmamba_variants.scan.loops import asked_for, loop_over_path
 from medmamba_variants.scan.paths import NUMBERED, ScanPath, constant_of_graphs
 from medmamba_variants.scan.products import product
 
@@ -85,6 +86,9 @@ def ss2d_scan(
         or dtype is not torch.float32
         or (delta_weight is not None and delta_weight.dtype is not dtype)
     )
+    if torch.compiler.is_compiling() and asked_for():
+        y = loop_over_path(x, delta, A, B, C, D, delta_bias, path, delta_weight, discretisation)
+        return y.to(dtype)
     inner = _state_dtype(x, delta, A, B, C, D, delta_bias, delta_weight) if mixed else dtype
     name = backend_name(x.device.type, inner, discretisation)
     if delta_weight is not None and not takes_projected(name):
@@ -113,6 +117,9 @@ def ss2d_scan(
         # A tensor wrapped by vmap says no, and has a gradient all the same.
         or torch._C._are_functorch_transforms_active()
     )
+    if need_backward and not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None:
+        # A trace must be the same with gradients and without; its backward pass runs the forward pass again.
+        need_backward = False
     factor = () if delta_weight is None else (delta_weight,)
     if must_dispatch(x, delta, A, B, C, D, delta_bias, *factor):
         if not torch.compiler.is_compiling():
@@ -136,8 +143,14 @@ def path_tensors(path: ScanPath, device: torch.device) -> tuple[Tensor, Tensor]:
     tensors: tuple[Tensor, Tensor] | None = path.tensors.get(device) if is_kept else None
     if tensors is None:
         # Not an inference tensor even when first needed in inference mode: training uses it later.
-        with torch.inference_mode(False):
-            tensors = torch.tensor(path.table, device=device), torch.tensor(path.resets, device=device)
+        tracing = torch._C._get_tracing_state()
+        # In a trace they are constants, in the first as in the next, which finds them made.
+        torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+        try:
+            with torch.inference_mode(False):
+                tensors = torch.tensor(path.table, device=device), torch.tensor(path.resets, device=device)
+        finally:
+            torch._C._set_tracing_state(tracing)  # type: ignore[attr-defined]
         if is_kept and type(tensors[0]) is Tensor:  # A tracer's stand-in would outlive its trace.
             path.tensors[device] = tensors
     return tensors

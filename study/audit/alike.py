@@ -47,7 +47,8 @@ class Pairs:
 
     turns (pairs,): place in TURNS, the first that makes them alike. correlation (pairs,): of the small copies, 1 for
     equal pixels. bits (pairs,): of the hash that differ. equal (pairs,): whether the pixels are equal. compared: how
-    many images were compared with all. complete: False where the search ended early, at MOST_PAIRS.
+    many images were compared with all. tried: how many of TURNS. complete: False where the search ended early, at
+    MOST_PAIRS.
     """
 
     first: np.ndarray
@@ -57,6 +58,7 @@ class Pairs:
     bits: np.ndarray
     equal: np.ndarray
     compared: int
+    tried: int
     complete: bool
 
     def __len__(self) -> int:
@@ -73,7 +75,7 @@ def find_pairs(pool: Pool, rows: np.ndarray | None = None, turns: int = len(TURN
 
     rows: where not None, only these images, in ascending order, are compared with all; of other equal images each is
     then paired with the first of them. turns: how many of TURNS are
-    tried. Time: 1,024 multiply-adds for each pair of images and turn. Memory: 8 kB an image, and 2 kB an image for a
+    tried. Time: 1,024 multiply-adds for each pair of images and turn. Memory: 4 kB an image, and 2 kB an image for a
     block of products.
     """
     vectors = unit_vectors(pool.copies)
@@ -81,8 +83,8 @@ def find_pairs(pool: Pool, rows: np.ndarray | None = None, turns: int = len(TURN
     found: list[tuple[np.ndarray, ...]] = []
     complete, count = True, 0
     for number, (_, turn) in enumerate(TURNS[:turns]):
-        turned = np.ascontiguousarray(turn(pool.copies))
-        i, j, whole = _candidates(unit_vectors(turned), vectors, pool.constant, rows, most - count)
+        turned = turn(pool.copies)
+        i, j, whole = _candidates(turned, vectors, pool.constant, rows, most - count)
         complete, count = complete and whole, count + len(i)
         equal = (pool.contents[i] == pool.contents[j]) & (number == 0)
         correlation = np.where(equal, 1.0, correlations(turned[i], pool.copies[j]))
@@ -99,7 +101,7 @@ def find_pairs(pool: Pool, rows: np.ndarray | None = None, turns: int = len(TURN
     order = order[np.r_[True, (np.diff(first) != 0) | (np.diff(second) != 0)][: len(order)]]
     first, second, ways, correlation, bits, equal = (column[order] for column in columns)
     compared = len(pool) if rows is None else len(rows)
-    return Pairs(first, second, ways, correlation, bits, equal, compared, complete)
+    return Pairs(first, second, ways, correlation, bits, equal, compared, turns, complete)
 
 
 def _equal(pool: Pool) -> tuple[np.ndarray, ...]:
@@ -113,7 +115,7 @@ def _equal(pool: Pool) -> tuple[np.ndarray, ...]:
 def _candidates(
     turned: np.ndarray, vectors: np.ndarray, constant: np.ndarray, rows: np.ndarray | None, most: int
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Images (pairs,) whose turned vector is near another's, these others, and whether those are all, not `most`."""
+    """Images (pairs,) which turned are near another's vector, these others, and whether those are all, not `most`."""
     asked = np.zeros(len(vectors), dtype=bool)
     asked[slice(None) if rows is None else rows] = True
     chosen = np.flatnonzero(asked & ~constant)
@@ -122,7 +124,7 @@ def _candidates(
         block = chosen[start : start + BLOCK]
         # What lies before the block has met it already, where all are compared.
         begin = int(block[0]) if rows is None else 0
-        near = turned[block] @ vectors[begin:].T >= LIKELY - SPARE
+        near = unit_vectors(turned[block]) @ vectors[begin:].T >= LIKELY - SPARE
         i, j = np.nonzero(near)
         i, j = block[i], j + begin
         once = (j > i) | ((j < i) & ~asked[j])
@@ -139,7 +141,8 @@ def unit_vectors(copies: np.ndarray) -> np.ndarray:
     vectors = copies.reshape(len(copies), -1).astype(np.float32)
     vectors -= vectors.mean(axis=1, keepdims=True)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    vectors /= np.where(lengths > 0, lengths, 1)
+    return vectors
 
 
 def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:

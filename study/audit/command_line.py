@@ -53,13 +53,15 @@ def _audit(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(name for given in options.data for name in given.split(",") if name))
     specs = _specs(names, options)
     from analysis.audits import faults
+    from study.audit.between import shared_pictures
     from study.audit.findings import audit
-    from study.audit.lines import lines
+    from study.audit.lines import lines, shared_lines
+    from study.audit.pool import pool_of
     from study.audit.written import write
     from study.data import open_source
     from study.telling.progress import say
 
-    status, audited = 0, []
+    status, audited, pools, keys = 0, [], {}, {}
     for name in names:
         try:
             dataset = open_source(specs[name]).load(name)
@@ -68,13 +70,18 @@ def _audit(options: argparse.Namespace) -> int:
             _complain(error)
             status = 2
             continue
-        found = audit(dataset)
+        pools[name], keys[name] = pool_of(dataset), dataset.info.source_key
+        found = audit(dataset, specs[name], pools[name])
         audited.append((dataset, found))
         say("\n".join([*lines(found), ""]))
         status = max(status, int(bool(faults(found))))
+    shared = shared_pictures(pools)
+    for line in shared_lines(shared, keys):
+        say(line)
+        status = max(status, int(line.startswith("!")))
     if audited:
         out = options.out or options.store / "audits" / _folder([dataset.info.name for dataset, _ in audited])
-        say("\n".join(f"{what:<8}  {path}" for what, path in write(audited, out.absolute()).items()))
+        say("\n".join(f"{what:<8}  {path}" for what, path in write(audited, shared, out.absolute()).items()))
     return status
 
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from study.audit.alike import TURNS, find_pairs
+from study.audit.alike import TURNS, Pairs, find_pairs
+from study.audit.files import mixture
 from study.audit.overlap import EARLIER, overlap
 from study.audit.pixels import looks, looks_of
-from study.audit.pool import pool_of
+from study.audit.pool import Pool, pool_of
 from study.audit.probe import probe
 from study.data.protocol import SPLITS, Dataset
 
 # Findings of another version are made anew.
-VERSION = 1
+VERSION = 2
 # Pairs of images, times turns, that the short form compares: two seconds of one core.
 BUDGET = 100_000_000
 # How many of TURNS the short form tries, if its budget allows: all, mirrored ones, none.
@@ -24,23 +25,35 @@ NAMED = 24
 SEED = 20_250_101
 
 
-def audit(dataset: Dataset) -> dict[str, Any]:
-    """The full audit of a data set as JSON values."""
-    pool = pool_of(dataset)
+def audit(
+    dataset: Dataset,
+    source: Mapping[str, Any] | None = None,
+    pool: Pool | None = None,
+    pairs: Pairs | None = None,
+) -> dict[str, Any]:
+    """The full audit of a data set as JSON values.
+
+    source: the spec of its source, where its files shall be looked at. pool, pairs: its own, where they are made
+    already.
+    """
+    pool = pool_of(dataset) if pool is None else pool
+    pairs = find_pairs(pool) if pairs is None else pairs
     return {
         **_about(dataset, "full"),
-        "alike": overlap(pool, find_pairs(pool)),
+        "alike": overlap(pool, pairs),
         "looks": looks(dataset, looks_of(dataset)),
+        "files": None if source is None else mixture(dataset, source),
         "probe": probe(dataset, np.random.default_rng(SEED)),
     }
 
 
-def short_audit(dataset: Dataset) -> dict[str, Any]:
+def short_audit(dataset: Dataset, pool: Pool | None = None) -> dict[str, Any]:
     """Look-alikes, labels, groups and classes alone, of a data set of any size in bounded time; as JSON values.
 
-    Where all images are too many to be compared with all, evenly spaced ones of val and test are.
+    Where all images are too many to be compared with all, evenly spaced ones of val and test are. pool: the set's own,
+    where it is made already.
     """
-    pool = pool_of(dataset)
+    pool = pool_of(dataset) if pool is None else pool
     pairs_of_all = len(pool) * (len(pool) - 1) // 2
     turns = next((turns for turns in FEWER_TURNS if pairs_of_all * turns <= BUDGET), 1)
     rows = None

@@ -3,34 +3,66 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from analysis.json_file import read_object
+from study.audit.between import between
 from study.audit.findings import VERSION, short_audit
+from study.audit.pool import Pool, pool_of, thinned
 from study.cells import DataRef
-from study.data import open_source
+from study.data import Dataset, open_source
 from study.store.ledger import plain_json, whole_file
 
 FOLDER = "ledger/audits"
+# Images of a set, evenly spaced, that are compared with those of another.
+COMPARED = 6_000
 
 
-def short_audits(refs: Iterable[DataRef], store: Path, keep: bool) -> dict[str, dict[str, Any]]:
-    """The short audits of data sets by name, from the store where it has them. keep: whether new ones are kept there.
+def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[str, Any]:
+    """What short audits of data sets say, as JSON values: `sets` by name, and pictures that two sets share, `shared`.
 
-    A kept one belongs to a content and a kind of source, since other kinds name their images otherwise.
+    From the store, where it has them. keep: whether new ones are kept there. A kept one belongs to a content and a kind
+    of source, since other kinds name their images otherwise.
     """
-    return {ref.name: {**_of(ref, store, keep), "name": ref.name} for ref in refs}
+    pools: dict[str, Pool] = {}
+
+    def load(name: str) -> Dataset:
+        return open_source(refs[name].source).load(refs[name].name)
+
+    def thin(name: str) -> Pool:
+        if name not in pools:
+            pools[name] = thinned(pool_of(load(name)), COMPARED)
+        return pools[name]
+
+    def one(name: str) -> dict[str, Any]:
+        dataset = load(name)
+        pool = pool_of(dataset)
+        pools[name] = thinned(pool, COMPARED)
+        return short_audit(dataset, pool)
+
+    def two(name: str, other: str) -> dict[str, Any]:
+        return {"version": VERSION, **between(name, other, thin(name), thin(other), listed=2)}
+
+    def kept(names: tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        keys = [f"{refs[name].fingerprint}-{refs[name].source['kind']}" for name in names]
+        return _kept(store / FOLDER / f"{'-'.join(keys)}.json", make, keep)
+
+    sets = {name: {**kept((name,), partial(one, name)), "name": name} for name in refs}
+    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in combinations(sorted(refs), 2)]
+    return {"sets": sets, "shared": [pair for pair in shared if pair["pairs"]]}
 
 
-def _of(ref: DataRef, store: Path, keep: bool) -> dict[str, Any]:
-    path = store / FOLDER / f"{ref.fingerprint}-{ref.source['kind']}.json"
+def _kept(path: Path, make: Callable[[], dict[str, Any]], keep: bool) -> dict[str, Any]:
+    """The findings in a file, or new ones, which go there where they shall be kept."""
     if path.is_file():
         found = read_object(path, "an audit")
         if found.get("version") == VERSION:
             return found
-    found = plain_json(short_audit(open_source(ref.source).load(ref.name)), "audit")
+    found = plain_json(make(), "audit")
     if keep:
         with whole_file(path) as file:
             file.write(json.dumps(found, ensure_ascii=False).encode() + b"\n")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis import audits
 from analysis.audits import remarks
 from analysis.words import counted
 from study.data.protocol import SPLITS
 from study.telling.terminal import columns
+
+
+def shared_lines(shared: Sequence[Mapping[str, Any]], sources: Mapping[str, str]) -> list[str]:
+    """A line on each two sets that show the same pictures; `!` marks those that no source joins. sources: by name."""
+    said = [(pair, audits.shared(pair, sources)) for pair in shared]
+    return [f"{'!' if remark.fault else ' '} {' and '.join(pair['sets'])}: {remark.text}" for pair, remark in said]
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:

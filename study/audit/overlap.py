@@ -9,6 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from study.audit.alike import TURNS, Pairs
+from study.audit.pair import described
 from study.audit.pool import Pool
 from study.data.protocol import SPLITS
 
@@ -53,6 +54,7 @@ def overlap(pool: Pool, pairs: Pairs, listed: int = LISTED) -> dict[str, Any]:
         "images": len(pool),
         "compared": pairs.compared,
         "complete": pairs.complete,
+        "not_sought": list(dict.fromkeys(name for name, _ in TURNS[pairs.tried :])),
         "pairs": {kind: int(chosen.sum()) for kind, chosen in kinds.items()},
         "seen": seen,
         "within": {split: len(_images(pairs, inside, pool.of(split))) for split in SPLITS},
@@ -91,14 +93,6 @@ def _examples(pool: Pool, pairs: Pairs, chosen: np.ndarray, listed: int) -> list
 
 def _pair(pool: Pool, pairs: Pairs, place: int) -> dict[str, Any]:
     # The later split comes first: its image is the one that was seen before.
-    rows = sorted((int(pairs.first[place]), int(pairs.second[place])), reverse=True)
-    return {
-        "images": [str(pool.ids[row]) for row in rows],
-        "splits": [SPLITS[pool.splits[row]] for row in rows],
-        "classes": [pool.classes[pool.labels[row]] for row in rows],
-        "rows": rows,
-        "equal": bool(pairs.equal[place]),
-        "turn": TURNS[pairs.turns[place]][0],
-        "correlation": round(float(pairs.correlation[place]), 4),
-        "bits": int(pairs.bits[place]),
-    }
+    rows = int(pairs.second[place]), int(pairs.first[place])
+    turn = TURNS[pairs.turns[place]][0]
+    return described((pool, pool), rows, turn, pairs.correlation[place], pairs.bits[place], pairs.equal[place])

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import audits
 from analysis.audits import Remark, remarks
 from analysis.rendering.canvas import render
-from analysis.rendering.html import Html, definitions, element, note, paragraph, whole_page
+from analysis.rendering.html import Html, definitions, element, note, paragraph
 from analysis.rendering.marks import Picture, file_name
 from analysis.rendering.tables import Table
 from analysis.report.section import Part, make_part
 from analysis.words import counted
 from study.audit.alike import LIKELY, MOST_BITS, SURE
 from study.audit.pixels import BORDER
-from study.audit.sheets import pair_sheet, single_sheet
+from study.audit.sheets import LookUp, pair_sheet, single_sheet
 from study.data.protocol import SPLITS, Dataset
 
 Audited = tuple[Dataset, Mapping[str, Any]]
@@ -57,21 +58,15 @@ METHOD = (
 )
 
 
-def page(audited: Sequence[Audited]) -> tuple[str, list[Part]]:
-    """The page of some audits as HTML, and its sections, whose figures and tables it links beside it."""
+def page(audited: Sequence[Audited], shared: Sequence[Mapping[str, Any]]) -> tuple[str, str, Html, list[Part]]:
+    """The page of some audits: its title, a description, its head and its sections. shared: pictures of two sets."""
     parts = [_section(dataset, found) for dataset, found in audited]
+    if shared:
+        parts.append(_shared_section({dataset.info.name: dataset for dataset, _ in audited}, shared))
     method = make_part("method", "How look-alikes are found", [paragraph(text) for text in METHOD])
     names = [dataset.info.name for dataset, _ in audited]
     title = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    sections = [*parts, method]
-    text = whole_page(
-        f"{title}: audit",
-        f"Audit of {', '.join(names)}",
-        _header(title, audited),
-        {part.name: part.html for part in sections},
-        {part.name: part.title for part in sections},
-    )
-    return text, parts
+    return f"{title}: audit", f"Audit of {', '.join(names)}", _header(title, audited), [*parts, method]
 
 
 def _header(title: str, audited: Sequence[Audited]) -> Html:
@@ -117,6 +112,20 @@ def _section(dataset: Dataset, found: Mapping[str, Any]) -> Part:
     )
 
 
+def _shared_section(datasets: Mapping[str, Dataset], pairs: Sequence[Mapping[str, Any]]) -> Part:
+    keys = {name: dataset.info.source_key for name, dataset in datasets.items()}
+    items, sheets = [], []
+    for pair in pairs:
+        one, other = pair["sets"]
+        items.append(_item(audits.shared(pair, keys)))
+        title = f"Pictures of {one} that stand in {other}"
+        looks = _image_of(datasets[one]), _image_of(datasets[other])
+        name = file_name(f"{one}_{other}")
+        sheets.append(pair_sheet(name, title, f"Left {one}, right {other}.", pair["examples"], pair["pairs"], looks))
+    blocks = [element("ol", {"class": "verdicts"}, *items)]
+    return make_part("shared", "Pictures that sets share", blocks, [render(sheet) for sheet in sheets])
+
+
 def _item(remark: Remark) -> Html:
     sign = element("span", {"class": "sign", "aria-hidden": "true"}, "!" if remark.fault else "·")
     text = remark.text[0].upper() + remark.text[1:] + "."
@@ -125,17 +134,16 @@ def _item(remark: Remark) -> Html:
 
 
 def _pictures(name: str, dataset: Dataset, found: Mapping[str, Any]) -> list[Picture]:
-    starts = np.cumsum([0, *(len(dataset.splits[split]) for split in SPLITS)])
-
-    def image(row: int) -> np.ndarray:
-        place = int(np.searchsorted(starts, row, side="right")) - 1
-        pixels = dataset.splits[SPLITS[place]].images[row - starts[place]]
-        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
-
+    image = _image_of(dataset)
     alike = found["alike"]
     drawings = [
         pair_sheet(
-            f"{name}_{kind.replace(' ', '_')}", title, text, alike["examples"][kind], alike["pairs"][kind], image
+            f"{name}_{kind.replace(' ', '_')}",
+            title,
+            text,
+            alike["examples"][kind],
+            alike["pairs"][kind],
+            (image, image),
         )
         for kind, (title, text) in PAIRS.items()
         if alike["examples"][kind]
@@ -148,6 +156,18 @@ def _pictures(name: str, dataset: Dataset, found: Mapping[str, Any]) -> list[Pic
             images = [(rows[each], each, dataset.info.classes[labels[rows[each]]]) for each in odd["names"]]
             drawings.append(single_sheet(f"{name}_{kind}", title, text, images, odd["count"], image))
     return [render(drawing) for drawing in drawings]
+
+
+def _image_of(dataset: Dataset) -> LookUp:
+    """A function that looks up an image of a data set by its row."""
+    starts = np.cumsum([0, *(len(dataset.splits[split]) for split in SPLITS)])
+
+    def image(row: int) -> np.ndarray:
+        place = int(np.searchsorted(starts, row, side="right")) - 1
+        pixels = dataset.splits[SPLITS[place]].images[row - starts[place]]
+        return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+
+    return image
 
 
 def _class_table(name: str, found: Mapping[str, Any]) -> Table:

@@ -109,20 +109,21 @@ def looks(dataset: Dataset, found: Looks) -> dict[str, Any]:
         "borders": {
             "count": int(framed.sum()),
             "area": round(float(found.border[framed].mean()), 4) if framed.any() else 0.0,
-            "by_class": _rates(framed, labels, classes),
-            "tell": _tells(framed, labels, len(classes)),
+            "by_class": rates(framed, labels, classes),
+            "tell": tells(framed, labels, len(classes)),
             "names": [str(name) for name in ids[order]],
         },
         "colour": {
             "channels": dataset.info.channels,
             "grey": int(found.grey.sum()) if dataset.info.channels > 1 else 0,
-            "by_class": _rates(found.grey, labels, classes) if dataset.info.channels > 1 else {},
-            "tell": dataset.info.channels > 1 and _tells(found.grey, labels, len(classes)),
+            "by_class": rates(found.grey, labels, classes) if dataset.info.channels > 1 else {},
+            "tell": dataset.info.channels > 1 and tells(found.grey, labels, len(classes)),
         },
     }
 
 
-def _rates(flags: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
+def rates(flags: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
+    """The share of flagged images in each class that has any."""
     return {
         name: round(float(flags[labels == label].mean()), 4)
         for label, name in enumerate(classes)
@@ -130,7 +131,7 @@ def _rates(flags: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> d
     }
 
 
-def _tells(flags: np.ndarray, labels: np.ndarray, n_classes: int) -> bool:
+def tells(flags: np.ndarray, labels: np.ndarray, n_classes: int) -> bool:
     """Whether the flags are so much more frequent in one class than in another that they tell the two apart."""
     counts = np.bincount(labels, minlength=n_classes)
     rates = np.bincount(labels, weights=flags, minlength=n_classes)[counts >= FEWEST] / counts[counts >= FEWEST]

@@ -38,6 +38,23 @@ class Pool:
         return self.splits == SPLITS.index(split)
 
 
+def thinned(pool: Pool, most: int) -> Pool:
+    """A pool of at most so many images, evenly spaced ones of a larger."""
+    if len(pool) <= most:
+        return pool
+    rows = np.linspace(0, len(pool) - 1, most).round().astype(int)
+    return Pool(
+        classes=pool.classes,
+        splits=pool.splits[rows],
+        labels=pool.labels[rows],
+        ids=pool.ids[rows],
+        groups=None if pool.groups is None else pool.groups[rows],
+        copies=pool.copies[rows],
+        contents=pool.contents[rows],
+        constant=pool.constant[rows],
+    )
+
+
 def pool_of(dataset: Dataset) -> Pool:
     """The pool of a data set; its images are read once, one after the other."""
     splits = [dataset.splits[name] for name in SPLITS]

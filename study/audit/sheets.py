@@ -20,23 +20,28 @@ LETTERS = 19
 # Inches: an image's side, and the words above and below it.
 SIDE, WORDS = 0.92, 0.46
 
-Picture = Callable[[int], np.ndarray]
+LookUp = Callable[[int], np.ndarray]
 
 
 def pair_sheet(
-    name: str, title: str, explanation: str, pairs: Sequence[Mapping[str, Any]], total: int, picture: Picture
+    name: str,
+    title: str,
+    explanation: str,
+    pairs: Sequence[Mapping[str, Any]],
+    total: int,
+    pictures: tuple[LookUp, LookUp],
 ) -> Drawing:
     """Pairs of a list side by side, from both its ends where it is long, which are the most and the least alike.
 
-    total: how many there are in all. picture: an image by its row.
+    total: how many there are in all. pictures: what looks up an image by its row, left and right.
     """
     half = PAIRS * ROWS // 2
     shown = list(pairs) if len(pairs) <= 2 * half else [*pairs[:half], *pairs[-half:]]
     with style():
-        figure, panels = _grid(len(shown), PAIRS, picture(shown[0]["rows"][0]))
+        figure, panels = _grid(len(shown), PAIRS, pictures[0](shown[0]["rows"][0]))
         for pair, (left, right) in zip(shown, panels):
             for place, panel in enumerate((left, right)):
-                _show(panel, picture(pair["rows"][place]), pair["images"][place], pair["classes"][place])
+                _show(panel, pictures[place](pair["rows"][place]), pair["images"][place], pair["classes"][place])
             how = "equal" if pair["equal"] else f"r = {pair['correlation']:.4f}"
             turn = "" if pair["turn"] == "as it is" else f", {pair['turn']}"
             left.text(
@@ -48,7 +53,7 @@ def pair_sheet(
 
 
 def single_sheet(
-    name: str, title: str, explanation: str, images: Sequence[tuple[int, str, str]], total: int, picture: Picture
+    name: str, title: str, explanation: str, images: Sequence[tuple[int, str, str]], total: int, picture: LookUp
 ) -> Drawing:
     """The first images of a list, each given by its row, name and class. total: how many there are in all."""
     shown = images[: 2 * SINGLES]

@@ -7,20 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.report.write import write_files
+from analysis.report.write import write_page
 from study.audit.page import page
 from study.data.protocol import Dataset
 from study.store.ledger import plain_json, whole_file
 
 
-def write(audited: Sequence[tuple[Dataset, Mapping[str, Any]]], folder: Path) -> dict[str, Path]:
-    """Writes the findings on data sets into a folder; returns the files by what they are."""
+def write(
+    audited: Sequence[tuple[Dataset, Mapping[str, Any]]], shared: Sequence[Mapping[str, Any]], folder: Path
+) -> dict[str, Path]:
+    """Writes findings on data sets and pictures that they share into a folder; returns the files by what they are."""
     findings = folder / "audit.json"
-    text = json.dumps(plain_json([dict(found) for _, found in audited], "audit"), ensure_ascii=False, indent=1)
+    values = {"sets": {dataset.info.name: dict(found) for dataset, found in audited}, "shared": list(shared)}
+    text = json.dumps(plain_json(values, "audit"), ensure_ascii=False, indent=1)
     with whole_file(findings) as file:
         file.write(text.encode() + b"\n")
-    text, parts = page(audited)
-    write_files(folder, parts)
-    with whole_file(folder / "audit.html") as file:
-        file.write(text.encode())
-    return {"findings": findings, "page": folder / "audit.html"}
+    return {"findings": findings, "page": write_page(folder, *page(audited, shared))}

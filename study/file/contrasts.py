@@ -16,10 +16,14 @@ def parse_contrasts(
     grid: tuple[tuple[str, Network], ...],
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
+    scaled: Mapping[str, Network],
+    elsewhere: Mapping[tuple[int, str], tuple[str, Network]],
 ) -> tuple[Contrast, ...]:
     """The contrasts of a study whose variants are `grid` (label, variant); `named` are the variants with a name.
 
-    Raises SettingError for a variant outside the grid, for one compared with itself, and for a repeated contrast.
+    scaled: by the id of a variant as the file writes it, the one that runs in its place. elsewhere: variants of other
+    studies, by the contrast's index and its side. Raises SettingError for a variant outside the grid, for one compared
+    with itself, and for a repeated contrast.
     """
     labels = {variant.variant_id: label for label, variant in grid}
     contrasts: list[Contrast] = []
@@ -27,7 +31,11 @@ def parse_contrasts(
         path: Keys = ("contrasts", index)
         sides = {}
         for side in ("baseline", "against"):
-            variant = _side(value[side], (*path, side), named, read_point)
+            if (index, side) in elsewhere:
+                sides[side] = elsewhere[index, side][1]
+                continue
+            written = read_side(value[side], (*path, side), named, read_point)
+            variant = scaled.get(written.variant_id, written)
             if variant.variant_id not in labels:
                 raise SettingError(
                     (*path, side),
@@ -63,12 +71,13 @@ def parse_contrasts(
     return tuple(contrasts)
 
 
-def _side(
+def read_side(
     value: Any,
     path: Keys,
     named: Mapping[str, Network],
     read_point: Callable[[Mapping[str, Any], Keys], Network],
 ) -> Network:
+    """The variant that a side of a contrast names: by the name it has in the file, or by axes and values."""
     if not isinstance(value, str):
         return read_point(value, path)
     if value not in named:

@@ -22,7 +22,9 @@ from medmamba_variants.design.kinds import (
     checked_names,
     whole,
 )
+from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
+from study.file.elsewhere import NAMES, is_elsewhere
 from study.recipe import RECIPE
 from study.strategies.samplers import SAMPLERS, sampler_settings
 
@@ -32,9 +34,21 @@ SEED = whole(0, 2**32 - 1)
 RANGE = ("low", "high", "log", "step")
 
 
+ELSEWHERE = {
+    "type": "object",
+    "description": "a variant of another study with the same recipe, data and seeds",
+    "properties": {
+        "study": {"type": "string", "description": "its file, or its name where that lies beside this one"},
+        "variant": {"type": "string", "description": "the variant's label there"},
+    },
+    "required": list(NAMES),
+    "additionalProperties": False,
+}
+
+
 @dataclass(frozen=True)
 class Point(Kind):
-    """Axes and their values, others being as in the base; or, where `named`, the name of a variant.
+    """Axes and their values, others being as in the base; or, where `named`, a variant's name or one elsewhere.
 
     The values are read once the base is known.
     """
@@ -42,13 +56,13 @@ class Point(Kind):
     named: bool = False
 
     def parse(self, value: Any, path: Keys = ()) -> Any:
-        if not (self.named and isinstance(value, str)):
+        if not (self.named and (isinstance(value, str) or is_elsewhere(value))):
             checked_names(value, (*AXES, *SUGAR), path)
         return value
 
     def schema(self) -> dict[str, Any]:
         point = {"$ref": "#/$defs/point"}
-        return {"anyOf": [point, {"type": "string"}]} if self.named else point
+        return {"anyOf": [point, {"type": "string"}, ELSEWHERE]} if self.named else point
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,7 @@ class Variants(Kind):
 
     def schema(self) -> dict[str, Any]:
         either = [{"$ref": "#/$defs/point"}, {"$ref": "#/$defs/timm"}, {"$ref": "#/$defs/module"}]
+        either.append({"$ref": "#/$defs/pretrained"})
         return {"type": "object", "additionalProperties": {"anyOf": either}}
 
 
@@ -99,6 +114,15 @@ PEERS = {
         "description": "a module of one's own by dotted path, with settings of its class",
         "properties": {"module": {"type": "string", "description": "package.file:Class"}},
         "required": ["module"],
+    },
+    "pretrained": {
+        "type": "object",
+        "description": "any of the others that starts from weights",
+        "properties": {
+            "weights": {"type": "string", "description": "a checkpoint, an exported file, or timm for timm's own"},
+            "features": {"enum": list(FEATURES), "description": "frozen: only the last layer trains"},
+        },
+        "required": ["weights"],
     },
 }
 
@@ -148,6 +172,38 @@ CONTRAST = {
     ),
 }
 
+# What would make networks of a variant differ in cost, or name a setting twice.
+NOT_TUNED = ("image_size", "max_image_size", "epochs", "image_budget")
+TUNED = {name: setting for name, setting in RECIPE.items() if name not in NOT_TUNED}
+
+
+@dataclass(frozen=True)
+class RecipeAxes(Kind):
+    """Settings of the recipe, each with the values to try."""
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        checked_names(value, TUNED, path)
+        return {
+            name: Listed(TUNED[name].kind, distinct=True).parse(given, (*path, name)) for name, given in value.items()
+        }
+
+    def schema(self) -> dict[str, Any]:
+        lists = {
+            name: {"type": "array", "items": setting.kind.schema(), "minItems": 1, "description": setting.meaning}
+            for name, setting in TUNED.items()
+        }
+        return {"type": "object", "properties": lists, "additionalProperties": False}
+
+
+MATCH = {
+    "macs": Setting(Point(named=True), "the variant whose multiply-adds all others get, by their widths"),
+    "params": Setting(Point(named=True), "the variant whose number of parameters all others get, by their widths"),
+    "tolerance": Setting(Number(0, 0.5, open=True), "the share by which costs may still differ (0.02)"),
+    "image_size": Setting(
+        whole(8, 4096), "pixels a side of the images that costs are counted for (as in the recipe, else 64)"
+    ),
+}
+
 SOURCE = {
     "kind": Setting(Choice(FILE_KINDS), "kind of all sets but the phantoms; without it what lies under root decides"),
     "root": Setting(Text(), "folder of the data, relative to the current one (--data-root replaces it)"),
@@ -164,12 +220,17 @@ STUDY = Mapped(
         "variant": Setting(Point(), "axes set alike in every variant"),
         "axes": Setting(Axes(), "axes under study: the values to try, or {low, high, log, step} for a search"),
         "variants": Setting(Variants(), "in place of axes: name: {axis: value}, {timm: NAME, …} or {module: PATH, …}"),
+        "match": Setting(Mapped(MATCH), "equal budgets: widths of all variants are scaled to the cost of one"),
         "strategy": Setting(Mapped(STRATEGY), "how variants are chosen; without it: grid"),
         "seeds": Setting(Listed(SEED, distinct=True), "training seeds", required=True),
         "datasets": Setting(Listed(Text(), distinct=True), "names of data sets", required=True),
         "source": Setting(Mapped(SOURCE), "where data sets other than phantoms lie"),
         "sources": Setting(Sources(), "data set: key of the collection it comes from; sets of one key count once"),
         "recipe": Setting(Mapped(RECIPE), "how variants are trained; what is left out is as in study.recipe.Recipe"),
+        "recipe_axes": Setting(
+            RecipeAxes(), "settings of the recipe to tune: every variant gets the best on validation"
+        ),
+        "tuning_seeds": Setting(Listed(SEED, distinct=True), "seeds of the tuning's trials, none of seeds (10000)"),
         "contrasts": Setting(Listed(Mapped(CONTRAST)), "comparisons declared before anything runs"),
         "alpha": Setting(Number(0, 0.5, open=True), "error rate of a family of contrasts"),
         "correction": Setting(Choice(CORRECTIONS), "for several contrasts in a family"),

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.metrics import METRICS
 from medmamba_variants.config import PRESETS, VariantConfig
 from medmamba_variants.design.axes import AXES, SUGAR
 from medmamba_variants.design.kinds import Keys, SettingError, checked_names, refuse_repeats, to_json
 from medmamba_variants.hints import hint, one_of, shown
-from medmamba_variants.networks import Network, is_peer, read_network
+from medmamba_variants.networks import Network, is_peer, read_network, without_weights
+from medmamba_variants.peers.pretrained import KEYS as WEIGHT_KEYS
+from medmamba_variants.peers.pretrained import read_pretrained
 from study.data.readers import READERS
-from study.definition import GRID, Range, StrategyChoice, Study
-from study.file.contrasts import parse_contrasts
-from study.file.keys import RANGE, STUDY
+from study.definition import GRID, Range, StrategyChoice, Study, Tuning
+from study.file.contrasts import parse_contrasts, read_side
+from study.file.elsewhere import SHARED, added, variants_elsewhere
+from study.file.keys import RANGE, STUDY, RecipeAxes
+from study.file.matching import Matched, match_variants
 from study.file.text import StudyText, parse_scalar
 from study.recipe import Recipe
 from study.strategies.samplers import SAMPLERS, sampler_settings
+
+# The seed of a tuning's trials where the file names none.
+TUNING_SEED = 10_000
+# Chooses a recipe where epochs are chosen by the loss, or not at all.
+DEFAULT_TUNING_METRIC = "macro_auc_ovr"
 
 
 def load_study(
@@ -74,6 +85,10 @@ class _Reader:
         axes = self.axes(strategy)
         named = self.named(strategy)
         grid = tuple(named.items()) if named else self.grid(axes) if strategy.name == GRID else ()
+        recipe = self.recipe()
+        matched = self.matched(dict(grid), named, recipe) if "match" in self.values else None
+        scaled = {network.variant_id: matched.after[label] for label, network in grid} if matched else {}
+        grid = tuple((label, scaled.get(network.variant_id, network)) for label, network in grid)
         for key in ("seeds", "datasets"):
             if not self.values[key]:
                 raise SettingError((key,), "must list at least one, got []: the study would be empty")
@@ -84,6 +99,8 @@ class _Reader:
                 f"must be left out where strategy.name is {strategy.name}, "
                 f"got {len(declared)}: no variant of a search is known before it runs",
             )
+        elsewhere = self.elsewhere(declared)
+        grid = added(grid, declared, elsewhere)
         return Study(
             name=self.text.path.stem,
             question=self.words("question"),
@@ -98,14 +115,81 @@ class _Reader:
             datasets=tuple(self.values["datasets"]),
             source=self.source(),
             own_sources=self.own_sources(),
-            recipe=self.recipe(),
-            contrasts=parse_contrasts(declared, grid, named, self.point),
+            recipe=recipe,
+            contrasts=parse_contrasts(declared, grid, named, self.point, scaled, elsewhere),
             alpha=float(self.values.get("alpha", 0.05)),
             correction=self.values.get("correction", "holm"),
             hypothesis=self.words("hypothesis"),
             controls=self.words("controls"),
             caveat=self.words("caveat"),
+            matched=matched.to_dict() if matched else None,
+            tuning=self.tuning(strategy, recipe),
         )
+
+    def matched(self, grid: Mapping[str, Network], named: Mapping[str, Network], recipe: Recipe) -> Matched:
+        """The variants by label, scaled in width to the cost of one of them."""
+        given, path = self.values["match"], ("match",)
+        asked = [measure for measure in ("macs", "params") if measure in given]
+        if len(asked) != 1:
+            raise SettingError(path, f"must have one of macs and params, got {' and '.join(asked) or 'neither'}")
+        if not grid:
+            raise SettingError(path, "must go with strategy.name: grid, got a search, whose variants are not known yet")
+        (measure,) = asked
+        side = read_side(given[measure], (*path, measure), named, self.point)
+        baseline = next((label for label, network in grid.items() if network == side), None)
+        if baseline is None:
+            raise SettingError(
+                (*path, measure), f"must be a variant of the study ({', '.join(grid)}), got {given[measure]}"
+            )
+        return match_variants(given, grid, baseline, measure, recipe, path)
+
+    def tuning(self, strategy: StrategyChoice, recipe: Recipe) -> Tuning | None:
+        """The recipes from which every variant gets its own; None where the file tunes nothing."""
+        path: Keys = ("recipe_axes",)
+        if "recipe_axes" not in self.values:
+            if "tuning_seeds" in self.values:
+                raise SettingError(("tuning_seeds",), "must go with recipe_axes, got no recipe_axes")
+            return None
+        if strategy.name != GRID:
+            raise SettingError(path, f"must be left out where strategy.name is {strategy.name}, got a search")
+        given = RecipeAxes().parse(self.values["recipe_axes"], path)
+        for name, values in given.items():
+            if name in self.values.get("recipe", {}):
+                raise SettingError((*path, name), "must not be set under recipe too, got both")
+            if not values:
+                raise SettingError((*path, name), "must list at least one value, got []")
+        recipes = tuple(
+            dataclasses.replace(recipe, **dict(zip(given, values))) for values in itertools.product(*given.values())
+        )
+        if len(recipes) < 2:
+            raise SettingError(path, "must make at least two recipes, got one: nothing would be tuned")
+        seeds = tuple(self.values.get("tuning_seeds", (TUNING_SEED,)))
+        both = [seed for seed in seeds if seed in self.values["seeds"]]
+        if both or not seeds:
+            came = f"{both[0]} in both" if both else "none"
+            raise SettingError(("tuning_seeds",), f"must be seeds that are not among seeds, got {came}")
+        metric = recipe.select_on if recipe.select_on in METRICS else DEFAULT_TUNING_METRIC
+        return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric)
+
+    def elsewhere(self, declared: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], tuple[str, Network]]:
+        """The variants of other studies that contrasts name."""
+        own = {
+            "recipe": self.recipe(),
+            "tuned": "recipe_axes" in self.values,
+            "source": self.source(),
+            **{k: self.values[k] for k in ("datasets", "seeds")},
+        }
+        return variants_elsewhere(declared, self.text.path.absolute(), own, self.other)
+
+    def other(self, path: Path) -> Study:
+        """Another study, with this one's options for what cells are, and without its own contrasts."""
+        options = [one for one in self.text.overrides if one[0].split(".")[0] in SHARED]
+        text = StudyText(path, [*options, ("contrasts", "contrasts", [])])
+        try:
+            STUDY.parse(text.values)
+            return _Reader(text).study()
+        except SettingError as error:
+            raise text.located(error) from None
 
     def words(self, key: str) -> str:
         """The text under a key as one line, empty where the file leaves it out."""
@@ -215,11 +299,14 @@ class _Reader:
                 raise SettingError(path, f"must have names of one line as keys, got {name!r}")
             if not isinstance(values, dict):
                 raise SettingError(below, f"must be a mapping of axes to values, got {shown(values)}")
-            if is_peer(values):
-                variant: Network = read_network(values, below)
+            plain = {key: value for key, value in values.items() if "weights" not in values or key not in WEIGHT_KEYS}
+            if is_peer(plain):
+                variant: Network = read_network(plain, below)
             else:
-                checked_names(values, (*AXES, *SUGAR), below)
-                variant = self.point(values, below)
+                checked_names(plain, (*AXES, *SUGAR), below)
+                variant = self.point(plain, below)
+            if "weights" in values:
+                variant = read_pretrained(without_weights(variant), values, below)
             for earlier, known in named.items():
                 if known == variant:
                     raise SettingError(below, f"must differ from every other variant, got the same as {earlier}")

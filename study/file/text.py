@@ -59,6 +59,7 @@ class StudyText:
         """Reads `path`; each of `overrides` is (dotted key, the option that sets it, the value). Raises ValueError."""
         _refuse_twice(overrides)
         self.path = path
+        self.overrides = tuple(overrides)
         self.text = _read(path)
         self.values: dict[str, Any] = _parse_mapping(self.text, str(path))
         self._origins: dict[Keys, str] = {}

@@ -22,7 +22,7 @@ def compared_before(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -
     contents = {name: ref.fingerprint for name, ref in refs.items()}
     keys = {name: ref.source_key for name, ref in refs.items()}
     pairs = frozenset((name, seed) for name in study.datasets for seed in study.seeds)
-    today = Today(pairs, frozenset([study.recipe.recipe_id]), frozenset([NUMERICS_VERSION]), contents, keys)
+    today = Today(pairs, frozenset(_recipe_ids(study)), frozenset([NUMERICS_VERSION]), contents, keys)
     launches = read_launches(ledger.folder)
     records = Records(ledger.records().values())
     named: list[str] = []
@@ -41,6 +41,12 @@ def compared_before(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -
         f"compared before on these data with some of these seeds: {told(list(looks.values()), today)} "
         f"({listed(named)}); verdicts will be exploratory, fresh seeds would tell"
     )
+
+
+def _recipe_ids(study: Study) -> list[str]:
+    """The recipes under which cells of a study may be judged: its own, and those that its tuning may choose."""
+    tuned = () if study.tuning is None else study.tuning.recipes
+    return list(dict.fromkeys([study.recipe.recipe_id, *(recipe.recipe_id for recipe in tuned)]))
 
 
 def launch_of(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -> dict[str, Any]:
@@ -66,6 +72,7 @@ def launch_of(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -> dict
         "study_hash": study.study_hash,
         "contrasts_hash": study.contrasts_hash,
         "recipe_id": study.recipe.recipe_id,
+        **({} if study.tuning is None else {"recipes": _recipe_ids(study)}),
         "seeds": list(study.seeds),
         "data": {
             name: {"fingerprint": refs[name].fingerprint, "source_key": refs[name].source_key}

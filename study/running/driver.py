@@ -90,7 +90,10 @@ class Driver:
         """Raises ValueError, with the reasons, where a search has ended without a single variant to train."""
         if not self.strategy.cell_ids():
             why = "; ".join(self.strategy.notes())
-            raise ValueError(f"{self.study.path}: the search must find a variant to train, got none: {why}")
+            what = (
+                "the search must find a variant to train" if self.study.tuning is None else "a recipe must train well"
+            )
+            raise ValueError(f"{self.study.path}: {what}, got none: {why}")
 
     def abandon(self) -> None:
         """Ends the tracker's run without a summary and without waiting long."""

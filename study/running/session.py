@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
-from analysis.audits import faults
+from analysis.audits import notices
 from analysis.records.schema import Record
 from analysis.records.sources import told
 from analysis.words import counted
@@ -24,11 +25,14 @@ from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
 from study.planning.reach import source_keys, unreachable
 from study.planning.register import compared_before, launch_of
+from study.planning.starts import starts_told
+from study.planning.tuning import tuning_manifest
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
 from study.strategies.search import make_strategy
 from study.strategies.strategy import Strategy
+from study.strategies.tuned import Tuned
 from study.telling.dry_run import describe
 from study.telling.progress import say, shown
 
@@ -46,9 +50,10 @@ def dry_run(study: Study, options: Options) -> None:
     plan = make_plan(study, inputs.refs, ledger)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
-    audits = short_audits(inputs.refs.values(), options.store, keep=False)
-    lines = describe(plan, inputs, audits, costs, ledger, options.store, options.device, options.threads, workers)
-    say("\n".join([*lines, f"executor: {executor}"]))
+    audits = short_audits(inputs.refs, options.store, keep=False)
+    found = notices(audits, source_keys(study, inputs.refs))
+    lines = describe(plan, inputs, found, costs, ledger, options.store, options.device, options.threads, workers)
+    say("\n".join([*lines, f"executor: {executor}", *starts_told(study, inputs.infos)]))
     if options.keep is not None:
         _tell_bare(plan.done())
     problem = unreachable(study, inputs.refs)
@@ -63,6 +68,7 @@ def launch(study: Study, options: Options, command: str) -> int:
     shown as the way to resume. Raises ValueError for what must be fixed before anything runs.
     """
     inputs, costs = _checked(study, options)
+    starts = starts_told(study, inputs.infos)
     with _writing(options.store):
         (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
@@ -74,16 +80,22 @@ def launch(study: Study, options: Options, command: str) -> int:
         if study.contrasts:
             ledger.register(launch_of(study, inputs.refs, ledger))
         say(driver.headline())
-        audits = short_audits(inputs.refs.values(), options.store, keep=True)
-        ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
+        audits = short_audits(inputs.refs, options.store, keep=True)
+        keep_manifest = partial(_keep_manifest, ledger, study, strategy, inputs, audits)
+        keep_manifest()
         if before:
             say(f"note: {before}")
-        shared = told(study.datasets, source_keys(study, inputs.refs))
-        if shared:
-            say(f"note: {shared}")
-        for name, found in audits.items():
-            for fault in faults(found):
-                say(f"note: {name}: {fault}")
+        beyond = costs.beyond_tolerance()
+        if beyond:
+            say(f"note: {beyond}")
+        keys = source_keys(study, inputs.refs)
+        counted_once = told(study.datasets, keys)
+        if counted_once:
+            say(f"note: {counted_once}")
+        for notice in notices(audits, keys):
+            say(f"note: {notice.line}")
+        for line in starts:
+            say(line)
         if options.keep is not None and study.is_grid:
             _tell_bare(strategy.resumed)
         # Worth running all the same: data sets may be added later, and readers want what there is. Verdicts say so.
@@ -95,13 +107,14 @@ def launch(study: Study, options: Options, command: str) -> int:
                 with shown(driver.status, study.name) as progress:
                     driver.begin(progress)
                     _run(strategy, driver, options)
-                    driver.check()
+                    if options.limit is None or study.tuning is None:
+                        driver.check()
                 if options.keep is not None and not study.is_grid:
                     # Only now does a search know which of its cells were finished before.
                     _tell_bare(strategy.resumed)
             finally:
                 # Only now does a search know its cells.
-                ledger.write_manifest(study.study_hash, study.manifest(strategy.cell_ids(), inputs.refs, audits))
+                keep_manifest()
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.
@@ -123,6 +136,13 @@ def _tell_bare(finished: list[Record]) -> None:
             f"note: {counted(bare, 'finished cell')} without weights: --keep weights keeps those of cells that run now "
             "(in another --store all run again)"
         )
+
+
+def _keep_manifest(ledger: Ledger, study: Study, strategy: Strategy, inputs: Inputs, audits: Mapping[str, Any]) -> None:
+    """Writes the study's manifest with the cells that its strategy knows by now."""
+    tuned = tuning_manifest(study, strategy.choices) if isinstance(strategy, Tuned) else None
+    manifest = study.manifest(strategy.cell_ids(), inputs.refs, audits, tuned)
+    ledger.write_manifest(study.study_hash, manifest)
 
 
 def _checked(study: Study, options: Options) -> tuple[Inputs, Costs]:

@@ -30,6 +30,7 @@ from study.strategies.journal import check_lines, cut_torn_line
 from study.strategies.proposals import Proposal, next_axis, variant_of
 from study.strategies.samplers import SAMPLERS
 from study.strategies.strategy import Strategy
+from study.strategies.tuned import Tuned
 from study.strategies.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def make_strategy(plan: Plan, store: Path | str, count_macs: CountMacs | None = 
     Searches need `count_macs`.
     """
     if plan.study.is_grid:
-        return Grid(plan)
+        return Grid(plan) if plan.study.tuning is None else Tuned(plan)
     assert count_macs is not None, "a search needs count_macs"
     return Search(plan, store, count_macs)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pandas as pd
 
-from analysis.audits import faults
+from analysis.audits import Notice
 from analysis.power import smallest_p_signed_rank
 from analysis.records.sources import counted_units, told
 from analysis.verdicts.levels import FEWEST_SEEDS
@@ -42,7 +42,7 @@ from study.telling.terminal import about, columns
 def describe(
     plan: Plan,
     inputs: Inputs,
-    audits: Mapping[str, Mapping[str, Any]],
+    notices: Sequence[Notice],
     costs: Costs,
     ledger: Ledger,
     store: Path,
@@ -50,13 +50,13 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. audits: of the data sets, by name."""
+    """The lines of a dry run; reads the store and writes nothing. notices: of the data sets' audits."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
     lines += [f"file {study.path}", f"store {store}", ""]
     lines += _variants(study, inputs, costs)
-    lines += ["", *_datasets(study, inputs), *audit_lines(audits)]
+    lines += ["", *_datasets(study, inputs), *audit_lines(notices)]
     cells, counts = _cells(plan, store)
     lines += ["", *counts]
     lines += _contrasts(plan, pilot(plan, ledger))
@@ -89,7 +89,28 @@ def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
     sizes = {(study.recipe.size_for(info.image_size), info.channels) for info in inputs.infos.values()}
     note = "" if len(sizes) == 1 and len(inputs.infos) == 1 else "(parameters and MACs: means over the data sets)"
     lines = columns(("variant", "parameters", "MACs"), rows, right=(1, 2))
+    if study.matched is not None:
+        lines += _matched(study.matched)
+        beyond = costs.beyond_tolerance()
+        lines += [beyond] if beyond else []
     return [*lines, note] if note else lines
+
+
+def _matched(found: Mapping[str, Any]) -> list[str]:
+    """How the variants were scaled to equal cost."""
+    side = found["image_size"]
+    rows = [
+        (
+            row["label"],
+            f"{row['factor']:.2f}",
+            *(quantity(row[f"{measure}_{when}"]) for measure in ("params", "macs") for when in ("before", "after")),
+        )
+        for row in found["variants"]
+    ]
+    head = ("matched", "width", "parameters, as given", "matched", "MACs, as given", "matched")
+    table = columns(head, rows, right=range(1, len(head)))
+    note = f"(widths scaled to the {found['measure']} of {found['baseline']}, at {side}×{side}×3 and two classes)"
+    return ["", *table, note]
 
 
 def _mean_cost(study: Study, variant: Network, costs: Costs) -> tuple[float, float]:
@@ -110,10 +131,15 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
     return [*lines, shared] if shared else lines
 
 
-def audit_lines(audits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The faults that audits found in data sets, by name, one a line; or that there are none."""
-    found = [f"audit: {name}: {fault}" for name, audit in audits.items() for fault in faults(audit)]
-    return found or ["audit: no picture stands in two splits, or bears two labels"]
+def audit_lines(notices: Sequence[Notice]) -> list[str]:
+    """What audits of data sets tell, one a line; or that they found no fault."""
+    found = [f"audit: {notice.line}" for notice in notices]
+    clean = (
+        []
+        if any(notice.fault for notice in notices)
+        else ["audit: no picture stands in two splits, or bears two labels"]
+    )
+    return [*found, *clean]
 
 
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
@@ -122,9 +148,26 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     times = f"{counted(len(study.seeds), 'seed')} × {counted(len(study.datasets), 'data set')}"
     if study.is_grid:
         left = plan.left()
+        if study.tuning is not None:
+            tried = f"{counted(len(study.tuning.recipes), 'recipe')} × {counted(len(study.tuning.seeds), 'seed')}"
+            tuned = (
+                f"{counted(len(study.variants()), 'variant')} × {tried} × {counted(len(study.datasets), 'data set')}"
+            )
+            # Under which recipe they will run is not known yet; the study's stands in for it.
+            known = {cell.variant.variant_id for cell in plan.cells.values()}
+            waiting = [v for _, v in study.variants() if v.variant_id not in known]
+            left = [*left, *(cell for variant in waiting for cell in study.cells_of(variant, plan.refs))]
+            names = ", ".join(study.tuning.axes)
+            lines = [f"tuning: {names}, chosen by validation {metric_name(study.tuning.metric)}"]
+            lines += [f"trials: {tuned} = {len(plan.trials)}, none of which is judged"]
+        else:
+            lines = []
         again = f" ({len(plan.failed)} failed before and will run again)" if plan.failed else ""
         product = f"{counted(len(study.variants()), 'variant')} × {times}"
-        return left, [f"cells: {product} = {plan.total}; {len(plan.done())} done already, {len(left)} to run{again}"]
+        total = plan.total - len(plan.trials)
+        both = "" if not plan.trials else f"; {plan.total} with the trials"
+        count = f"cells: {product} = {total}{both}; {len(plan.done())} done already, {len(left)} to run{again}"
+        return left, [*lines, count]
     done = count_finished(plan, store)
     left = [cell for _ in range(study.strategy.trials) for cell in study.cells_of(study.base, plan.refs)][
         : max(0, plan.total - done)

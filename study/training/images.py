@@ -50,9 +50,14 @@ def on_device(images: np.ndarray, labels: np.ndarray, recipe: Recipe, device: to
     pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     size = recipe.size_for((pixels.shape[1], pixels.shape[2]))
     if size != tuple(pixels.shape[1:3]):
-        parts = []
-        for part in pixels.split(EVALUATION_BATCH):
-            resized = F.interpolate(part.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
-            parts.append(resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
-        pixels = torch.cat(parts)
+        pixels = resized(pixels, size)
     return Images(pixels, torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device))
+
+
+def resized(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images uint8 (n, height, width, channels) of another size: bilinear, antialiased, rounded to uint8."""
+    parts = []
+    for part in pixels.split(EVALUATION_BATCH):
+        smooth = F.interpolate(part.permute(0, 3, 1, 2).float(), size=size, mode="bilinear", antialias=True)
+        parts.append(smooth.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous())
+    return torch.cat(parts)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from analysis.metrics import all_metrics
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.networks import build_network, network_cost
+from medmamba_variants.networks import build_network, network_cost, without_weights
+from medmamba_variants.peers.starting import frozen_parts, start_from_weights
 from study.cells import Cell
 from study.data.protocol import Dataset
 from study.recipe import Recipe
@@ -59,7 +60,10 @@ def train_network(
     shape = {"num_classes": num_classes, "in_channels": info.channels}
     counted = network_cost(cell.variant, image_size=(height, width), **shape)
     cost = {"params": counted.params, "macs": counted.macs, "flops": counted.flops}
-    model = build_network(cell.variant, image_size=(height, width), **shape).to(device)
+    model = build_network(cell.variant, image_size=(height, width), **shape)
+    start = start_from_weights(model, cell.variant)
+    model = model.to(device)
+    frozen = frozen_parts(model)
     epochs = recipe.epochs_for(len(train))
     steps = len(_batches(torch.arange(len(train)), cell))
     # A span in steps would average over all of a short run and next to nothing of a long one.
@@ -82,6 +86,8 @@ def train_network(
     for epoch in range(epochs):
         begun = time.perf_counter()
         model.train()
+        for part in frozen:
+            part.eval()
         total = torch.zeros((), device=device)
         for step, index in enumerate(_batches(torch.randperm(len(train), generator=order), cell)):
             learning_rate = optimizer.param_groups[0]["lr"]
@@ -144,6 +150,7 @@ def train_network(
         "cost": cost,
         "train_seconds": train_seconds,
         "images_per_second": epochs * len(train) / train_seconds,
+        **start,
         **results,
     }
     return _Outcome(fields, probabilities)
@@ -156,7 +163,7 @@ def _batches(order: Tensor, cell: Cell) -> list[Tensor]:
     single image whose map has shrunk to a pixel.
     """
     batches = list(order.split(cell.recipe.batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1 and not isinstance(cell.variant, VariantConfig):
+    if len(batches) > 1 and len(batches[-1]) == 1 and not isinstance(without_weights(cell.variant), VariantConfig):
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 

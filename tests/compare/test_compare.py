@@ -68,7 +68,7 @@ def test_the_page_says_what_a_table_of_means_can_claim(demsar):
     text = written.page.read_text(encoding="utf-8")
     words = " ".join(re.sub(r"<[^>]*>", " ", text).split())
     for said in (
-        "In general, on data sets like these 14",
+        "In general, on data sets like these (14 data sets): the signed-rank test over data sets",
         "Nothing about a single data set",
         "All of it is exploratory",
         "Values are shares, as printed.",
@@ -104,6 +104,31 @@ def test_a_benchmark_of_38_tasks(tmp_path):
     ]
     assert by_method["resnet50"].equivalence_p == pytest.approx(max(sides))
     assert by_method["mit_b0"].n_datasets == 21
+
+
+def test_data_sets_of_one_source_count_once(tmp_path, capsys):
+    idrib = "idrib_C1,idrib_C2,idrib_C3,idrib_C4"
+    command = [str(SEGMENTATION), "--baseline", "resnet18", "--metric", "Dice", "--out", str(tmp_path)]
+    assert main([*command, "--source", f"idrib={idrib}", "--source", "isic=isic2016,isic2018"]) == 0
+    out = capsys.readouterr().out
+    assert "38 data sets of 34 sources" in out and "over 17 sources" in out
+    values = read_files([SEGMENTATION], Form(("Dice",))).table
+    key = values["dataset"].replace(dict.fromkeys(idrib.split(","), "idrib") | {"isic2016": "isic", "isic2018": "isic"})
+    table = values.assign(key=key).pivot_table(index=["key", "dataset"], columns="variant_id", values="test.Dice ↑")
+    means = (table["densenet121"] - table["resnet18"]).groupby("key").mean()
+    p = stats.wilcoxon(means, method="exact").pvalue
+    (sentence,) = (line for line in out.splitlines() if line.startswith("densenet121"))
+    assert len(means) == 34 and (f"p = {p:.3f}" in sentence or (p < 0.001 and "p < 0.001" in sentence))
+    assert (
+        "Sources: idrib_C1, idrib_C2, idrib_C3 and idrib_C4 are one (idrib)" in (tmp_path / "report.html").read_text()
+    )
+    # The averages of the table are those of sources, too.
+    rows = list(csv.DictReader((tmp_path / "tables" / "results_Dice.csv").read_text().splitlines()))
+    averages = table["densenet121"].groupby("key").mean()
+    (row,) = (row for row in rows if row["variant"] == "densenet121")
+    assert float(row["average"]) == pytest.approx(averages.mean())
+    assert main([*command, "--source", "isic=isic2019"]) == 2
+    assert "--source must name some of abdomenus, " in capsys.readouterr().err
 
 
 def test_less_is_better_where_it_is_said(demsar, tmp_path):
@@ -208,7 +233,8 @@ def test_predictions_give_the_verdicts_of_the_study_they_come_from(store, names,
             assert (one.interval.over, one.interval.n) == (two.interval.over, two.interval.n)
         assert not theirs
     text = written.page.read_text()
-    for section in ("carried", "verdicts", "results", "differences", "ranks", "classes", "calibration", "confusion"):
+    sections = ("carried", "verdicts", "results", "differences", "ranks", "classes", "calibration", "confusion")
+    for section in (*sections, "decisions", "data"):
         assert f'<section id="{section}"' in text
     assert "seeds and test images drawn anew" in text
 

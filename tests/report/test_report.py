@@ -30,11 +30,12 @@ from analysis.report.evidence import load_evidence
 from analysis.report.sections import claims as claim_sections
 from analysis.report.tables.study import SHOWN_METRICS, variant_standings
 from analysis.report.write import default_folder, write_report
+from analysis.words import bounds
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = [
     "question", "verdicts", "results", "cost", "differences", "ranks", "curves", "classes", "calibration", "confusion",
-    "data", "cells", "provenance", "limits",
+    "decisions", "data", "cells", "provenance", "limits",
 ]  # fmt: skip
 # Six data sets reach .031, so one contrast a family can end in a verdict.
 DESIGN = Design(
@@ -228,7 +229,10 @@ def test_verdicts_are_those_of_the_records(report, page):
     for verdict in report.verdicts:
         claim, _, numbers = verdict.sentence.partition(": ")
         assert claim in page.sections["verdicts"] and numbers[:40] in page.sections["verdicts"]
-        assert f"{verdict.estimate:+.4f}".replace("-", "−") in page.tables["verdicts"][1]
+        # The sentence, the line below it and the table state one estimate, that of the test that decided.
+        stated = f"{verdict.location.estimate:+.4f}".replace("-", "−")
+        assert stated in page.tables["verdicts"][1] and numbers.startswith(stated)
+        assert bounds(verdict.location.interval, 4, sign=True) in page.tables["verdicts"][1]
 
 
 def test_nothing_is_bold_without_a_verdict(report, page):

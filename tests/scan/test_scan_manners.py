@@ -155,6 +155,20 @@ def test_a_traced_scan_computes():
     assert torch.equal(traced(2 * inputs[0]), ss2d_scan(2 * inputs[0], *inputs[1:], PATH))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+def test_a_trace_is_the_same_with_gradients_and_without_and_has_them():
+    """torch.jit.trace checks its graph by a second one, traced without gradients."""
+    path = scan_path("cross4", 3, 5)
+    leaves = make(path)
+    traced = torch.jit.trace(lambda *inputs: ss2d_scan(*inputs, path), tuple(leaves))
+    for gradient, truth in zip(
+        torch.autograd.grad(traced(*leaves).square().sum(), leaves),
+        torch.autograd.grad(ss2d_scan(*leaves, path).square().sum(), leaves),
+    ):
+        torch.testing.assert_close(gradient, truth)
+
+
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_maps_of_several_sizes_through_one_compiled_function(dynamic):
     def function(x, *others):

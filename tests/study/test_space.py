@@ -665,7 +665,11 @@ def test_the_manifest_is_plain_json(write):
         assert json.loads(json.dumps(manifest, allow_nan=False)) == manifest
         assert manifest["file_text"] == text and manifest["cell_ids"] == ["a", "b"]
         assert manifest["study_hash"] == study.study_hash
-    contrast = load_study(write()).manifest()["contrasts"][0]
+    manifest = load_study(write()).manifest()
+    # What a reader who does not know the names of axes needs: of those that the page shows, and no others.
+    shown = {*manifest["base"], *manifest["contrasts"][0]["against_variant"]}
+    assert set(manifest["meanings"]) == shown and manifest["meanings"]["depths"] == AXES["depths"].meaning
+    contrast = manifest["contrasts"][0]
     assert contrast["baseline"] == PRESETS["nano"].variant_id and contrast["margin"] == 0.02
     assert VariantConfig.from_dict(contrast["against_variant"]).variant_id == contrast["against"]
 

@@ -583,9 +583,10 @@ def test_a_difference_that_is_found_stands_beside_an_interval_without_zero(alpha
     level = f"{100 * (1 - alpha):g} % interval, median of pairwise averages of data-set means"
     assert f": {expected.estimate:+.4f} [{low}, {high}] ({level}; 8 data sets" in verdict.sentence
     assert "over data sets (median of pairwise averages)" in verdict.line
-    # The table keeps the mean, and says why its interval may hold 0.
+    # The table shows the same estimate; its data keep the mean, and it says why that one's interval may hold 0.
     table = verdict_table([verdict], {"alpha": alpha, "correction": "none"})
-    assert table.rows[0][3] == f"{np.mean(differences):+.4f}" and "which may hold 0" in table.caption
+    assert table.rows[0][3:5] == [f"{expected.estimate:+.4f}", f"[{low}, {high}]"]
+    assert table.data["estimate"][0] == pytest.approx(np.mean(differences)) and "which may hold 0" in table.caption
 
 
 def test_the_mean_is_stated_where_it_decides_and_where_ranks_can_not():

@@ -1,6 +1,7 @@
 """Sections of a report on what was asked and the outcome."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -15,21 +16,26 @@ from analysis.report import cost as fronts
 from analysis.report.drawing import Coming, Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import Part, make_part
+from analysis.report.sections.baseline import baselines
 from analysis.report.tables import study as study_tables
 from analysis.report.tables.results import results_table
 from analysis.report.tables.verdicts import difference_table, stands_out, verdict_table
-from analysis.verdicts.verdict import Verdict, pieces
-from analysis.words import counted, metric_name
+from analysis.verdicts.verdict import Verdict, lead, pieces
+from analysis.words import bounds, counted, metric_name, signed
 
 DRAWN_CONTRASTS = 16
+# Conclusions that the head of the page spells out.
+ANSWERS = 5
 RANKED_VARIANTS = 12
 SIGNS = {"superior": "▲", "inferior": "▼", "equivalent": "=", "inconclusive": "?"}
 KEY = (
-    "▲ superior and ▼ inferior: a difference shows after correction, and the mean points its way. = equivalent: the "
-    "difference lies within the declared margin, by two one-sided tests; so does the interval in its sentence, whose "
-    "level is 1 − 2α, while one of 95 % may reach beyond. ? inconclusive: neither could be shown, which does not mean "
-    "that there is no difference. What decides is the p value after correction; the mixed model beside it decides "
-    "nothing. An exploratory verdict is no claim, whatever it says."
+    "▲ superior and ▼ inferior: the p value of a difference, after correction, is at most α, and the mean points that "
+    "way. Nothing else decides this. The margin does not: a superior variant need not be better by more than the "
+    "margin, and whether its gain matters is for the reader to say, from the estimate and its interval.",
+    "= equivalent: this is what the margin decides, and it comes first. Two one-sided tests show that the difference "
+    "lies within the declared margin; so does the interval given, whose level is 1 − 2α. ? inconclusive: neither could "
+    "be shown, which does not mean that there is no difference. An exploratory verdict is no claim, whatever it says. "
+    "Beside each claim stands one estimate, that of the test which decided; all others are behind a click.",
 )
 NOT_DECLARED = "This study declared no contrasts, so it makes no claims: everything on this page is exploratory."
 SEARCHED = (
@@ -58,6 +64,7 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         element("p", {"class": "eyebrow"}, "Study"),
         element("h1", {}, evidence.name),
         element("p", {"class": "question"}, str(manifest.get("question") or "This study states no question.")),
+        *answer(evidence, verdicts),
         definitions(items),
     ]
     if done < total:
@@ -67,6 +74,28 @@ def header(evidence: Evidence, verdicts: Sequence[Verdict]) -> Html:
         )
         blocks.append(note(text))
     return element("header", {}, *blocks)
+
+
+def answer(evidence: Evidence, verdicts: Sequence[Verdict]) -> list[Html]:
+    """What the declared contrasts say, in a sentence each, at which cost; none where there are no verdicts."""
+    decided = [verdict for verdict in verdicts if stands_out(verdict)]
+    if not verdicts:
+        return []
+    if not decided:
+        text = "No declared contrast has come to a conclusion: nothing on this page is a claim."
+        return [element("p", {"class": "answer"}, text)]
+    said = []
+    for verdict in decided[:ANSWERS]:
+        ratio = verdict.cost_ratio
+        cost = "" if math.isnan(ratio) else f"; {verdict.contrast.against_label} takes {ratio:.2f} × the MACs"
+        said.append(element("li", {}, f"{pieces(verdict)[0]}{cost}."))
+    more = len(verdicts) - len(said)
+    if more:
+        rest = len(decided) - len(said)
+        further = f"{counted(rest, 'further conclusion')}; " if rest else ""
+        still = counted(len(verdicts) - len(decided), "contrast")
+        said.append(element("li", {}, f"{further}{still} without a conclusion that is a claim."))
+    return [element("ul", {"class": "plain answer"}, *said)]
 
 
 def _of_sources(evidence: Evidence) -> str:
@@ -83,7 +112,11 @@ def asked_cells(evidence: Evidence) -> int:
 def question(evidence: Evidence) -> Part:
     """The section on what was asked: hypothesis and controls, strategy, axes, seeds, data sets and contrasts."""
     manifest = evidence.manifest
-    axes = {name: json.dumps(values, ensure_ascii=False) for name, values in (manifest.get("axes") or {}).items()}
+    meanings = manifest.get("meanings") or {}
+    axes = {
+        name: f"{json.dumps(values, ensure_ascii=False)}{f' – {meanings[name]}' if name in meanings else ''}"
+        for name, values in (manifest.get("axes") or {}).items()
+    }
     items = {
         # What an author wrote for readers, where there is any.
         **{key: str(manifest[key]) for key in ("hypothesis", "controls", "caveat") if manifest.get(key)},
@@ -96,6 +129,7 @@ def question(evidence: Evidence) -> Part:
     blocks: list[str] = [definitions(items, wide=True)]
     if evidence.shared_sources:
         blocks.append(note(f"{evidence.shared_sources[:1].upper()}{evidence.shared_sources[1:]}."))
+    blocks += baselines(evidence)
     if evidence.contrasts:
         text = "These comparisons stood in the study's file before it ran; every record carries their hash."
         blocks.append(paragraph(text))
@@ -113,10 +147,10 @@ def verdict_section(evidence: Evidence, verdicts: Sequence[Verdict], problem: st
     elif not verdicts:
         blocks.append(note(f"No verdicts. {NOT_DECLARED}"))
     if verdicts:
-        blocks.append(paragraph(KEY))
+        blocks += [paragraph(text) for text in KEY]
         blocks.append(element("ol", {"class": "verdicts"}, *[_verdict_item(verdict) for verdict in verdicts]))
     tables = [verdict_table(verdicts, evidence.manifest)] if verdicts else []
-    return make_part("verdicts", "Verdicts", blocks, tables=tables)
+    return make_part("verdicts", "Verdicts", blocks, folded_tables=tables)
 
 
 def results(evidence: Evidence, verdicts: Sequence[Verdict], split: str) -> Part:
@@ -246,9 +280,9 @@ def ranks(evidence: Evidence, *, draw: Draw = draw_here) -> Part:
 
 def _verdict_item(verdict: Verdict) -> Html:
     outcome = strong(verdict.outcome) if stands_out(verdict) else verdict.outcome
-    # The claim leads, its numbers follow in smaller print, and the rest is a click away.
-    claim, numbers, rest = pieces(verdict)
-    more = [folded("Cost, probability of a false claim, and what to know", paragraph(rest))] if rest else []
+    # The claim leads, one estimate follows in smaller print, and the rest is a click away.
+    claim, _, _ = pieces(verdict)
+    more = folded("All estimates and tests, probability of a false claim, what to know", paragraph(_all(verdict)))
     tag = [element("span", {"class": "tag"}, "exploratory")] if verdict.exploratory else []
     return element(
         "li",
@@ -256,9 +290,19 @@ def _verdict_item(verdict: Verdict) -> Html:
         element("span", {"class": "sign", "aria-hidden": "true"}, SIGNS[verdict.outcome]),
         element("span", {"class": "outcome"}, verdict.contrast.name, ": ", outcome, *tag),
         element("span", {"class": "claim"}, f"{claim}. "),
-        element("span", {"class": "numbers"}, f"{numbers}."),
-        *more,
+        element("span", {"class": "numbers"}, f"{lead(verdict)}."),
+        more,
     )
+
+
+def _all(verdict: Verdict) -> str:
+    """Every estimate and test of a verdict, and what else to know, in sentences."""
+    _, numbers, rest = pieces(verdict)
+    mean = ""
+    if verdict.location is not None and verdict.interval.is_defined:
+        basis = verdict.interval.basis("Student's interval")
+        mean = f" Mean: {signed(verdict.estimate)} {bounds(verdict.interval, 4, sign=True)} ({basis})."
+    return f"{numbers}.{mean} {rest}".strip()
 
 
 def _states(evidence: Evidence, total: int) -> list[str]:

@@ -3,17 +3,25 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from analysis.audits import faults
+from analysis.audits import notices
+from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
-from analysis.rendering.html import definitions, element, folded, note, paragraph, strong
+from analysis.rendering.html import definitions, element, folded, note, paragraph
 from analysis.rendering.marks import Mark
+from analysis.report.decisions import Decisions
 from analysis.report.drawing import Draw, draw_here
 from analysis.report.evidence import Evidence
 from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
+from analysis.report.tables import budgets as budget_tables
+from analysis.report.tables import decisions as decision_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
 from analysis.words import counted, listed, metric_name
 
+DECIDED = (
+    "What a mean over images and seeds hides, for the variants that figures show: descriptions, none of them declared, "
+    "so nothing here is a claim."
+)
 # Matrices of many classes take the whole width, so fewer are drawn.
 MATRIX_VARIANTS, LARGE_MATRIX_VARIANTS = 6, 3
 
@@ -77,9 +85,17 @@ def _has_one_answer(record: Record) -> bool:
 def predictions(
     evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark], *, draw: Draw = draw_here
 ) -> list[Part]:
-    """Calibration and confusion matrices, both from per-image predictions on test. draw: what draws them."""
+    """Calibration, confusion matrices and single decisions, all from per-image predictions on test.
+
+    draw: what draws figures.
+    """
     datasets = evidence.datasets[:DRAWN_DATASETS]
-    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets)
+    decided: dict[tuple[str, str], Decisions] = {}
+
+    def hear(variant_id: str, dataset: str, found: Predictions) -> None:
+        decided.setdefault((variant_id, dataset), Decisions.of(found)).add(found)
+
+    tallies, problems = tally_cells(evidence.folder, evidence.table, drawn, datasets, hear)
     reliability, matrices = [], []
     for dataset in datasets:
         here = {v: tallies[v, dataset] for v in drawn if (v, dataset) in tallies}
@@ -119,7 +135,23 @@ def predictions(
     return [
         make_part("calibration", "Calibration", calibrated, reliability, tables),
         make_part("confusion", "Confusion matrices", confused, matrices),
+        _decisions(evidence, drawn, decided),
     ]
+
+
+def _decisions(evidence: Evidence, drawn: Sequence[str], decided: Mapping[tuple[str, str], Decisions]) -> Part:
+    """The section on decisions about single images."""
+    title = "Seeds, worst and rare classes"
+    if not decided:
+        return make_part("decisions", title, [note("No table: no finished cell has kept its per-image probabilities.")])
+    blocks: list[str] = [paragraph(f"{DECIDED} {cuts(evidence, drawn)}".strip())]
+    tables = [decision_tables.instability_table(evidence, drawn, decided)]
+    if not tables[0].rows:
+        blocks.append(note("No instability: no variant has two seeds with predictions on one data set."))
+        tables = []
+    tables.append(decision_tables.worst_class_table(evidence, drawn, decided))
+    rare = decision_tables.frequency_table(evidence, drawn, decided)
+    return make_part("decisions", title, blocks, tables=tables, folded_tables=[rare])
 
 
 def data(evidence: Evidence) -> Part:
@@ -129,17 +161,24 @@ def data(evidence: Evidence) -> Part:
 
 def audits(evidence: Evidence) -> Part | None:
     """The section on faults that an audit found in the data sets before the run; None where it found none."""
-    found = {name: faults(audit) for name, audit in (evidence.manifest.get("audits") or {}).items()}
-    if not any(found.values()):
+    said = notices(evidence.manifest.get("audits") or {}, evidence.sources)
+    if not any(notice.fault for notice in said):
         return None
-    items = [element("li", {}, strong(name), ": ", fault, ".") for name, said in found.items() for fault in said]
+    items = [element("li", {}, f"{notice.line}.") for notice in said]
     text = (
         "An audit before the run found what makes results on these data sets other than they would be on new images: a "
         "picture that also stands in train, or a copy of it, was learned and not judged."
     )
-    named = " ".join(name for name, said in found.items() if said)
+    named = " ".join(dict.fromkeys(name for notice in said for name in notice.sets))
     look = paragraph("The pictures: ", element("code", {}, f"python -m study.audit {named} --data-root DIR"))
     return make_part("audit", "Faults of the data sets", [note(text), element("ul", {"class": "plain"}, *items), look])
+
+
+def budgets(evidence: Evidence) -> Part | None:
+    """The section on equal budgets: costs matched by width, recipes tuned by the same trials; None without either."""
+    tables = [budget_tables.matched(evidence)] if evidence.manifest.get("matched") else []
+    tables += [budget_tables.tuned(evidence)] if evidence.manifest.get("tuning") else []
+    return make_part("budgets", "Equal budgets", [], tables=tables) if tables else None
 
 
 def cells(evidence: Evidence) -> Part:
@@ -161,7 +200,8 @@ def provenance(evidence: Evidence) -> Part:
     after = []
     if evidence.manifest.get("recipe"):
         recipe = json.dumps(evidence.manifest["recipe"], ensure_ascii=False, indent=1)
-        after.append(folded("The recipe that every variant was trained with", element("pre", {}, recipe)))
+        title_of = "before tuning" if evidence.manifest.get("tuning") else "that every variant was trained with"
+        after.append(folded(f"The recipe {title_of}", element("pre", {}, recipe)))
     if evidence.manifest.get("file_text"):
         # Changes by --set and the like show in the recipe and in the head of the page.
         text = str(evidence.manifest["file_text"])

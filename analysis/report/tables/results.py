@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.across.standings import complete_rectangle
+from analysis.across.standings import averaged_columns, complete_rectangle, mean_costs
 from analysis.metrics import LOWER_IS_BETTER
+from analysis.records.sources import counted_units
+from analysis.records.table import sources_of
 from analysis.rendering.marks import file_name
 from analysis.rendering.tables import Strong, Table
 from analysis.verdicts.verdict import Verdict
@@ -27,7 +29,8 @@ MARKS = {"superior": "▲", "inferior": "▼", "equivalent": "="}
 class Means:
     """Means over seeds (variants, data sets) by id, NaN where there are none, with sample SDs and numbers of seeds.
 
-    average, rank: over `complete`, the data sets that every variant in them finished; NaN for other variants.
+    average, rank: over `complete`, the data sets that every variant in them finished, those of one source averaged
+    first; NaN for other variants. n_sources: of how many sources they are.
     """
 
     means: pd.DataFrame
@@ -36,6 +39,7 @@ class Means:
     average: pd.Series
     rank: pd.Series
     complete: tuple[str, ...]
+    n_sources: int
 
 
 def means_over_seeds(table: pd.DataFrame, metric: str, variants: Sequence[str], split: str = "test") -> Means:
@@ -57,10 +61,10 @@ def means_over_seeds(table: pd.DataFrame, metric: str, variants: Sequence[str], 
         means.loc[block.index, dataset] = block.mean(axis=1)
         spreads.loc[block.index, dataset] = block.std(axis=1)
         seeds.loc[block.index, dataset] = block.shape[1]
-    shared = rectangle.means
+    shared = averaged_columns(rectangle.means, sources_of(table))
     ranks = shared.round(DIGITS).rank(axis=0, ascending=metric in LOWER_IS_BETTER)
     average, rank = (here.mean(axis=1).reindex(list(variants)) for here in (shared, ranks))
-    return Means(means, spreads, seeds.fillna(0).astype(int), average, rank, tuple(rectangle.values))
+    return Means(means, spreads, seeds.fillna(0).astype(int), average, rank, tuple(rectangle.values), shared.shape[1])
 
 
 def results_table(
@@ -132,12 +136,12 @@ def _cost(name: str, value: float) -> str:
 
 
 def _costs(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Costs that were counted or measured, by name and variant: means over seeds, then over data sets."""
+    """Costs that were counted or measured, by name and variant."""
     done = table[table["status"] == "done"]
     columns = {name: key for name, key in COSTS.items() if key in done and done[key].notna().any()}
     if not columns:
         return {}
-    means = done.groupby(["variant_id", "dataset"])[list(columns.values())].mean().groupby("variant_id").mean()
+    means = mean_costs(done, list(columns.values()), ())
     return {name: means[key].to_dict() for name, key in columns.items()}
 
 
@@ -162,7 +166,7 @@ def _caption(found: Means, metric: str, split: str, outcomes: set[str], baseline
     else:
         caption = f"One value for each data set, on {split}. "
     caption += (
-        f"Average and rank (1 is best) are over {counted(len(found.complete), 'data set')} without a gap. "
+        f"Average and rank (1 is best) are over {counted_units(len(found.complete), found.n_sources)} without a gap. "
         if found.complete
         else "No data set has a result of every row, so there is no average. "
     )

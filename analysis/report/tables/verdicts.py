@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.interval import Interval
 from analysis.rendering.tables import Strong, Table
-from analysis.verdicts.verdict import Verdict, corrected
+from analysis.verdicts.verdict import Verdict, corrected, stated
 from analysis.words import NOTHING, bounds, metric_name, p_value, percent, share, signed
 
 
@@ -18,8 +19,8 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
             verdict.contrast.name,
             metric_name(verdict.contrast.metric),
             outcome(verdict),
-            signed(verdict.estimate),
-            bounds(verdict.interval, 4, sign=True),
+            signed(stated(verdict)[0]),
+            bounds(stated(verdict)[1], 4, sign=True),
             p_value(verdict.p_value),
             p_value(verdict.adjusted_p),
             _sizes(verdict),
@@ -28,12 +29,14 @@ def verdict_table(verdicts: Sequence[Verdict], manifest: Mapping[str, Any]) -> T
         ]
         for verdict in verdicts
     ]
-    overs = _overs([f"{v.interval.over} (n = {v.interval.n})" if v.interval.is_defined else "" for v in verdicts])
+    intervals = [stated(verdict)[1] for verdict in verdicts]
+    overs = _overs([interval for interval in intervals if interval.is_defined], sizes=True)
     alone = "" if overs == "none" else ", each on its own"
     tests = sorted({v.test for v in verdicts if v.test})
     means = (
-        "Over data sets, differences are means with Student's interval, which may hold 0 where the signed-rank test, "
-        "by ranks, finds a difference: its own estimate and interval stand in the sentences. "
+        "Over data sets, a difference and its interval are those of the test that decided: the signed-rank test's, the "
+        "median of pairwise averages, or for an equivalence the mean. All means with Student's interval, which may "
+        "hold 0 where that test, by ranks, finds a difference, are in the CSV. "
     )
     shared = any(v.n_sources < v.n_datasets for v in verdicts)
     caption = (
@@ -90,7 +93,7 @@ def difference_table(verdicts: Sequence[Verdict]) -> Table:
                     f"{row.n_images:,}" if row.n_images else NOTHING,
                 ]
             )
-    overs = _overs([d.interval.over if d.interval.is_defined else "" for v in verdicts for d in v.per_dataset])
+    overs = _overs([d.interval for v in verdicts for d in v.per_dataset if d.interval.is_defined])
     return Table(
         "differences",
         "Paired differences by data set",
@@ -127,10 +130,10 @@ def _sizes(verdict: Verdict) -> str:
     return f"{_units(verdict)} / {seeds} / {images}"
 
 
-def _overs(overs: Sequence[str]) -> str:
-    """What the intervals of a column are over, each kind once."""
-    known = sorted({over for over in overs if over})
-    return f"95 % over {'; over '.join(known)}" if known else "none"
+def _overs(intervals: Sequence[Interval], *, sizes: bool = False) -> str:
+    """What the intervals of a column are over, each kind once. sizes: with how many of those there were."""
+    found = {f"{i.percent} over {i.over}{f' (n = {i.n})' if sizes else ''}" for i in intervals}
+    return "; ".join(sorted(found, reverse=True)) or "none"
 
 
 def _record(verdict: Verdict) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def written(tmp_path_factory):
     sets = [made(images, labels), made(other, its_labels)]
     folder = tmp_path_factory.mktemp("audit")
     audited = [(data, {**audit(data), "name": f"set {place}"}) for place, data in enumerate(sets)]
-    return folder, audited, write(audited[:1], folder / "one"), write(audited, folder / "two")
+    return folder, audited, write(audited[:1], [], folder / "one"), write(audited, [], folder / "two")
 
 
 def test_every_finding_is_shown(written):
@@ -68,7 +68,7 @@ def test_a_page_needs_nothing_but_its_own_files(written):
 
 def test_the_same_findings_give_the_same_bytes(written, tmp_path):
     _, audited, one, _ = written
-    again = write(audited[:1], tmp_path)
+    again = write(audited[:1], [], tmp_path)
     assert again["page"].read_bytes() == one["page"].read_bytes()
     assert again["findings"].read_bytes() == one["findings"].read_bytes()
 
@@ -85,11 +85,11 @@ def test_many_pairs_are_shown_from_both_ends(tmp_path):
     assert 10 < total <= 20
     shown = found["alike"]["examples"]["test"]
     assert [pair["correlation"] for pair in shown] == sorted((p["correlation"] for p in shown), reverse=True)
-    write([(data, found)], tmp_path)
+    write([(data, found)], [], tmp_path)
     text = (tmp_path / "figures" / "made_test.svg").read_text()
     named = [pair["images"][0] for pair in (*shown[:4], *shown[-4:])]
     assert all(f">{name}<" in text for name in named) and shown[6]["images"][0] + "<" not in text
-    page = (tmp_path / "audit.html").read_text()
+    page = (tmp_path / "report.html").read_text()
     assert f"8 of {total} pairs: above the most, below the least alike." in page.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -98,5 +98,5 @@ def test_names_of_any_script_are_shown(tmp_path):
     images["test"][1] = images["train"][2]
     labels = {name: np.arange(len(part)) % 2 for name, part in images.items()}
     data = made(images, labels, classes=("良性 <&>", "$x_1$"))
-    write([(data, audit(data))], tmp_path)
-    assert "良性 &lt;&amp;&gt;" in (tmp_path / "audit.html").read_text()
+    write([(data, audit(data))], [], tmp_path)
+    assert "良性 &lt;&amp;&gt;" in (tmp_path / "report.html").read_text()

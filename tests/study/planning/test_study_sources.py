@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_launch import folder, launch  # noqa: F401, a fixture
+from launch_fixture import folder, launch  # noqa: F401, a fixture
 
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest

@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 from made_images import HEIGHT, WIDTH, clean, made, pictures
+from PIL import Image
 
 from analysis.audits import faults, remarks
 from study.audit.command_line import main
 from study.audit.findings import audit, short_audit
 from study.audit.lines import lines
 from study.audit.pixels import borders
+from study.data import open_source
 
 
 def test_a_clean_set_has_no_fault():
@@ -161,8 +163,11 @@ def test_the_command_tells_and_keeps_what_it_found(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "! 1 of 16 test images has equal pixels in train or val: test/1 and train/0" in out.splitlines()
     kept = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert [found["name"] for found in kept] == ["good", "leaky"]
-    assert kept[1]["alike"]["seen"]["test"]["images"] == 1
+    assert list(kept["sets"]) == ["good", "leaky"]
+    # Both have nearly all of their pictures in common.
+    assert "! good and leaky: 67 of 68 and 68 of 68 images show the same pictures" in out
+    assert kept["shared"][0]["images"] == [67, 68]
+    assert kept["sets"]["leaky"]["alike"]["seen"]["test"]["images"] == 1
     # A wrong file does not keep the others from being audited.
     assert main(["wrong,leaky", *place]) == 2
     caught = capsys.readouterr()
@@ -179,3 +184,33 @@ def test_wrong_options_are_told_in_one_line(tmp_path, capsys):
         assert main(options) == 2
         error = capsys.readouterr().err
         assert error.startswith(f"error: {problem}") and error.count("\n") == 1
+
+
+def folder_of(path, images, labels, sizes):
+    """A folder of PNG files, some resized: sizes by class."""
+    for name, part in images.items():
+        for number, image in enumerate(part):
+            label = int(labels[name][number])
+            file = path / "photos" / name / ("calm", "ill")[label] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).resize(sizes[label]).save(file)
+    return path
+
+
+def test_files_of_several_sizes_are_told(tmp_path):
+    root = folder_of(tmp_path, *clean((60, 20, 20)), ((WIDTH, HEIGHT), (2 * WIDTH, HEIGHT)))
+    Image.new("RGB", (2 * WIDTH, HEIGHT), (200, 100, 50)).save(root / "photos" / "train" / "ill" / "1.png")
+    spec = {"kind": "folder", "root": str(root), "image_size": 32}
+    found = audit(open_source(spec).load("photos"), spec)
+    assert found["files"]["count"] == 100
+    assert found["files"]["sizes"] == {
+        "kinds": 2, "counts": {"30×36": 50, "30×72": 50}, "by_class": {"calm": 1.0, "ill": 0.0}, "tell": True
+    }  # fmt: skip
+    assert found["files"]["modes"]["counts"] == {"L": 99, "RGB": 1} and not found["files"]["modes"]["tell"]
+    said = [remark.text for remark in remarks(found)]
+    assert (
+        "100 files of 2 sizes: 30×36 (50) and 30×72 (50); they tell classes apart: 100 % of calm, 0 % of ill are 30×36"
+    ) in said
+    assert "100 files of 2 kinds of pixels: L (99) and RGB (1)" in said
+    # Sets that are no files have nothing to tell.
+    assert audit(open_source({"kind": "phantom"}).load("phantom_ct"), {"kind": "phantom"})["files"] is None

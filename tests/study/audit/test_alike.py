@@ -8,6 +8,7 @@ import pytest
 from made_images import clean, made, pictures
 from PIL import Image
 
+from analysis.audits import limits, notices
 from study.audit.alike import LIKELY, MOST_BITS, SURE, TURNS, correlations, find_pairs, hashes
 from study.audit.findings import audit, short_audit
 from study.audit.overlap import clusters, overlap
@@ -181,6 +182,9 @@ def test_a_search_that_finds_too_much_ends_and_says_so():
         part[:] = np.clip(pictures(1, 9)[0] + np.random.default_rng(0).integers(0, 3, part.shape), 0, 255)
     pairs = find_pairs(pool_of(made(images, labels)), most=100)
     assert not pairs.complete
+    assert limits(overlap(pool_of(made(images, labels)), pairs)) == [
+        "images differ so little from each other that not all look-alikes could be listed"
+    ]
     assert find_pairs(pool_of(made(images, labels))).complete
 
 
@@ -202,6 +206,13 @@ def test_the_short_form_of_a_large_set_says_what_it_left_out(monkeypatch):
     monkeypatch.setattr("study.audit.findings.BUDGET", 1_000)
     found = short_audit(made(images, labels))
     assert found["form"] == "short" and "probe" not in found
+    assert limits(found["alike"]) == [
+        "look-alikes were sought for 10 val and test images, evenly spaced, among all 100, and equal pixels among all",
+        "copies mirrored, upside down, turned by 180°, turned by 90° and mirrored and turned by 90° were not sought: "
+        "python -m study.audit does",
+    ]
+    assert notices({"sets": {"made": found}}, {})[-1].line.startswith("made: copies mirrored")
+    assert limits(audit(made(images, labels))["alike"]) == []
     assert found["alike"]["compared"] == 10 and found["alike"]["images"] == 100
     # Equal pixels are found among all, whatever is compared.
     assert found["alike"]["seen"]["val"]["equal"] == found["alike"]["seen"]["test"]["equal"] == 1

@@ -9,11 +9,14 @@ from ledger_fixture import Design, write_ledger
 from made_images import clean, made
 from PIL import Image
 
+from analysis.audits import notices
 from analysis.records.manifests import load_manifest
 from analysis.report.evidence import load_evidence
 from analysis.report.sections import grounds
 from study.audit import kept
+from study.audit.between import between
 from study.audit.findings import short_audit
+from study.audit.pool import pool_of
 from study.cells import DataRef
 from study.data import open_source
 from study.launch import main
@@ -61,9 +64,8 @@ def test_a_dry_run_tells_them_and_keeps_nothing(folder, capsys):
     out = capsys.readouterr().out.splitlines()
     assert [line for line in out if line.startswith("audit: ")] == [f"audit: leaky: {fault}" for fault in FAULTS]
     assert not (folder / "mlruns").exists()
-    assert audit_lines({"clean": short_audit(made(*clean()))}) == [
-        "audit: no picture stands in two splits, or bears two labels"
-    ]
+    clean_one = {"sets": {"clean": short_audit(made(*clean()))}, "shared": []}
+    assert audit_lines(notices(clean_one, {})) == ["audit: no picture stands in two splits, or bears two labels"]
 
 
 def test_a_launch_tells_and_records_them(folder, capsys):
@@ -71,13 +73,14 @@ def test_a_launch_tells_and_records_them(folder, capsys):
     out = capsys.readouterr().out.splitlines()
     assert [line for line in out if line.startswith("note: ")] == [f"note: leaky: {fault}" for fault in FAULTS]
     manifest = load_manifest(folder / "mlruns", "study")
-    assert list(manifest["audits"]) == ["leaky", "phantom_ct"]
-    seen = manifest["audits"]["leaky"]["alike"]["seen"]["test"]
+    sets = manifest["audits"]["sets"]
+    assert list(sets) == ["leaky", "phantom_ct"] and manifest["audits"]["shared"] == []
+    seen = sets["leaky"]["alike"]["seen"]["test"]
     assert seen == {"of": 16, "images": 2, "equal": 2, "turned": 0}
-    assert not any(manifest["audits"]["phantom_ct"]["alike"]["pairs"].values())
+    assert not any(sets["phantom_ct"]["alike"]["pairs"].values())
     section = grounds.audits(load_evidence(folder / "mlruns", "study"))
     assert section is not None and section.title == "Faults of the data sets"
-    assert all(f"<strong>leaky</strong>: {fault}." in section.html for fault in FAULTS)
+    assert all(f"<li>leaky: {fault}.</li>" in section.html for fault in FAULTS)
     assert "phantom_ct" not in section.html
 
 
@@ -94,22 +97,23 @@ def ref_of(root, kind="npz"):
 
 def test_an_audit_is_made_once_for_a_content(folder, monkeypatch):
     ref, store = ref_of(folder), folder / "store"
-    first = kept.short_audits([ref], store, keep=False)
+    first = kept.short_audits({"leaky": ref}, store, keep=False)
     assert not store.exists()
-    assert kept.short_audits([ref], store, keep=True) == first
+    assert kept.short_audits({"leaky": ref}, store, keep=True) == first
     (path,) = store.rglob("*.json")
     made = []
     real = kept.short_audit
-    monkeypatch.setattr(kept, "short_audit", lambda dataset: made.append(dataset.info.name) or real(dataset))
+    monkeypatch.setattr(
+        kept, "short_audit", lambda dataset, pool: made.append(dataset.info.name) or real(dataset, pool)
+    )
     # Another name of the same content is the same data.
-    again = kept.short_audits([ref, replace(ref, name="copy")], store, keep=True)
-    assert again["leaky"] == first["leaky"] and again["copy"]["alike"] == first["leaky"]["alike"]
-    assert again["copy"]["name"] == "copy" and made == []
+    again = kept.short_audits({"copy": replace(ref, name="copy")}, store, keep=True)
+    assert again["sets"]["copy"] == {**first["sets"]["leaky"], "name": "copy"} and made == []
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
-    assert kept.short_audits([ref], store, keep=True) == first and made == ["leaky"]
+    assert kept.short_audits({"leaky": ref}, store, keep=True) == first and made == ["leaky"]
     path.write_text("torn")
     with pytest.raises(ValueError, match=r"\.json: must be an audit, whole JSON"):
-        kept.short_audits([ref], store, keep=True)
+        kept.short_audits({"leaky": ref}, store, keep=True)
 
 
 def test_folders_and_files_give_the_same_findings(folder, tmp_path):
@@ -119,9 +123,49 @@ def test_folders_and_files_give_the_same_findings(folder, tmp_path):
             path = tmp_path / "pictures" / "leaky" / name / ("calm", "ill")[labels[name][number]] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(path)
-    by_file = kept.short_audits([ref_of(folder)], tmp_path / "store", keep=True)["leaky"]["alike"]
-    by_folder = kept.short_audits([ref_of(tmp_path / "pictures", "folder")], tmp_path / "store", keep=True)["leaky"]
+    by_file = kept.short_audits({"leaky": ref_of(folder)}, tmp_path / "store", keep=True)["sets"]["leaky"]["alike"]
+    by_folder = kept.short_audits({"leaky": ref_of(tmp_path / "pictures", "folder")}, tmp_path / "store", keep=True)[
+        "sets"
+    ]["leaky"]
     examples, others = by_file.pop("examples"), by_folder["alike"].pop("examples")
     assert by_folder["alike"] == by_file
     assert examples["conflicts"][0]["images"] == ["test/4", "train/1"]
     assert others["conflicts"][0]["images"] == ["test/calm/4.png", "train/ill/1.png"]
+
+
+def test_pictures_that_two_sets_share_are_told_once_for_both(folder, tmp_path):
+    """Another set with three of the pictures, at another size and brightness, in whatever split."""
+    images, labels = leaky()
+    small = {name: part[:, 3:-3, ::2] for name, part in clean(seed=7)[0].items()}
+    other = {
+        name: np.stack([np.asarray(Image.fromarray(one).resize((24, 20))) for one in part])
+        for name, part in small.items()
+    }
+    for split, place, source, row in (("val", 2, "train", 7), ("test", 3, "test", 8), ("train", 0, "val", 1)):
+        other[split][place] = np.asarray(Image.fromarray(images[source][row]).resize((24, 20))) // 2 + 30
+    arrays = {f"{name}_images": part for name, part in other.items()}
+    np.savez(tmp_path / "another.npz", **arrays, **{f"{name}_labels": part for name, part in labels.items()})
+    spec = {"kind": "npz", "root": str(tmp_path)}
+    refs = {name: DataRef(name, open_source(spec).describe(name).fingerprint, spec) for name in ("leaky", "another")}
+    audits = kept.short_audits(refs, tmp_path / "store", keep=True)
+    shown = audits["shared"][0]["examples"][0]["images"]
+    assert [fault.line for fault in notices(audits, {}) if len(fault.sets) == 2] == [
+        "another and leaky: 3 of 68 and 3 of 68 images show the same pictures, such as another "
+        f"{shown[0]} and leaky {shown[1]}, so they are one source, which `sources` can say"
+    ]
+    # One source counts once, as it is.
+    assert not [fault for fault in notices(audits, {"leaky": "c", "another": "c"}) if len(fault.sets) == 2]
+    pairs = {
+        tuple(pair["images"])
+        for pair in between("a", "b", *(pool_of(open_source(spec).load(name)) for name in ("another", "leaky")))[
+            "examples"
+        ]
+    }
+    assert pairs == {("val/2", "train/7"), ("test/3", "test/8"), ("train/0", "val/1")}
+    assert kept.short_audits(refs, tmp_path / "store", keep=True) == audits
+    alone = kept.short_audits(
+        {"phantom_ct": DataRef("phantom_ct", "x", {"kind": "phantom"}), "leaky": refs["leaky"]},
+        tmp_path / "s",
+        keep=False,
+    )
+    assert alone["shared"] == []

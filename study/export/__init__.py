@@ -1,0 +1,1 @@
+"""Trained networks handed on: kept weights, and files that run without this suite."""
