@@ -68,8 +68,11 @@ def page() -> str:
 
 def _cells(study: Study) -> str:
     variants = len(study.variants()) if study.is_grid else study.strategy.trials
-    total = variants * len(study.seeds) * len(study.datasets)
-    sizes = (counted(variants, "variant"), counted(len(study.seeds), "seed"), counted(len(study.datasets), "data set"))
+    trials = 0 if study.tuning is None else len(study.tuning.recipes) * len(study.tuning.seeds)
+    total = variants * (trials + len(study.seeds)) * len(study.datasets)
+    seeds = counted(len(study.seeds), "seed")
+    seeds = f"({counted(trials, 'trial')} + {seeds})" if trials else seeds
+    sizes = (counted(variants, "variant"), seeds, counted(len(study.datasets), "data set"))
     return f"{' × '.join(sizes)} = {total}"
 
 
