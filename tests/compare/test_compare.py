@@ -168,6 +168,20 @@ def test_few_data_sets_cannot_show_anything_and_the_page_says_so(tmp_path):
     assert "the smallest adjusted p is 0.5: no difference in general can be shown" in written.page.read_text()
 
 
+def test_views_of_one_collection_count_once(tmp_path):
+    """A printed table of MedMNIST: the three views of the abdomen are slices of the same volumes."""
+    path = tmp_path / "few.csv"
+    path.write_text(
+        "data,a,b,c\nPathMNIST,.5,.6,.7\nOrganAMNIST,.5,.6,.7\nOrganCMNIST,.5,.61,.7\nOrganSMNIST,.5,.6,.7\n"
+    )
+    written = compare(read_files([path], Form()), Asked("few", "a", declared="a protocol"), tmp_path / "out")
+    assert [(v.n_datasets, v.n_sources) for v in written.verdicts] == [(4, 2)] * 2
+    text = written.page.read_text()
+    assert "Sources: OrganAMNIST, OrganCMNIST and OrganSMNIST are one (lits): averaged, they count once." in text
+    assert "With 4 data sets of 2 sources and 2 contrasts a metric the smallest adjusted p is 1" in text
+    assert "over 2 sources" in written.ranks[0]
+
+
 def test_without_a_baseline_there_are_ranks_alone(tmp_path, capsys):
     assert main([str(DEMSAR), "--metric", "AUC", "--out", str(tmp_path), "--pdf"]) == 0
     assert (tmp_path / "figures" / "ranks_AUC.pdf").read_bytes()[:4] == b"%PDF"
