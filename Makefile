@@ -36,6 +36,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/sequence_mixers.py
 	$(BIN)/python benchmarks/analysis.py
 	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/scan_gpu.py || test $$? -eq 2
 
 # Executed copies of analysis/notebooks go to mlruns/notebooks in the store; ARGS="--store DIR" for another store.

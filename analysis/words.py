@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from analysis.metrics import DECLARED, LOWER_IS_BETTER
@@ -103,3 +105,33 @@ def shortened(name: str, longest: int = LONGEST) -> str:
         return name
     head = (longest - 1) // 2
     return f"{name[:head]}…{name[-(longest - 1 - head) :]}"
+
+
+def distinct(names: Iterable[str], longest: int = LONGEST) -> list[str]:
+    """Names as `shortened` cuts them, except where that makes two of them one: those are cut around where they differ.
+
+    What still looks alike then gets a number, so that no two different names have one text.
+    """
+    given = list(names)
+    texts = {name: shortened(name, longest) for name in given}
+    for text in sorted(set(texts.values())):
+        alike = [name for name in texts if texts[name] == text]
+        if len(alike) > 1:
+            first = next(place for place, letters in enumerate(zip_longest(*alike)) if len(set(letters)) > 1)
+            start = max(0, min(first - 2, max(map(len, alike)) - longest + 1))
+            texts |= {name: _window(name, start, longest) for name in alike}
+    seen: dict[str, str] = {}
+    for name, text in texts.items():
+        number, free = 1, text
+        while seen.setdefault(free, name) != name:
+            number += 1
+            mark = f" ({number})"
+            free = shortened(name, longest - len(mark)) + mark
+        texts[name] = free
+    return [texts[name] for name in given]
+
+
+def _window(name: str, start: int, longest: int) -> str:
+    """A name without its first letters, cut where it is too long."""
+    rest = f"…{name[start:]}" if start else name
+    return rest if len(rest) <= longest else f"{rest[: longest - 1]}…"

@@ -169,7 +169,7 @@ class Study:
                 "strategy": self.strategy.to_dict(),
                 "seeds": list(self.seeds),
                 "datasets": list(self.datasets),
-                "source": {key: value for key, value in self.source.items() if key != "root"},
+                "source": {key: value for key, value in self.source.items() if key not in ("root", "cache")},
                 "recipe": self.recipe.recipe_id,
                 "contrasts": self.contrasts_hash,
                 **({} if self.matched is None else {"match": {**self.matched, "variants": None}}),

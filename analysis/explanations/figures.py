@@ -10,7 +10,7 @@ from analysis.explanations.features import separation, tsne
 from analysis.explanations.pointing import PLACES, Score, mean_interval, places, spread
 from analysis.explanations.stored import KINDS, ORDERS, Explanations
 from analysis.rendering.canvas import COLOURS, GREY, INK, LINES, MARKERS, Drawing, legend_below, new_figure, style
-from analysis.words import bounds, counted, listed, share, shortened, signed
+from analysis.words import bounds, counted, distinct, listed, share, signed
 
 COLUMNS = 4
 EXAMPLES = 8
@@ -42,7 +42,7 @@ def example_maps(one: Explanations, stage: int) -> Drawing:
     height, width = images.shape[1:3]
     maps = spread(one.maps(stage)[chosen], cell, (height, width))
     rows = -(-len(chosen) // COLUMNS)
-    classes = one.about["classes"]
+    names = distinct(one.about["classes"], 14)
     with style():
         figure, axes = new_figure(rows * (1.05 * height / width + 0.42) + 0.1, rows, COLUMNS)
         for panel, index, image, found in zip(axes, chosen, images, maps):
@@ -53,9 +53,7 @@ def example_maps(one: Explanations, stage: int) -> Drawing:
             if found.max() > 0:
                 _outline(panel, found / found.max(), LEVELS, "--", INK, "white")
             likely = arrays["probabilities"][index, arrays["targets"][index]]
-            panel.set_title(
-                f"{shortened(classes[arrays['targets'][index]], 14)}\np = {share(float(likely), 2)}", fontsize=7
-            )
+            panel.set_title(f"{names[arrays['targets'][index]]}\np = {share(float(likely), 2)}", fontsize=7)
         _bare(axes)
         for panel in axes[len(chosen) :]:
             panel.set_visible(False)
@@ -151,12 +149,12 @@ def features(one: Explanations, *, rng: np.random.Generator) -> Drawing:
     seen = separation(picture, labels, groups=one.groups).knn_accuracy
     with style():
         figure, (axes,) = new_figure(3.4)
-        for label, name in enumerate(classes):
+        for label, name in enumerate(distinct(classes)):
             here = picture[labels == label]
             axes.scatter(
                 here[:, 0], here[:, 1], s=14, marker=MARKERS[label % len(MARKERS)], linewidth=0.8,
                 facecolor="none" if label % 2 else COLOURS[label % len(COLOURS)],
-                edgecolor=COLOURS[label % len(COLOURS)], label=shortened(name),
+                edgecolor=COLOURS[label % len(COLOURS)], label=name,
             )  # fmt: skip
         _bare([axes])
         axes.set_aspect("equal", "datalim")

@@ -18,6 +18,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG, RendererSVG
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from analysis.rendering import fonts
 from analysis.rendering.marks import COLOURS as COLOURS
 from analysis.rendering.marks import DRAWN_VARIANTS as DRAWN_VARIANTS
 from analysis.rendering.marks import LINES as LINES
@@ -48,7 +49,6 @@ STYLE: Any = {
     "svg.hashsalt": "analysis",
     # Labels come from records: a dollar sign is a dollar sign, not mathematics.
     "text.parse_math": False,
-    "font.family": "DejaVu Sans",
     "font.size": 8.0,
     "axes.titlesize": 8.5,
     "axes.titlelocation": "left",
@@ -98,7 +98,11 @@ class Drawing:
 @contextmanager
 def style() -> Iterator[None]:
     """The figures' style, for as long as one is drawn; nothing global stays changed."""
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings(), _remembered_layouts():
+    with (
+        matplotlib.rc_context({**STYLE, "font.family": list(fonts.families())}),
+        warnings.catch_warnings(),
+        _remembered_layouts(),
+    ):
         # A record's label may hold a character that the measuring font lacks: it is measured as a box, and shown.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -202,18 +206,48 @@ def render(drawing: Drawing) -> Picture:
         # Straight to the files: savefig would draw everything again for each, repeating the layout.
         FigureCanvasSVG(drawing.figure).print_svg(text, metadata={"Date": None, "Creator": None})
         drawing.figure.dpi = PNG_DPI
-        FigureCanvasAgg(drawing.figure).print_png(png, metadata={"Software": None})
+        with _legible(drawing.figure) as numbers:
+            FigureCanvasAgg(drawing.figure).print_png(png, metadata={"Software": None})
     svg = _described(_trimmed(text.getvalue(), drawing.name), drawing)
     inline = re.sub(r'width="[\d.]+pt" height="[\d.]+pt" ', "", svg, count=1)
     return Picture(
         name=drawing.name,
         title=drawing.title,
-        caption=drawing.caption,
+        caption=drawing.caption + fonts.key(numbers),
         alt=drawing.alt,
         svg='<?xml version="1.0" encoding="utf-8"?>\n' + svg,
         inline=inline,
         png=png.getvalue(),
     )
+
+
+@contextmanager
+def _legible(figure: Figure) -> Iterator[dict[str, int]]:
+    """Context in which numbers stand in the figure's texts for what no font can draw; yields what they stand for.
+
+    A page needs none: a browser finds fonts of its own.
+    """
+    numbers: dict[str, int] = {}
+    replaced: dict[Text, str] = {}
+    # Also while it draws: an axis sets the texts of its ticks anew.
+    set_text: Any = Text.set_text
+
+    def set_legible(artist: Text, text: Any) -> None:
+        legible = fonts.numbered("" if text is None else str(text), numbers)
+        if legible != text:
+            replaced.setdefault(artist, text)
+        set_text(artist, legible)
+
+    Text.set_text = set_legible  # type: ignore[method-assign,assignment]
+    try:
+        for artist in figure.findobj(Text):
+            assert isinstance(artist, Text)
+            artist.set_text(artist.get_text())
+        yield numbers
+    finally:
+        Text.set_text = set_text  # type: ignore[method-assign]
+        for artist, text in replaced.items():
+            artist.set_text(text)
 
 
 def render_pdf(drawing: Drawing) -> bytes:

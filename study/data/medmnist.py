@@ -9,6 +9,7 @@ from analysis.records.origins import source_key
 from study.data.catalogue import check_md5
 from study.data.npz import file_stamp, read_npz
 from study.data.protocol import Dataset, unknown_name
+from study.data.shelf import Shelf
 
 SIZES = (28, 64, 128, 224)
 # The package says this only in prose.
@@ -54,7 +55,11 @@ class MedMnistSets:
         return file_stamp(self._path(name))
 
     def read(self, name: str) -> Dataset:
-        """The data set, its checksum verified; ValueErrors begin with the path of the file."""
+        """The data set, its checksum verified, held in memory; ValueErrors begin with the path of the file."""
+        return self.read_onto(name, None)
+
+    def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
+        """The data set, its checksum verified; on the shelf, if there is one, where it is too large to be held."""
         facts = _facts().get(name)
         if facts is None:
             raise unknown_name("medmnist", name, flags())
@@ -72,7 +77,7 @@ class MedMnistSets:
             self._fetch(name, facts, path, url)
         check_md5(path, md5)
         classes = [facts["label"][str(label)] for label in range(len(facts["label"]))]
-        return read_npz(path, name, MODALITIES.get(name, "unknown"), classes, source_key(name))
+        return read_npz(path, name, MODALITIES.get(name, "unknown"), classes, source_key(name), shelf)
 
     def _path(self, name: str) -> Path:
         return self._root / f"{name}{self._suffix}.npz"

@@ -2,14 +2,20 @@
 
 import zipfile
 import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from analysis.records.origins import source_key
+from study.data import lying
 from study.data.catalogue import FILE_NAME, check_md5, read_entry
-from study.data.protocol import SPLITS, Dataset, assemble, checked_split, unknown_name
+from study.data.intake import About, Incoming, take_in
+from study.data.members import Member, image_bytes
+from study.data.names import child
+from study.data.protocol import SPLITS, Dataset, assemble, checked_parts, checked_split, unknown_name
+from study.data.shelf import Shelf
 
 KEYS = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels", "groups"))
 ZIP_START = b"PK"
@@ -32,22 +38,30 @@ class NpzFolder:
         return file_stamp(self._path(name)), file_stamp(self.root / FILE_NAME)
 
     def read(self, name: str) -> Dataset:
-        """The data set, checked; ValueErrors begin with the path of the file."""
+        """The data set, checked and held in memory; ValueErrors begin with the path of the file."""
+        return self.read_onto(name, None)
+
+    def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
+        """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
         path = self._path(name)
         entry = read_entry(self.root, name)
         if entry.md5 is not None:
             check_md5(path, entry.md5)
-        return read_npz(path, name, entry.modality, entry.classes, source_key(name, entry.source_key))
+        return read_npz(path, name, entry.modality, entry.classes, source_key(name, entry.source_key), shelf)
 
     def _path(self, name: str) -> Path:
-        path = self.root / f"{name}.npz"
-        if Path(name).name != name or not path.is_file():
+        path = child(self.root, f"{name}.npz") if Path(name).name == name else None
+        if path is None or not path.is_file():
             raise unknown_name(str(self.root), name, self.names())
         return path
 
 
-def read_npz(path: Path, name: str, modality: str, classes: Sequence[str] | None, source: str) -> Dataset:
+def read_npz(
+    path: Path, name: str, modality: str, classes: Sequence[str] | None, source: str, shelf: Shelf | None = None
+) -> Dataset:
     """The data set in one MedMNIST-layout file. `classes` None: as many as train has labels; `source`: its key."""
+    if shelf is not None and image_bytes(path) > lying.HELD:
+        return _read_in_parts(path, About(name, modality, source), classes, shelf)
     arrays = _arrays(path)
     splits = {
         split: checked_split(
@@ -58,17 +72,38 @@ def read_npz(path: Path, name: str, modality: str, classes: Sequence[str] | None
     return assemble(name, modality, classes, splits, str(path), source)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_in_parts(path: Path, about: About, classes: Sequence[str] | None, shelf: Shelf) -> Dataset:
+    """The data set in a file whose images are too large to be held."""
+    arrays = _arrays(path, [key for key in KEYS if not key.endswith("_images")])
+    with _readable(path):
+        members = {split: Member(path, f"{split}_images") for split in SPLITS}
+        incoming = {}
+        for split, member in members.items():
+            labels, groups = arrays[f"{split}_labels"], arrays.get(f"{split}_groups")
+            known = checked_parts(str(path), split, member.like(), labels, groups, None)
+            incoming[split] = Incoming(known.labels, known.ids, known.groups, member.chunks(), member.place())
+        top = int(incoming["train"].labels.max()) + 1
+        titles = list(classes) if classes is not None else [f"class {label}" for label in range(top)]
+        return take_in(about, titles, incoming, str(path), shelf=shelf)
+
+
+def _arrays(path: Path, keys: Sequence[str] = KEYS) -> dict[str, np.ndarray]:
+    with _readable(path), path.open("rb") as file:
+        start = file.read(6)
+        if not start.startswith(ZIP_START):
+            found = "a single .npy array" if start == np.lib.format.MAGIC_PREFIX else "no zip file"
+            raise ValueError(f"{path}: must be a zip of arrays (.npz), got {found}")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            _check_keys(path, archive.files)
+            return {key: _array(path, archive, key) for key in keys if key in archive.files}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Context in which every fault of a file becomes a line that names it."""
     try:
-        with path.open("rb") as file:
-            start = file.read(6)
-            if not start.startswith(ZIP_START):
-                found = "a single .npy array" if start == np.lib.format.MAGIC_PREFIX else "no zip file"
-                raise ValueError(f"{path}: must be a zip of arrays (.npz), got {found}")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                _check_keys(path, archive.files)
-                return {key: _array(path, archive, key) for key in KEYS if key in archive.files}
+        yield
     # zipfile raises RuntimeError for an encrypted file and its subclass NotImplementedError for odd compression.
     except (OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: must be a readable zip of arrays (.npz), got {_reason(error)}") from None

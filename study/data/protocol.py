@@ -2,14 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from medmamba_variants.hints import did_you_mean
+from study.data.lying import blocks, mapping_of
 
 SPLITS = ("train", "val", "test")
+# Images that are hashed at a time where they lie in a file.
+MAPPED_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class DatasetInfo:
     """The description of a data set, without its pixels.
 
     `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
+    `notes` say in a line each what a reader of results must know of the reading, such as how many files were left out.
     `source_key` names the collection that the images come from, by default the set's own name: sets of one key count
     once in statistics across data sets (`analysis.records.sources`).
     """
@@ -31,6 +35,7 @@ class DatasetInfo:
     n_test: int
     fingerprint: str
     source_key: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.source_key:
@@ -63,20 +68,46 @@ class Dataset:
     splits: dict[str, Split]
 
 
-def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
-    """Sixteen hex digits of the SHA-256 of class names, images, labels and groups of every split.
+class Digest:
+    """The fingerprint of a data set in the making, whose splits come in order, the images of one in chunks or at once.
 
-    Name, modality, source and ids do not count: a renamed copy of a file is the same data.
+    It is the SHA-256 of class names, images, labels and groups. Name, modality, source and ids do not count: a renamed
+    copy of a file is the same data.
     """
-    digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
+
+    def begin(self, name: str, shape: tuple[int, ...], grouped: bool) -> None:
+        """Starts a split of images of this shape (n, height, width, channels)."""
+        self._digest.update(f"|{name}|{tuple(shape)}|{grouped}|".encode())
+
+    def add(self, images: np.ndarray) -> None:
+        """Adds the split's next images."""
+        self._digest.update(np.ascontiguousarray(images).data)
+
+    def end(self, labels: np.ndarray, groups: np.ndarray | None) -> None:
+        """Ends the split with the labels and groups of all its images."""
+        self._digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+        if groups is not None:
+            self._digest.update(np.ascontiguousarray(groups, dtype="<i8").data)
+
+    def hexdigest(self) -> str:
+        """Sixteen hex digits of what was added."""
+        return self._digest.hexdigest()[:16]
+
+
+def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
+    """Sixteen hex digits that stand for class names, images, labels and groups of every split; see `Digest`."""
+    digest = Digest(classes)
     for name in SPLITS:
         split = splits[name]
-        digest.update(f"|{name}|{split.images.shape}|{split.groups is not None}|".encode())
-        digest.update(np.ascontiguousarray(split.images).data)
-        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
-        if split.groups is not None:
-            digest.update(np.ascontiguousarray(split.groups, dtype="<i8").data)
-    return digest.hexdigest()[:16]
+        digest.begin(name, split.images.shape, split.groups is not None)
+        # At once, or some at a time where they are mapped from a file.
+        for images in [split.images] if mapping_of(split.images) is None else blocks(split.images, MAPPED_ROWS):
+            digest.add(images)
+        digest.end(split.labels, split.groups)
+    return digest.hexdigest()
 
 
 def assemble(
@@ -86,10 +117,14 @@ def assemble(
     splits: Mapping[str, Split],
     where: str,
     source_key: str = "",
+    *,
+    notes: Iterable[str] = (),
+    digest: Digest | None = None,
 ) -> Dataset:
     """The data set made of some splits. Raises a ValueError that begins with `where` (a path) and says what is wrong.
 
-    `classes` None: as many classes as train has labels, named by their number. `source_key` empty: the name.
+    `classes` None: as many classes as train has labels, named by their number. `source_key` empty: the name. `notes`:
+    what the reader has to tell; `digest`: that of the whole content, where the reader has made it.
     """
     first = splits["train"].images.shape[1:]
     for split_name in SPLITS:
@@ -110,8 +145,9 @@ def assemble(
         n_train=len(splits["train"]),
         n_val=len(splits["val"]),
         n_test=len(splits["test"]),
-        fingerprint=fingerprint(names, splits),
+        fingerprint=fingerprint(names, splits) if digest is None else digest.hexdigest(),
         source_key=source_key,
+        notes=(*notes, *_absent_classes(names, splits)),
     )
     return Dataset(info, dict(splits))
 
@@ -125,6 +161,19 @@ def checked_split(
     ids: np.ndarray | None = None,
 ) -> Split:
     """A split in the protocol's layout from MedMNIST-layout arrays; `ids` None: "train/0", "train/1" and so on."""
+    checked = checked_parts(where, name, images, labels, groups, ids)
+    return replace(checked, images=np.ascontiguousarray(checked.images))
+
+
+def checked_parts(
+    where: str,
+    name: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    ids: np.ndarray | None = None,
+) -> Split:
+    """A split as `checked_split` makes it, except that its images lie as they came: not one of them is looked at."""
     if images.dtype != np.uint8:
         raise ValueError(f"{where}: {name}_images must be uint8, got {images.dtype}")
     if images.ndim == 3:
@@ -143,7 +192,7 @@ def checked_split(
         groups = _column(where, f"{name}_groups", groups, len(images))
     if ids is None:
         ids = np.array([f"{name}/{i}" for i in range(len(images))])
-    return Split(np.ascontiguousarray(images), labels, ids, groups)
+    return Split(images, labels, ids, groups)
 
 
 def unknown_name(where: str, name: str, known: Iterable[str]) -> ValueError:
@@ -194,6 +243,15 @@ def _checked_classes(classes: Sequence[str] | None, splits: Mapping[str, Split],
         if len(there := np.unique(splits[name].labels)) < 2:
             raise ValueError(f"{where}: {name}_labels must hold at least two classes, got only class {there[0]}")
     return tuple(classes) if classes is not None else tuple(f"class {label}" for label in range(count))
+
+
+def _absent_classes(classes: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
+    """A note for each split without an image of some class: metrics there are means over the classes it has."""
+    for name in SPLITS:
+        there = np.unique(splits[name].labels)
+        absent = [title for label, title in enumerate(classes) if label not in there]
+        if absent:
+            yield f"{name} holds no image of {', '.join(absent)}: means over classes there leave it out"
 
 
 def _refuse_shared_groups(splits: Mapping[str, Split], where: str) -> None:

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from medmamba_variants.design.kinds import UNSET, Flag, Setting, whole
+from medmamba_variants.design.kinds import UNSET, Flag, Setting, Text, whole
+from study.data.declared import AXIS, COLUMNS, SPLIT, WINDOW
+from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import Dataset
+
+if TYPE_CHECKING:
+    from study.data.shelf import Shelf
 
 PHANTOM_PREFIX = "phantom_"
 
@@ -26,6 +31,13 @@ class Reader(Protocol):
     def read(self, name: str) -> Dataset: ...
 
     def stamp(self, name: str) -> Hashable: ...
+
+
+@runtime_checkable
+class ShelvingReader(Reader, Protocol):
+    """The interface of readers that put a set on a shelf where it is too large to be held."""
+
+    def read_onto(self, name: str, shelf: Shelf | None) -> Dataset: ...
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,11 @@ def _npz(root: str | None, settings: Mapping[str, Any]) -> Reader:
     return NpzFolder(str(root))
 
 
+def _lies_there(root: Path | None, name: str, kind: Callable[[Path], bool]) -> bool:
+    path = None if root is None else child(root, name)
+    return path is not None and kind(path)
+
+
 def _medmnist(root: str | None, settings: Mapping[str, Any]) -> Reader:
     from study.data.medmnist import MedMnistSets
 
@@ -78,10 +95,33 @@ def _is_medmnist(root: Path | None, name: str) -> bool:
 
 
 def _folder(root: str | None, settings: Mapping[str, Any]) -> Reader:
-    from study.data.folder import ImageFolder
+    from study.data.files.folder import ImageFolder
 
-    return ImageFolder(str(root), settings["image_size"])
+    return ImageFolder(str(root), *_decoding(settings))
 
+
+def _table(root: str | None, settings: Mapping[str, Any]) -> Reader:
+    from study.data.files.table import Layout, TableFolder
+
+    layout = Layout.of(settings.get("table"), settings.get("images"), settings.get("columns"))
+    return TableFolder(str(root), layout, *_decoding(settings))
+
+
+def _decoding(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return settings["image_size"], *(settings.get(key) for key in ("split", "window", "axis", "folds"))
+
+
+# Without a default, which the process decides.
+CACHE = {"cache": Setting(Text(), "folder in which images that are too many to be held in memory are kept decoded")}
+# Without defaults, but for the first: a spec names them only where the study declares them.
+OF_IMAGE_FILES = {
+    "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
+    "split": Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed"),
+    "folds": Setting(whole(2, 100), "in place of a split: each set is that many, NAME@fold1 and so on, of one source"),
+    "window": Setting(WINDOW, "what becomes black and what white where a channel has more than eight bits"),
+    "axis": Setting(AXIS, "the axis of the body across which volumes are cut into slices"),
+    **CACHE,
+}
 
 READERS: dict[str, SourceKind] = {
     "phantom": SourceKind(
@@ -91,20 +131,34 @@ READERS: dict[str, SourceKind] = {
         {name: Setting(dial.kind, dial.meaning) for name, dial in COMMON_DIALS.items()},
         "none",
     ),
-    "npz": SourceKind(_npz, lambda root, name: root is not None and (root / f"{name}.npz").is_file()),
+    "npz": SourceKind(_npz, lambda root, name: _lies_there(root, f"{name}.npz", Path.is_file), CACHE),
     "medmnist": SourceKind(
         _medmnist,
         _is_medmnist,
         {
             "size": Setting(whole(8, 1024), "side of MedMNIST's images in pixels", default=28),
             "download": Setting(Flag(), "whether MedMNIST's files may be downloaded into root", default=False),
+            **CACHE,
         },
         "optional",
     ),
+    "table": SourceKind(
+        _table,
+        # Beside a folder with splits of its own a table is somebody's notes.
+        lambda root, name: (
+            _lies_there(root, f"{name}.csv", Path.is_file) and not _lies_there(root, f"{name}/train", Path.is_dir)
+        ),
+        {
+            **OF_IMAGE_FILES,
+            "table": Setting(Text(), "the table's file under root, where it is not NAME.csv"),
+            "images": Setting(Text(), "the folder of the table's images under root, where it is not NAME"),
+            "columns": Setting(COLUMNS, "what the table's columns are called, where not as here"),
+        },
+    ),
     "folder": SourceKind(
         _folder,
-        lambda root, name: root is not None and (root / name).is_dir(),
-        {"image_size": Setting(whole(8, 4096), "pixels a side that the images of a folder are read at", default=None)},
+        lambda root, name: _lies_there(root, name, Path.is_dir),
+        OF_IMAGE_FILES,
     ),
 }
 

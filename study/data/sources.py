@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from medmamba_variants.hints import did_you_mean
+from study.data.lying import mapping_of
+from study.data.names import fold_of
 from study.data.protocol import Dataset, DatasetInfo, unknown_name
-from study.data.readers import FILE_KINDS, PHANTOM_PREFIX, READERS, Reader, file_settings
+from study.data.readers import FILE_KINDS, PHANTOM_PREFIX, READERS, Reader, ShelvingReader, file_settings
+from study.data.shelf import Shelf, default_folder
 
-# Data sets that a process keeps in memory: more than a study names, fewer than would fill a machine.
+# Data sets that a process keeps in memory, and their bytes: more than a study names, fewer than would fill a machine.
 KEPT = 16
+KEPT_BYTES = 1 << 30
 
 _kept: OrderedDict[Hashable, Dataset] = OrderedDict()
 
@@ -20,9 +24,10 @@ _kept: OrderedDict[Hashable, Dataset] = OrderedDict()
 class Source:
     """A source of data sets: a reader that keeps them in memory, so that each is read once until its files change."""
 
-    def __init__(self, key: str, reader: Reader) -> None:
+    def __init__(self, key: str, reader: Reader, shelves: Path) -> None:
         self._key = key
         self._reader = reader
+        self._shelves = shelves
         self._infos: dict[Hashable, DatasetInfo] = {}
 
     def names(self) -> list[str]:
@@ -37,27 +42,55 @@ class Source:
         return self._infos[key]
 
     def load(self, name: str) -> Dataset:
-        """The whole data set. Raises ValueError, one line, for what is wrong with its files."""
-        key = (self._key, name, self._reader.stamp(name))
+        """The whole data set, its images mapped from a file where they are too many to be held.
+
+        Raises ValueError, one line, for what is wrong with its files.
+        """
+        stamp = self._reader.stamp(name)
+        key = (self._key, name, stamp)
         if key not in _kept:
-            _kept[key] = self._reader.read(name)
-            while len(_kept) > KEPT:
+            _kept[key] = self._read(name, stamp)
+            while len(_kept) > KEPT or (len(_kept) > 1 and held_here() > KEPT_BYTES):
                 _kept.popitem(last=False)
         _kept.move_to_end(key)
         return _kept[key]
+
+    def _read(self, name: str, stamp: Hashable) -> Dataset:
+        if not isinstance(self._reader, ShelvingReader):
+            return self._reader.read(name)
+        shelf = Shelf(self._shelves, f"{self._key}|{name}", stamp)
+        return shelf.find() or self._reader.read_onto(name, shelf)
+
+
+def image_bytes(dataset: Dataset) -> tuple[int, int]:
+    """Bytes of a data set's images that each process holds in memory, and that it maps from a file."""
+    held, mapped = 0, 0
+    for split in dataset.splits.values():
+        if mapping_of(split.images) is None:
+            held += split.images.nbytes
+        else:
+            mapped += split.images.nbytes
+    return held, mapped
+
+
+def held_here() -> int:
+    """Bytes of images that this process holds in memory now."""
+    return sum(image_bytes(dataset)[0] for dataset in _kept.values())
 
 
 def open_source(spec: Mapping[str, Any]) -> Source:
     """The source that a spec names, the same object for the same spec; nothing is read yet.
 
     A spec holds a kind of `study.data.readers.READERS`, the root where sets of that kind lie in a folder, and any of
-    the kind's settings: {"kind": "phantom", …common dials}, {"kind": "npz", "root": DIR}, {"kind":
-    "medmnist", "root": DIR or None, "size": 28, "download": False}, {"kind": "folder", "root": DIR, "image_size": 64}.
+    the kind's settings: {"kind": "phantom", …common dials}, {"kind": "npz", "root": DIR}, {"kind": "medmnist", "root":
+    DIR or None, "size": 28, "download": False}, {"kind": "folder", "root": DIR, "image_size": 64}. `cache` is the
+    folder of images that are too many to be held.
     """
     _check_spec(spec)
     settled = dict(spec)
-    if settled.get("root") is not None:
-        settled["root"] = str(Path(settled["root"]).expanduser().absolute())
+    for key in ("root", "cache"):
+        if settled.get(key) is not None:
+            settled[key] = str(Path(settled[key]).expanduser().absolute())
     return _opened(json.dumps(settled, sort_keys=True))
 
 
@@ -85,7 +118,11 @@ def source_for(
     root = None if data_root is None else Path(data_root).expanduser().absolute()
     specs: dict[str, dict[str, Any]] = {}
     for name in datasets:
-        chosen = "phantom" if name.startswith(PHANTOM_PREFIX) else kind or _kind_by_place(name, root)
+        base, fold = fold_of(name)
+        chosen = "phantom" if name.startswith(PHANTOM_PREFIX) else kind or _kind_by_place(base, root)
+        if fold is not None and "folds" not in READERS[chosen].settings:
+            kinds = " or ".join(each for each in FILE_KINDS if "folds" in READERS[each].settings)
+            raise ValueError(f"{base}: must be of the kind {kinds} to be taken in folds, got {chosen}")
         if READERS[chosen].folder == "none":
             specs[name] = {"kind": chosen}
             continue
@@ -144,4 +181,8 @@ def _known(name: str, known: Iterable[str]) -> str:
 def _opened(key: str) -> Source:
     spec = json.loads(key)
     kind = READERS[spec["kind"]]
-    return Source(key, kind.open(spec.get("root"), kind.settled(spec)))
+    shelves = spec.pop("cache", None)
+    # The same shelf wherever it stands.
+    origin = json.dumps(spec, sort_keys=True)
+    reader = kind.open(spec.get("root"), kind.settled(spec))
+    return Source(origin, reader, Path(shelves) if shelves else default_folder())

@@ -17,7 +17,8 @@ from medmamba_variants.hints import hint, one_of, shown
 from medmamba_variants.networks import Network, is_peer, read_network, without_weights
 from medmamba_variants.peers.pretrained import KEYS as WEIGHT_KEYS
 from medmamba_variants.peers.pretrained import read_pretrained
-from study.data.readers import READERS
+from study.data.names import fold_names, fold_of
+from study.data.readers import PHANTOM_PREFIX, READERS
 from study.definition import GRID, Range, StrategyChoice, Study, Tuning
 from study.file.contrasts import parse_contrasts, read_side
 from study.file.elsewhere import SHARED, added, variants_elsewhere
@@ -112,7 +113,7 @@ class _Reader:
             grid=grid,
             strategy=strategy,
             seeds=tuple(self.values["seeds"]),
-            datasets=tuple(self.values["datasets"]),
+            datasets=self.datasets(),
             source=self.source(),
             own_sources=self.own_sources(),
             recipe=recipe,
@@ -356,19 +357,29 @@ class _Reader:
                 raise SettingError((*path, key), f"must be left out where source.kind is {kind}, got {source[key]}")
         if kind is not None and READERS[kind].folder == "required" and "root" not in source:
             raise SettingError((*path, "root"), f"must be given where source.kind is {kind}, got nothing")
-        if "root" in source:
-            root = source["root"]
+        for key in ("root", "cache"):
+            if key not in source:
+                continue
             try:
-                source["root"] = str(Path(root).expanduser().absolute())
+                source[key] = str(Path(source[key]).expanduser().absolute())
             except RuntimeError as error:
-                raise SettingError((*path, "root"), f"must be a folder, got {root!r} ({error})") from None
+                raise SettingError((*path, key), f"must be a folder, got {source[key]!r} ({error})") from None
         return source
+
+    def datasets(self) -> tuple[str, ...]:
+        """The names of the data sets, each that lies in files as its folds where the source declares any."""
+        return tuple(fold for name in self.values["datasets"] for fold in self.folds(name))
+
+    def folds(self, name: str) -> list[str]:
+        folds = self.values.get("source", {}).get("folds")
+        built_in = folds is None or name.startswith(PHANTOM_PREFIX) or fold_of(name)[1] is not None
+        return [name] if built_in else fold_names(name, folds)
 
     def own_sources(self) -> dict[str, str]:
         """The sources that the file names, of its own data sets."""
         given = dict(self.values.get("sources", {}))
         checked_names(given, self.values["datasets"], ("sources",))
-        return given
+        return {fold: key for name, key in given.items() for fold in self.folds(name)}
 
     def recipe(self) -> Recipe:
         return Recipe.from_dict(self.values.get("recipe", {}))

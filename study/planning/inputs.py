@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from study.cells import DataRef
 from study.data import DatasetInfo, open_source
+from study.data.sources import image_bytes
 from study.definition import Study
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A study's data sets by name: references for cells, and descriptions, with the sources that the study names."""
+    """A study's data sets by name: references for cells, and descriptions, with the sources that the study names.
+
+    image_bytes: bytes of images that a process holds, and that are mapped from a file.
+    """
 
     refs: Mapping[str, DataRef]
     infos: Mapping[str, DatasetInfo]
+    image_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def read_inputs(study: Study) -> Inputs:
     """The data sets of a study, each read and hashed. Raises ValueError, one line, for what is wrong with a file."""
     specs = study.sources()
-    found = {name: open_source(specs[name]).describe(name) for name in study.datasets}
+    found: dict[str, DatasetInfo] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name in study.datasets:
+        source = open_source(specs[name])
+        found[name] = source.describe(name)
+        sizes[name] = image_bytes(source.load(name))
     infos = {
         name: replace(info, source_key=study.own_sources.get(name, info.source_key)) for name, info in found.items()
     }
     refs = {name: DataRef(name, info.fingerprint, specs[name], info.source_key) for name, info in infos.items()}
-    return Inputs(refs, infos)
+    return Inputs(refs, infos, sizes)

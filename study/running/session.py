@@ -80,6 +80,9 @@ def launch(study: Study, options: Options, command: str) -> int:
         if study.contrasts:
             ledger.register(launch_of(study, inputs.refs, ledger))
         say(driver.headline())
+        for name, info in inputs.infos.items():
+            for note in info.notes:
+                say(f"note: {name}: {note}")
         audits = short_audits(inputs.refs, options.store, keep=True)
         keep_manifest = partial(_keep_manifest, ledger, study, strategy, inputs, audits)
         keep_manifest()

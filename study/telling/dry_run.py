@@ -21,6 +21,7 @@ from study.definition import Study
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import Inputs
+from study.planning.memory import memory_lines
 from study.planning.plan import Plan
 from study.planning.reach import (
     detectable,
@@ -50,7 +51,7 @@ def describe(
     threads: int,
     workers: int,
 ) -> list[str]:
-    """The lines of a dry run; reads the store and writes nothing. notices: of the data sets' audits."""
+    """The lines of a dry run; reads the store and writes nothing to it. notices: of the data sets' audits."""
     study = plan.study
     told = {"hypothesis": study.hypothesis, "controls": study.controls, "caveat": study.caveat}
     lines = [f"{study.name}: {study.question}", *(f"{key}: {text}" for key, text in told.items() if text)]
@@ -68,7 +69,8 @@ def describe(
     each = f"{counted(len(cells), 'cell')} of {about(time.seconds / len(cells))}"
     where = f"{counted(workers, 'worker')} with {counted(threads, 'thread')}"
     rounds = math.ceil(len(cells) / workers) * time.seconds / len(cells)
-    return [*lines, f"time: about {about(rounds)} ({each}, on {where} each); {time.basis}"]
+    lines.append(f"time: about {about(rounds)} ({each}, on {where} each); {time.basis}")
+    return [*lines, *memory_lines(inputs, study.recipe, workers)]
 
 
 def _variants(study: Study, inputs: Inputs, costs: Costs) -> list[str]:
@@ -127,6 +129,7 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
         splits = f"{info.n_train} / {info.n_val} / {info.n_test}"
         rows.append((name, info.modality, str(len(info.classes)), shape, splits))
     lines = columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
+    lines += [f"note: {name}: {note}" for name in study.datasets for note in inputs.infos[name].notes]
     shared = told(study.datasets, source_keys(study, inputs.refs))
     return [*lines, shared] if shared else lines
 

@@ -104,6 +104,7 @@ def _describe(data: Dataset, cell: Cell) -> Record:
             "its content changed since the study was read"
         )
     return {
+        **({"data_notes": list(info.notes)} if info.notes else {}),
         "modality": info.modality,
         "classes": list(info.classes),
         "channels": info.channels,

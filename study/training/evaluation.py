@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
-from study.training.images import EVALUATION_BATCH, Images, Normalise
+from analysis.metrics import DECLARED, Scored
+from study.training.images import EVALUATION_BATCH, Images, MappedImages, Normalise
+
+RUNNING = ("macro_f1", "macro_auc_ovr", "balanced_accuracy")
 
 
 @contextmanager
@@ -28,33 +31,45 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _logits(
-    model: nn.Module, images: Images, normalise: Normalise, cast: Callable[[], Any]
+    model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    for pixels, labels in zip(
-        images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True
-    ):
+    blocks = images.blocks(EVALUATION_BATCH)
+    for pixels, labels in zip(blocks, images.labels.split(EVALUATION_BATCH), strict=True):
         with cast():
             logits = model(normalise(pixels))
         yield logits.float(), labels
 
 
 def validate(
-    model: nn.Module, images: Images, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
+    model: nn.Module, images: Images | MappedImages, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
 ) -> tuple[float, dict[str, float]]:
-    """The mean cross-entropy and the running metrics on the validation split."""
-    metrics = _validation_metrics(num_classes, images.labels.device)
-    metrics.reset()
-    total = 0.0
+    """The mean cross-entropy and the running metrics on the validation split, as a record defines them.
+
+    A class without an image takes no part in any of them. torchmetrics would count it as 0 in the AUC, and as 0 in the
+    balanced accuracy once it is predicted, so that its values serve only where every class has an image. There they are
+    the same to 1e-6, and are kept for their last bits, which decide between epochs that tie.
+    """
+    total, scores = 0.0, []
     with _evaluating(model):
         for logits, labels in _logits(model, images, normalise, cast):
             total += float(F.cross_entropy(logits, labels, reduction="sum"))
-            metrics.update(logits.softmax(dim=1), labels)
-        values = {name: float(value) for name, value in metrics.compute().items()}
+            scores.append(logits.softmax(dim=1))
+        values = _running_metrics(torch.cat(scores), images.labels, num_classes)
     return total / len(images), values
 
 
+def _running_metrics(scores: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
+    if len(labels.unique()) < num_classes:
+        scored = Scored(labels.cpu().numpy(), scores.cpu().numpy())
+        return {name: DECLARED[name].value(scored) for name in RUNNING}
+    metrics = _complete_metrics(num_classes, labels.device)
+    metrics.reset()
+    metrics.update(scores, labels)
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
 @lru_cache(maxsize=8)
-def _validation_metrics(num_classes: int, device: torch.device) -> MetricCollection:
+def _complete_metrics(num_classes: int, device: torch.device) -> MetricCollection:
     return MetricCollection(
         {
             "macro_f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
@@ -65,6 +80,6 @@ def _validation_metrics(num_classes: int, device: torch.device) -> MetricCollect
     ).to(device)
 
 
-def predict(model: nn.Module, images: Images, normalise: Normalise, cast: Callable[[], Any]) -> Tensor:
+def predict(model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]) -> Tensor:
     with _evaluating(model):
         return torch.cat([logits.softmax(dim=1) for logits, _ in _logits(model, images, normalise, cast)])

@@ -28,7 +28,7 @@ from study.recipe import Recipe
 from study.training.augment import augment
 from study.training.clipping import clip_gradients
 from study.training.evaluation import predict, validate
-from study.training.images import Normalise, Normaliser, on_device
+from study.training.images import Normalise, Normaliser, as_trained
 
 Probabilities = dict[str, np.ndarray]
 
@@ -51,10 +51,10 @@ def train_network(
     keep_model: Callable[[nn.Module, Normalise], None] | None,
 ) -> _Outcome:
     recipe, info = cell.recipe, data.info
-    splits = {name: on_device(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
+    splits = {name: as_trained(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
     train = splits["train"]
-    height, width = train.pixels.shape[1:3]
-    normalise = Normaliser(train.pixels)
+    height, width = train.size
+    normalise = Normaliser(train)
     num_classes = len(info.classes)
 
     shape = {"num_classes": num_classes, "in_channels": info.channels}
@@ -89,10 +89,10 @@ def train_network(
         for part in frozen:
             part.eval()
         total = torch.zeros((), device=device)
-        for step, index in enumerate(_batches(torch.randperm(len(train), generator=order), cell)):
+        batches = _batches(torch.randperm(len(train), generator=order), cell)
+        for step, (index, pixels) in enumerate(train.gathered(batches)):
             learning_rate = optimizer.param_groups[0]["lr"]
-            index = index.to(device)
-            images = augment(normalise(train.pixels[index]), recipe, changes)
+            images = augment(normalise(pixels), recipe, changes)
             with cast():
                 logits = model(images)
             loss = F.cross_entropy(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from study.data import load_dataset, open_source
+from study.data.pictures.kinds import ENDINGS
 
 HEIGHT, WIDTH = 6, 9
 COUNTS = {"train": 4, "val": 2, "test": 3}
@@ -123,19 +124,20 @@ def test_a_table_of_groups_as_spreadsheets_write_it(photos):
 
 def test_images_that_would_be_left_out_are_named(photos):
     train = photos / "photos" / "train"
-    other = train / "calm" / "7.bmp"
+    other = train / "calm" / "7.gif"
     Image.new("L", (WIDTH, HEIGHT)).save(other)
-    assert refusal(photos) == f"{other}: must be an image of the kind .png, .jpg, .jpeg, got .bmp"
+    assert refusal(photos) == f"{other}: must be an image of the kind {', '.join(ENDINGS)}, got .gif"
     other.unlink()
-    for name in ("slice.dcm", "slice.DICOM", "volume.nii.gz", "slice.npy"):
+    for name in ("slice.mha", "volume.NRRD", "slice.npy"):
         other = train / "calm" / name
-        other.write_bytes(b"what Pillow does not read")
+        other.write_bytes(b"what nothing here reads")
         ending = other.suffix.lower()
-        assert refusal(photos) == f"{other}: must be an image of the kind .png, .jpg, .jpeg, got {ending}"
+        assert refusal(photos) == f"{other}: must be an image of the kind {', '.join(ENDINGS)}, got {ending}"
         other.unlink()
-    (train / "calm" / "Thumbs.db").write_bytes(b"no image")
-    (train / "calm" / ".hidden").mkdir()
-    load(photos)
+    other = train / "calm" / "photo"
+    Image.new("L", (WIDTH, HEIGHT)).save(other, format="PNG")
+    assert refusal(photos) == f"{other}: must be an image of the kind {', '.join(ENDINGS)}, got no ending"
+    other.unlink()
     inner = train / "calm" / "patient"
     inner.mkdir()
     Image.new("L", (WIDTH, HEIGHT)).save(inner / "8.png")
@@ -172,10 +174,10 @@ def test_wrong_files_are_named(photos):
     path.write_bytes(whole[:-30])
     assert refusal(photos).startswith(f"{path}: must be a readable image, got ")
     Image.fromarray(np.full((HEIGHT, WIDTH), 40_000, dtype=np.uint16)).save(path)
-    assert refusal(photos) == f"{path}: must be an image of eight bits a channel, got the mode I;16"
+    assert refusal(photos).startswith(f"{path}: must be an image of eight bits a channel, got 16 bits (source.window")
     # Also where an earlier file has settled that the images are coloured.
     Image.new("RGB", (WIDTH, HEIGHT)).save(photos / "photos" / "train" / "calm" / "0.png")
-    assert refusal(photos) == f"{path}: must be an image of eight bits a channel, got the mode I;16"
+    assert refusal(photos).startswith(f"{path}: must be an image of eight bits a channel, got 16 bits (source.window")
 
 
 def test_wrong_folders_are_named(photos):
@@ -188,13 +190,17 @@ def test_wrong_folders_are_named(photos):
     assert refusal(photos) == f"{base / 'val' / 'other'}: must be a class that train has, calm, ill, got other"
     (base / "val" / "other").rmdir()
     (base / "train" / "empty").mkdir()
-    assert refusal(photos) == f"{base / 'train' / 'empty'}: must hold images (.png, .jpg, .jpeg), got none"
+    assert refusal(photos) == f"{base / 'train' / 'empty'}: must hold images ({', '.join(ENDINGS)}), got none"
     (base / "train" / "empty").rmdir()
     for path in (base / "test").rglob("*.png"):
         path.unlink()
-    assert refusal(photos) == f"{base / 'test'}: must hold at least one image (.png, .jpg, .jpeg), got an empty split"
+    assert (
+        refusal(photos) == f"{base / 'test'}: must hold at least one image ({', '.join(ENDINGS)}), got an empty split"
+    )
     (base / "test").rename(base / "tset")
-    assert refusal(photos) == f"{base}: must hold the folder test, got train, tset, val"
+    assert refusal(photos) == (
+        f"{base}: must hold the folder test, got train, tset, val (source.split cuts it out of train: {{test: 0.2}})"
+    )
     base.rename(photos / "pictures")
     assert refusal(photos) == f"{photos}: must hold the data set 'photos', and does not; it holds pictures"
 

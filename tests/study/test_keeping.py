@@ -73,8 +73,8 @@ def test_every_record_names_a_file_and_the_network_in_it_gives_the_record_s_prob
         train = on_device(
             data.splits["train"].images, data.splits["train"].labels, recipe_of(record), torch.device("cpu")
         )
-        assert torch.equal(scale, Normaliser(train.pixels).scale)
-        assert torch.equal(offset, Normaliser(train.pixels).offset)
+        assert torch.equal(scale, Normaliser(train).scale)
+        assert torch.equal(offset, Normaliser(train).offset)
 
 
 def recipe_of(record):

@@ -16,7 +16,7 @@ from analysis.power import smallest_adjusted_p
 from analysis.rendering.canvas import GREY, INK, Drawing, file_name, lay_out, new_figure, room, style, width
 from analysis.verdicts.levels import IN_GENERAL
 from analysis.verdicts.verdict import Verdict
-from analysis.words import UNITS, bounds, counted, listed, metric_name, p_value, quantity, share, shortened, signed
+from analysis.words import UNITS, bounds, counted, distinct, listed, metric_name, p_value, quantity, share, signed
 
 # Square points: the largest variant's bubble; other areas are in proportion.
 LARGEST_BUBBLE = 620.0
@@ -80,7 +80,8 @@ def metric_against_cost(
             axes.xaxis.set_major_locator(MaxNLocator(room(6), steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(FuncFormatter(_cost_tick))
         _size_legend(figure, axes, most, largest)
-        wanted = {v: shortened(labels[v]) for v in _named(ids, front, baseline)}
+        chosen = _named(ids, front, baseline)
+        wanted = dict(zip(chosen, distinct(labels[v] for v in chosen)))
         named = _place_labels(figure, axes, place, steps, {v: costs[v][0] for v in ids}, areas, wanted)
     unlabelled = len(ids) - len(named)
     caption = f"Mean on {split} over {listed(place.datasets, 12)}. Whiskers: {_over_text(place)}"
@@ -117,7 +118,7 @@ def forest(verdict: Verdict, name: str) -> Drawing:
                 axes.plot([row.interval.low, row.interval.high], [place, place], "|", color=INK, markersize=5)
             axes.plot([row.difference], [place], "s", color=INK, markersize=4)
         ticks: list[float] = list(range(len(rows)))
-        names = [shortened(row.dataset, room(22)) for row in rows]
+        names = distinct((row.dataset for row in rows), room(22))
         if summaries:
             axes.axhline(len(rows) - 0.3, color=GREY, linewidth=0.6)
         for place, (summary, _, estimate, interval) in enumerate(summaries):
@@ -138,15 +139,10 @@ def forest(verdict: Verdict, name: str) -> Drawing:
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(room(5), symmetric=False))
         axes.xaxis.set_major_formatter(FuncFormatter(_signed_tick))
-        sides = [
-            f"← {shortened(contrast.baseline_label, room(20))} better",
-            f"{shortened(contrast.against_label, room(20))} better →",
-        ]
+        baseline, against = distinct((contrast.baseline_label, contrast.against_label), room(20))
+        sides = [f"← {baseline} better", f"{against} better →"]
         if contrast.metric in LOWER_IS_BETTER:
-            sides = [
-                f"← {shortened(contrast.against_label, room(20))} better",
-                f"{shortened(contrast.baseline_label, room(20))} better →",
-            ]
+            sides = [f"← {against} better", f"{baseline} better →"]
         axes.set_xlabel(f"difference in {metric}\n{sides[0]}   |   {sides[1]}")
         sizes = [(float(place), f"{row.n_seeds} × {row.n_images}") for place, row in enumerate(rows)]
         head = "seeds × images"
@@ -174,7 +170,8 @@ def critical_difference(result: CriticalDifference, labels: Mapping[str, str], m
     mean_ranks = result.mean_ranks
     ordered = list(mean_ranks)
     count = len(ordered)
-    texts = {v: f"{shortened(labels[v], room(24))}  {share(mean_ranks[v], 2)}" for v in ordered}
+    short = distinct((labels[v] for v in ordered), room(24))
+    texts = {v: f"{name}  {share(mean_ranks[v], 2)}" for v, name in zip(ordered, short)}
     bars = [sorted(mean_ranks[v] for v in group) for group in result.groups]
     depth = 0.45 + 0.28 * len(bars)
     bottom = depth + 0.55 * count

@@ -24,7 +24,7 @@ from analysis.rendering.canvas import (
     width,
 )
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, Tally
-from analysis.words import counted, metric_name, share, shortened
+from analysis.words import counted, distinct, metric_name, share
 
 # More classes than this and a matrix's numbers are too small to read: shades remain, numbers are in the tables.
 NUMBERED_CLASSES = 10
@@ -60,6 +60,7 @@ def learning_curves(
         return None
     with style():
         figure, (axes,) = new_figure(2.5 + 0.16 * math.ceil(len(lines) / 2))
+        short = dict(zip(lines, distinct((labels[v] for v in lines), room(24))))
         for place, (variant_id, (steps, mean, low, high)) in enumerate(lines.items()):
             mark = styles[variant_id]
             axes.fill_between(steps, low, high, color=mark.colour, alpha=0.09, linewidth=0)
@@ -67,7 +68,7 @@ def learning_curves(
             # Markers of different variants start at different epochs, so that equal curves show both.
             axes.plot(
                 steps, mean, color=mark.colour, marker=mark.marker, linestyle=mark.line, markersize=3.8,
-                markevery=(min(place % every, len(steps) - 1), every), label=shortened(labels[variant_id], room(24)),
+                markevery=(min(place % every, len(steps) - 1), every), label=short[variant_id],
             )  # fmt: skip
         axes.set_title(dataset)
         axes.set_xlabel("epoch")
@@ -108,6 +109,7 @@ def reliability(
         _calibrated_band(axes, tallies[reference])
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8)
         lowest = 1.0
+        short = dict(zip(tallies, distinct((labels[v] for v in tallies), room(24))))
         for variant_id, tally in tallies.items():
             mark = styles[variant_id]
             full = tally.counts >= FEWEST_IN_BIN * tally.n_seeds
@@ -115,7 +117,7 @@ def reliability(
             lowest = min([lowest, *x])
             axes.plot(
                 x, y, color=mark.colour, marker=mark.marker, linestyle=mark.line, markersize=4,
-                label=shortened(labels[variant_id], room(24)),
+                label=short[variant_id],
             )  # fmt: skip
             shares = tally.counts / tally.counts.sum()
             below.stairs(shares, np.linspace(0, 1, CONFIDENCE_BINS + 1), color=mark.colour, linestyle=mark.line)
@@ -145,11 +147,7 @@ def confusion_matrices(
     if not tallies:
         return None
     count = len(next(iter(tallies.values())).confusion)
-    names = (
-        [shortened(str(name), room(20)) for name in classes]
-        if len(classes) == count
-        else [str(k) for k in range(count)]
-    )
+    names = distinct(map(str, classes), room(20)) if len(classes) == count else [str(k) for k in range(count)]
     # Columns have only numbers, which rows show beside their names: names would need more room than the matrix.
     numbers = [str(k + 1) for k in range(count)]
     columns = 2 if count <= SMALL_MATRIX and len(tallies) > 1 else 1
@@ -157,12 +155,13 @@ def confusion_matrices(
     side = min((width() - 1.4) / columns, 0.3 * count + 0.3)
     with style():
         figure, axes = new_figure(0.5 + rows * (side + 0.5), rows, columns)
+        short = dict(zip(tallies, distinct((labels[v] for v in tallies), room(24))))
         for place, (variant_id, tally) in enumerate(tallies.items()):
             ax = axes[place]
             totals = tally.confusion.sum(axis=1, keepdims=True)
             shares = np.where(totals > 0, tally.confusion / np.maximum(totals, 1), np.nan)
             ax.imshow(shares, cmap="Greys", vmin=0, vmax=1.25)
-            ax.set_title(shortened(labels[variant_id], room(24)))
+            ax.set_title(short[variant_id])
             ax.grid(visible=False)
             ax.set_xticks(range(count), numbers)
             ax.set_yticks(

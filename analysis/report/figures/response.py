@@ -11,7 +11,7 @@ from analysis.metrics import LOWER_IS_BETTER
 from analysis.records.sources import unit_noun
 from analysis.rendering.canvas import COLOURS, INK, LINES, MARKERS, Drawing, legend_below, new_figure, style
 from analysis.report.evidence import Evidence
-from analysis.words import bounds, counted, metric_name, shortened, signed
+from analysis.words import bounds, counted, distinct, metric_name, signed
 
 DRAWN_DATASETS = 12
 
@@ -43,17 +43,17 @@ def response(evidence: Evidence, metric: str, positions: Mapping[str, float], ax
         drawn = min(len(differences.columns), DRAWN_DATASETS)
         figure, (axes,) = new_figure(2.9 + 0.17 * math.ceil((drawn + 1) / 2))
         axes.axhline(0, color=INK, linewidth=0.8)
-        for index, dataset in enumerate(list(differences.columns)[:DRAWN_DATASETS]):
+        for index, dataset in enumerate(distinct(differences.columns, 22)[:DRAWN_DATASETS]):
             mark = MARKERS[index % len(MARKERS)]
             axes.plot(
                 x, values[:, index], mark, linestyle=LINES[index % len(LINES)], color=COLOURS[index % len(COLOURS)],
-                linewidth=0.7, markersize=3, fillstyle="none", label=shortened(dataset, 22),
+                linewidth=0.7, markersize=3, fillstyle="none", label=dataset,
             )  # fmt: skip
         axes.plot(x, units.mean(axis=1), "o-", color=INK, linewidth=1.8, markersize=5, label=f"mean over {noun}s")
         for place, interval in zip(x, intervals):
             if interval.is_defined and interval.high > interval.low:
                 axes.plot([place, place], [interval.low, interval.high], color=INK, linewidth=1.1)
-        names = [shortened(evidence.variants[variant_id], 18) for variant_id in ordered]
+        names = distinct((evidence.variants[variant_id] for variant_id in ordered), 18)
         for place, name in _spaced(x, names):
             axes.annotate(
                 name, (place, 1), xycoords=("data", "axes fraction"), xytext=(0, 3), textcoords="offset points",

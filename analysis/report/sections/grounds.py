@@ -156,7 +156,10 @@ def _decisions(evidence: Evidence, drawn: Sequence[str], decided: Mapping[tuple[
 
 def data(evidence: Evidence) -> Part:
     """The section on data sets and their classes."""
-    return make_part("data", "Data sets", [], tables=[study_tables.data_sets(evidence)])
+    told: dict[str, None] = {}
+    for record in evidence.records.values():
+        told |= {f"{record['dataset']}: {text}.": None for text in record.get("data_notes") or []}
+    return make_part("data", "Data sets", [note(text) for text in told], tables=[study_tables.data_sets(evidence)])
 
 
 def audits(evidence: Evidence) -> Part | None:
