@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+
+from study.data.pictures.decoding import Decoder
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-# Of eight bits a channel.
-GREY_MODES, COLOUR_MODES = ("1", "L", "LA"), ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
 
 
 def batches(paths: Sequence[Path], channels: int, split: str, most: int) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -65,16 +64,12 @@ def _picture(path: Path, channels: int) -> np.ndarray:
     """One image (1, height, width, channels), upright."""
     if channels not in (1, 3):
         raise ValueError(f"{path}: must be an npz file for a model of {channels} channels, got an image")
-    try:
-        with Image.open(path) as image:
-            if image.mode not in GREY_MODES + COLOUR_MODES:
-                raise ValueError(f"{path}: must be an image of eight bits a channel, got the mode {image.mode}")
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: must be a readable image, got {reason}") from None
-    pixels = np.asarray(upright, dtype=np.uint8)
-    return pixels.reshape(1, *pixels.shape[:2], channels)
+    decoder = Decoder()
+    pages = decoder.header(path).frames
+    if pages != 1:
+        raise ValueError(f"{path}: must hold one picture, got {pages} pages")
+    pixels = decoder.frames(path, colour=channels == 3)
+    return pixels.reshape(*pixels.shape[:3], channels)
 
 
 def _of_npz(path: Path, channels: int, split: str) -> tuple[list[str], np.ndarray]:

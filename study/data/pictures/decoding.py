@@ -32,7 +32,7 @@ class Decoder:
 
     def header(self, path: Path) -> Header:
         """What a file's header says. Raises ValueError, one line, for what cannot be read as this decoder is set."""
-        kind = _kind(path)
+        kind = _guarded(path, lambda: _kind(path))
         if kind == "nifti":
             axis = self._axis
             if axis is None:
@@ -54,7 +54,7 @@ class Decoder:
 
         Its header must have been read before.
         """
-        kind = _kind(path)
+        kind = _guarded(path, lambda: _kind(path))
         if kind not in ("dicom", "nifti") and path not in self._deep:
             return _guarded(path, lambda: eight_bit.frames(path, colour))
         pictures = _guarded(path, lambda: self._mapped(path, self._raw(path, kind)))
