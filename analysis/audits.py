@@ -43,6 +43,9 @@ def notices(audits: Mapping[str, Any], sources: Mapping[str, str]) -> list[Notic
     """What a launch tells of its data sets: audits as its manifest keeps them. sources: the source of each set."""
     said = []
     for name, found in audits.get("sets", {}).items():
+        if found.get("waits"):
+            said.append(Notice((name,), "so large that its first launch audits it, not a dry run", False))
+            continue
         said += [Notice((name,), text, True) for text in faults(found)]
         said += [Notice((name,), text, False) for text in limits(found["alike"])]
     for pair in audits.get("shared", []):
@@ -149,7 +152,7 @@ def _classes(found: Mapping[str, Any]) -> list[Remark]:
     absent = [
         f"{name} in {split}" for split in SPLITS for name, count in found["class_counts"][split].items() if not count
     ]
-    return [Remark(f"classes without an image: {listed(absent)}", True)] if absent else []
+    return [Remark(f"classes without an image: {listed(absent)}", False)] if absent else []
 
 
 def _looks(looks: Mapping[str, Any], total: int, classes: list[str]) -> list[Remark]:

@@ -46,6 +46,9 @@ def _unwrap(given: object, names: frozenset[str], ema: bool, depth: int) -> Unwr
         return _unwrap(given.state_dict(), names, ema, depth)
     if not isinstance(given, Mapping) or depth == 0:
         return None
+    if any(name.split(".")[0] in _LAYERS for name in names) and not names.isdisjoint(given):
+        # A network that calls a part of its own so.
+        return Unwrapped(dict(given), (), ())
     plain = _without_layers(given)
     if not names.isdisjoint(plain):
         return Unwrapped(plain, (), ())

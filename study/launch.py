@@ -93,7 +93,11 @@ def parser() -> argparse.ArgumentParser:
 
     keep = made.add_argument_group("where to keep the results")
     keep.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
-    keep.add_argument("--tracking-uri", metavar="URI", help="MLflow's (default: a database in the store), or none")
+    keep.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow's (default: MLFLOW_TRACKING_URI, else a database in the store), or none",
+    )
     keep.add_argument(
         "--keep",
         choices=("weights",),
@@ -149,6 +153,7 @@ def _tracking_uri(given: str | None, store: Path) -> str | None:
         return None
     from study.store.database import absolute_uri, default_uri
 
+    given = given or os.environ.get("MLFLOW_TRACKING_URI")
     if given is not None:
         return absolute_uri(given)
     if not {"?", "%"}.isdisjoint(str(store)):

@@ -34,6 +34,8 @@ FIRST = [
     "study/test_executors",
     "verdicts/test_verdicts",
     "report/test_report",
+    "report/test_paper",
+    "report/test_together",
     "report/test_notebooks",
     "scan/test_scan_factored",
     "house/test_randomness",

@@ -89,7 +89,8 @@ def read_files(paths: Sequence[Path], form: Form) -> Results:
     )
     name = form.metrics[0] if form.metrics else (names[0] if names else "value")
     quoted = f"{name.rstrip(' ↑↓')} {'↓' if form.lower_is_better or name.endswith('↓') else '↑'}"
-    return of_values([(*key, value * factor) for key, value in values.items()], quoted, [how, *told])
+    spreads = {key: spread * factor for _, table in tables for key, spread in table.spreads.items()}
+    return of_values([(*key, value * factor) for key, value in values.items()], quoted, [how, *told], spreads)
 
 
 def _frame(path: Path) -> pd.DataFrame | None:

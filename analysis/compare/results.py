@@ -13,6 +13,7 @@ from analysis.hashes import content_hash
 from analysis.metrics import all_metrics
 from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
+from analysis.report.tables.results import PRINTED_SPREAD
 
 COSTS = ("cost.params", "cost.macs")
 
@@ -22,8 +23,8 @@ class Results:
     """What was read: a table with one row per method, data set and seed, as `load_ledger` makes it, and what is behind.
 
     The method stands in `variant_id`. records: what sections of a report read of a cell's record, by cell_id; none
-    without predictions. predictions: by cell_id. metrics: columns `test.<metric>`, the primary one first. spread: the
-    printed spread of a mean, by data set and method. told: what a reader must know about how files were read.
+    without predictions. predictions: by cell_id. metrics: columns `test.<metric>`, the primary one first. told: what a
+    reader must know about how files were read.
     """
 
     table: pd.DataFrame
@@ -46,9 +47,19 @@ def cell_id(method: str, dataset: str, seed: int) -> str:
     return content_hash([method, dataset, seed])
 
 
-def of_values(values: Sequence[tuple[str, str, int, float]], metric: str, told: Sequence[str] = ()) -> Results:
-    """Results without images: (method, data set, seed, value) each. Raises ValueError where two are one cell."""
+def of_values(
+    values: Sequence[tuple[str, str, int, float]],
+    metric: str,
+    told: Sequence[str] = (),
+    spreads: Mapping[tuple[str, str], float] | None = None,
+) -> Results:
+    """Results without images: (method, data set, seed, value) each. Raises ValueError where two are one cell.
+
+    spreads: what was printed beside a mean, by data set and method; shown, and used by nothing.
+    """
     rows = [_row(method, dataset, seed) | {f"test.{metric}": value} for method, dataset, seed, value in values]
+    for row in rows if spreads else ():
+        row[PRINTED_SPREAD] = (spreads or {}).get((row["dataset"], row["variant_id"]), math.nan)
     return Results(_table(rows), (metric,), {}, {}, tuple(told))
 
 

@@ -19,6 +19,7 @@ from analysis.compare.results import Results
 from analysis.hashes import content_hash, declaration_hash
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
+from analysis.records.origins import source_key
 from analysis.records.sources import SOURCE_KEYS, counted_units, unit_noun
 from analysis.rendering.html import Html, definitions, element, note, paragraph
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
@@ -116,7 +117,9 @@ def evidence_of(results: Results, asked: Asked, folder: Path) -> Evidence:
     """Results as the evidence of a study that asked this. folder: a ledger with the predictions, if there are any."""
     contrasts = _contrasts(results, asked)
     declared = declaration_hash(contrasts, asked.alpha, asked.correction) if asked.declared else None
-    keys = [asked.sources.get(name, name) for name in results.table["dataset"]]
+    # What nobody names is what is known of MedMNIST's sets, else a source of its own.
+    sources = {name: asked.sources.get(name, source_key(name)) for name in results.datasets}
+    keys = [sources[name] for name in results.table["dataset"]]
     table = results.table.assign(contrasts_hash=declared, source_key=keys)
     table.attrs = results.table.attrs
     manifest: dict[str, Any] = {
@@ -126,7 +129,7 @@ def evidence_of(results: Results, asked: Asked, folder: Path) -> Evidence:
         "contrasts": contrasts,
         "alpha": asked.alpha,
         "correction": asked.correction,
-        SOURCE_KEYS: dict(asked.sources),
+        SOURCE_KEYS: sources,
     }
     return Evidence(
         folder=folder,
@@ -238,7 +241,7 @@ def _carried(results: Results, evidence: Evidence, asked: Asked) -> Part:
 def carried(results: Results, evidence: Evidence, asked: Asked) -> list[str]:
     """Which claims the data can carry, and which they cannot, in sentences."""
     n, per_method = evidence.n_sources, evidence.table.groupby(["variant_id", "dataset"]).size().max()
-    shown, noun = counted_units(len(results.datasets), n), unit_noun(results.datasets, asked.sources)
+    shown, noun = counted_units(len(results.datasets), n), unit_noun(results.datasets, evidence.sources)
     said = []
     if n > 1:
         said.append(

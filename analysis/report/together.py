@@ -197,10 +197,11 @@ def _own(evidence: Evidence, place: int, draw: Draw) -> tuple[list[Part], list[V
         claims.question(evidence),
         claims.verdict_section(evidence, verdicts, problem),
         claims.differences(evidence, verdicts, forests),
+        grounds.budgets(evidence),
         grounds.cells(evidence),
         grounds.provenance(evidence),
     ]
-    return [_renamed(part, evidence.name, place) for part in parts], verdicts, problem
+    return [_renamed(part, evidence.name, place) for part in parts if part is not None], verdicts, problem
 
 
 def _renamed(part: Part, study: str, place: int) -> Part:

@@ -27,7 +27,11 @@ Pair = tuple[str, int]
 
 @dataclass(frozen=True)
 class Look:
-    """A seed on a data set that both variants of a contrast have finished. place: of the later record in the ledger."""
+    """A seed on a data set that both variants of a contrast have finished. place: of the later record in the ledger.
+
+    recipe: the one of both variants; where each has its own, that of the baseline. is_todays: whether it is the
+    question's own, or each variant's own.
+    """
 
     dataset: str
     seed: int
@@ -38,6 +42,7 @@ class Look:
     cells: tuple[str, str]
     place: int
     studies: tuple[str, ...]
+    is_todays: bool
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,13 @@ class Asking:
 
 @dataclass(frozen=True)
 class Today:
-    """The question as a report asks it: pairs, and the recipes, versions of numbers, contents and sources behind it."""
+    """The question as a report asks it: pairs, and the recipes, versions of numbers, contents and sources behind it.
+
+    recipes: of the baseline and of the variant under test, which differ where each was tuned on its own.
+    """
 
     pairs: frozenset[Pair]
-    recipes: frozenset[str]
+    recipes: tuple[frozenset[str], frozenset[str]]
     numerics: frozenset[int]
     contents: Mapping[str, str]
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +87,12 @@ class Today:
 
     def _is_of(self, look: Look) -> bool:
         known = self.contents.get(look.dataset, look.content)
-        return look.recipe in self.recipes and look.content == known
+        return look.is_todays and look.content == known
+
+    @property
+    def all_recipes(self) -> frozenset[str]:
+        """The recipes of either variant."""
+        return self.recipes[0] | self.recipes[1]
 
     def same_data(self, look: Look) -> list[str]:
         """The question's data sets that a look was at: of that name, content or source."""
@@ -97,7 +110,8 @@ class Records:
     """The records of a ledger by variant, read once for all contrasts."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self.done: dict[str, dict[tuple[Any, ...], tuple[int, Record]]] = {}
+        # By variant, then by version of the numbers, content, data set and seed: place and record by recipe.
+        self.done: dict[str, dict[tuple[Any, ...], dict[str, tuple[int, Record]]]] = {}
         self.unfinished: dict[str, set[tuple[str, str, int]]] = {}
         # The first records that each study was the first to run: place, recipe, data set, content.
         self.own: dict[str, list[tuple[int, str, str, str]]] = {}
@@ -108,29 +122,32 @@ class Records:
             if study:
                 self.own.setdefault(study, []).append((place, recipe, dataset, content))
             if record["status"] == "done":
-                key = (recipe, record["numerics_version"], content, dataset, seed)
-                self.done.setdefault(variant, {})[key] = (place, record)
+                key = (record["numerics_version"], content, dataset, seed)
+                self.done.setdefault(variant, {}).setdefault(key, {})[recipe] = (place, record)
             else:
                 self.unfinished.setdefault(variant, set()).add((recipe, dataset, seed))
 
-    def looks(self, baseline: str, against: str) -> list[Look]:
-        """Every look at two variants, in the order in which they could be had."""
+    def looks(self, baseline: str, against: str, today: Today) -> list[Look]:
+        """Every look at two variants under one recipe, or each under today's own, in the order they could be had."""
         first, second = self.done.get(baseline, {}), self.done.get(against, {})
         found = []
-        for key, (place, record) in first.items():
-            if key not in second:
-                continue
-            other_place, other = second[key]
-            recipe, numerics, content, dataset, seed = key
-            found.append(
-                Look(
-                    dataset, seed, recipe, numerics, content,
-                    str(record.get("source_key") or dataset),
-                    (str(record.get("cell_id")), str(other.get("cell_id"))),
-                    max(place, other_place),
-                    tuple(dict.fromkeys(str(r["study"]) for r in (record, other) if r.get("study"))),
-                )
-            )  # fmt: skip
+        for key, by_recipe in first.items():
+            numerics, content, dataset, seed = key
+            for recipe, (place, record) in by_recipe.items():
+                for other_recipe, (other_place, other) in second.get(key, {}).items():
+                    is_todays = recipe in today.recipes[0] and other_recipe in today.recipes[1]
+                    if not (is_todays or recipe == other_recipe):
+                        continue
+                    found.append(
+                        Look(
+                            dataset, seed, recipe, numerics, content,
+                            str(record.get("source_key") or dataset),
+                            (str(record.get("cell_id")), str(other.get("cell_id"))),
+                            max(place, other_place),
+                            tuple(dict.fromkeys(str(r["study"]) for r in (record, other) if r.get("study"))),
+                            is_todays,
+                        )
+                    )  # fmt: skip
         return sorted(found, key=lambda look: look.place)
 
     def had_its_chance(self, variants: Sequence[str], recipes: Iterable[str], pair: Pair) -> bool:
@@ -142,7 +159,7 @@ class Records:
         places = [
             place
             for place, recipe, dataset, content in self.own.get(study, ())
-            if recipe in today.recipes and today.contents.get(dataset, content) == content
+            if recipe in today.all_recipes and today.contents.get(dataset, content) == content
         ]
         return min(places, default=math.inf)
 
@@ -172,7 +189,7 @@ def told(looks: Sequence[Look], today: Today) -> str:
     """Looks in words, by study and by what differs from today's question."""
     groups: dict[tuple[tuple[str, ...], str], list[Pair]] = {}
     for look in looks:
-        differs = [f"recipe {look.recipe[:8]}"] if look.recipe not in today.recipes else []
+        differs = [] if look.is_todays else [f"recipe {look.recipe[:8]}"]
         if look.dataset not in today.contents:
             differs.append("another file of the source")
         elif look.content != today.contents[look.dataset]:
@@ -197,7 +214,7 @@ def asked_at_launches(launches: Sequence[Launch], question: tuple[str, str, str]
         contents = {name: (facts or {}).get("fingerprint") for name, facts in data.items()}
         if (
             list(question) in launch["asked"]
-            and not today.recipes.isdisjoint([launch["recipe_id"], *launch.get("recipes", ())])
+            and today.all_recipes <= {launch["recipe_id"], *launch.get("recipes", ())}
             and all(today.contents.get(name, content) == content for name, content in contents.items())
         ):
             pairs = frozenset((name, int(seed)) for name in data for seed in launch["seeds"])

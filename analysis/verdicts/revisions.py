@@ -100,7 +100,8 @@ class Revisions:
             reasons.append(
                 f"{len(waiting)} of {counted(len(self._today), 'pair')} of cells have not run yet (an interim look)"
             )
-        today, looks = self._question(contrast), self._records.looks(contrast.baseline, contrast.against)
+        today = self._question(contrast)
+        looks = self._records.looks(contrast.baseline, contrast.against, today)
         finished = {(look.dataset, look.seed) for look in looks if today.is_alike(look)}
         askings = self._askings(contrast, today)
         first = next(asking for asking in askings if self._covers(asking, contrast, today, finished))
@@ -131,10 +132,13 @@ class Revisions:
         ]
 
     def _question(self, contrast: Contrast) -> Today:
-        rows = [row for side in (contrast.baseline, contrast.against) for row in self._by_variant.get(side, ())]
+        sides = [self._by_variant.get(variant, []) for variant in (contrast.baseline, contrast.against)]
+        first, second = (frozenset(row["recipe_id"] for row in side) for side in sides)
+        rows = [row for side in sides for row in side]
         return Today(
             pairs=self._today,
-            recipes=frozenset(row["recipe_id"] for row in rows),
+            # Of a variant without a cell, what the other one has.
+            recipes=(first or second, second or first),
             numerics=frozenset(row["numerics_version"] for row in rows),
             contents={row["dataset"]: row["data_fingerprint"] for row in rows},
             sources=self._sources,
@@ -164,7 +168,7 @@ class Revisions:
 
     def _in_vain(self, contrast: Contrast, today: Today, pairs: Iterable[Pair]) -> set[Pair]:
         sides = (contrast.baseline, contrast.against)
-        return {pair for pair in pairs if self._records.had_its_chance(sides, today.recipes, pair)}
+        return {pair for pair in pairs if self._records.had_its_chance(sides, today.all_recipes, pair)}
 
     def _changes(self, askings: Sequence[Asking], contrast: Contrast, today: Today, finished: set[Pair]) -> list[str]:
         """What other askings of some of today's pairs had beyond them, and what today's has beyond the oldest."""

@@ -112,7 +112,9 @@ def loop_over_lines(decay: Tensor, drive: Tensor, axis: int) -> Tensor:
         h = factor * h + enters
         return h, h.clone()
 
-    states: Tensor = scan(step, torch.zeros_like(drive.select(axis, 0)), (decay, drive), dim=axis)[1]
+    # In memory as the steps leave it.
+    start = drive.new_zeros(drive.select(axis, 0).shape)
+    states: Tensor = scan(step, start, (decay.contiguous(), drive.contiguous()), dim=axis)[1]
     return states
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from study.audit.alike import BLOCK, LIKELY, MOST_BITS, SPARE, SURE, TURNS, correlations, distances, unit_vectors
-from study.audit.pair import described
+from study.audit.pair import both_ends, described
 from study.audit.pool import Pool
 
 LISTED = 24
@@ -46,7 +46,7 @@ def between(name: str, other_name: str, one: Pool, other: Pool, listed: int = LI
     bits = distances(one.copies, first, other.copies, second)
     kept = (correlation >= SURE) | ((correlation >= LIKELY) & (bits <= MOST_BITS))
     first, second, correlation, bits = (column[kept] for column in (first, second, correlation, bits))
-    order = np.lexsort((second, first, -correlation))[:listed]
+    order = both_ends(np.lexsort((second, first, -correlation)), correlation, listed)
     return {
         "sets": [name, other_name],
         "images": [len(np.unique(first)), len(np.unique(second))],

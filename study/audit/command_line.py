@@ -44,6 +44,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--set", metavar="source.KEY=VALUE", action="append", default=[], help="as in a study: source.image_size=64"
     )
+    made.add_argument(
+        "--fix", type=Path, metavar="FOLDER", help="write copies there whose look-alikes share a group, split anew"
+    )
     made.add_argument("--store", type=Path, default=Path(DEFAULT_STORE), metavar="DIR", help="default: mlruns")
     made.add_argument("--out", type=Path, metavar="DIR", help="default: audits/NAME in the store")
     return made
@@ -53,10 +56,12 @@ def _audit(options: argparse.Namespace) -> int:
     names = list(dict.fromkeys(name for given in options.data for name in given.split(",") if name))
     specs = _specs(names, options)
     from analysis.audits import faults
+    from study.audit.alike import find_pairs
     from study.audit.between import shared_pictures
     from study.audit.findings import audit
     from study.audit.lines import lines, shared_lines
     from study.audit.pool import pool_of
+    from study.audit.regroup import fixed
     from study.audit.written import write
     from study.data import open_source
     from study.telling.progress import say
@@ -71,9 +76,12 @@ def _audit(options: argparse.Namespace) -> int:
             status = 2
             continue
         pools[name], keys[name] = pool_of(dataset), dataset.info.source_key
-        found = audit(dataset, specs[name], pools[name])
+        pairs = find_pairs(pools[name])
+        found = audit(dataset, specs[name], pools[name], pairs)
         audited.append((dataset, found))
         say("\n".join([*lines(found), ""]))
+        if options.fix is not None:
+            say("\n".join([*fixed(dataset, pools[name], pairs, options.fix.absolute(), specs[name].get("root")), ""]))
         status = max(status, int(bool(faults(found))))
     shared = shared_pictures(pools)
     for line in shared_lines(shared, keys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -20,13 +21,16 @@ from study.store.ledger import plain_json, whole_file
 FOLDER = "ledger/audits"
 # Images of a set, evenly spaced, that are compared with those of another.
 COMPARED = 6_000
+# Bytes of pixels whose audit takes a quarter of a minute: too long for what is not kept.
+LARGE = 4 << 30
 
 
 def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[str, Any]:
-    """What short audits of data sets say, as JSON values: `sets` by name, and pictures that two sets share, `shared`.
+    """What short audits of data sets say, as JSON values: `sets` by name, and pictures that sets of two sources
+    share, `shared`.
 
-    From the store, where it has them. keep: whether new ones are kept there. A kept one belongs to a content and a kind
-    of source, since other kinds name their images otherwise.
+    From the store, where it has them. keep: whether new ones are kept there; where not, a large set waits for a launch,
+    and says so. A kept one belongs to a content and a kind of source, since other kinds name their images otherwise.
     """
     pools: dict[str, Pool] = {}
 
@@ -35,11 +39,13 @@ def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[s
 
     def thin(name: str) -> Pool:
         if name not in pools:
-            pools[name] = thinned(pool_of(load(name)), COMPARED)
+            pools[name] = pool_of(load(name), COMPARED)
         return pools[name]
 
     def one(name: str) -> dict[str, Any]:
         dataset = load(name)
+        if not keep and sum(split.images.nbytes for split in dataset.splits.values()) > LARGE:
+            return {"waits": True}
         pool = pool_of(dataset)
         pools[name] = thinned(pool, COMPARED)
         return short_audit(dataset, pool)
@@ -52,16 +58,21 @@ def short_audits(refs: Mapping[str, DataRef], store: Path, keep: bool) -> dict[s
         return _kept(store / FOLDER / f"{'-'.join(keys)}.json", make, keep)
 
     sets = {name: {**kept((name,), partial(one, name)), "name": name} for name in refs}
-    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in combinations(sorted(refs), 2)]
+    audited = sorted(name for name in refs if "waits" not in sets[name])
+    # What is one source counts once, whatever it shares.
+    pairs = [pair for pair in combinations(audited, 2) if refs[pair[0]].source_key != refs[pair[1]].source_key]
+    shared = [{**kept(pair, partial(two, *pair)), "sets": list(pair)} for pair in pairs]
     return {"sets": sets, "shared": [pair for pair in shared if pair["pairs"]]}
 
 
 def _kept(path: Path, make: Callable[[], dict[str, Any]], keep: bool) -> dict[str, Any]:
     """The findings in a file, or new ones, which go there where they shall be kept."""
     if path.is_file():
-        found = read_object(path, "an audit")
-        if found.get("version") == VERSION:
-            return found
+        # One that cannot be read is made anew, as is one of another version.
+        with suppress(ValueError):
+            found = read_object(path, "an audit")
+            if found.get("version") == VERSION:
+                return found
     found = plain_json(make(), "audit")
     if keep:
         with whole_file(path) as file:

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from study.audit.alike import TURNS, Pairs
-from study.audit.pair import described
+from study.audit.pair import both_ends, described
 from study.audit.pool import Pool
 from study.data.protocol import SPLITS
 
@@ -84,11 +84,7 @@ def _examples(pool: Pool, pairs: Pairs, chosen: np.ndarray, listed: int) -> list
     places = np.flatnonzero(chosen)
     one, later = pool.splits[pairs.first[places]], pool.splits[pairs.second[places]]
     order = np.lexsort((places, -pairs.correlation[places], ~pairs.equal[places], -later, one == later))
-    if len(order) > listed:
-        # The least alike, too: by them a reader judges whether the others are what they seem.
-        least = order[listed // 2 :][np.argsort(pairs.correlation[places[order[listed // 2 :]]], kind="stable")]
-        order = np.concatenate([order[: listed // 2], least[: listed - listed // 2][::-1]])
-    return [_pair(pool, pairs, int(place)) for place in places[order]]
+    return [_pair(pool, pairs, int(place)) for place in both_ends(places[order], pairs.correlation, listed)]
 
 
 def _pair(pool: Pool, pairs: Pairs, place: int) -> dict[str, Any]:

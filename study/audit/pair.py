@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from study.audit.pool import Pool
 from study.data.protocol import SPLITS
+
+
+def both_ends(places: np.ndarray, correlation: np.ndarray, listed: int) -> np.ndarray:
+    """At most `listed` of the places of pairs in a list: where they are more, the first half, and the least alike.
+
+    By the least alike a reader judges whether the others are what they seem.
+    """
+    if len(places) <= listed:
+        return places
+    half = listed // 2
+    rest = places[half:]
+    least = rest[np.argsort(correlation[rest], kind="stable")][: listed - half]
+    return np.concatenate([places[:half], least[::-1]])
 
 
 def described(

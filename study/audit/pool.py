@@ -1,6 +1,7 @@
 """All images of a data set, one row each: split, label, group, a small grey copy, and which have equal pixels."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +39,14 @@ class Pool:
         return self.splits == SPLITS.index(split)
 
 
+def spaced(n: int, most: int) -> np.ndarray:
+    """Rows of n, all of them or `most` that are evenly spaced."""
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
+
+
 def thinned(pool: Pool, most: int) -> Pool:
     """A pool of at most so many images, evenly spaced ones of a larger."""
-    if len(pool) <= most:
-        return pool
-    rows = np.linspace(0, len(pool) - 1, most).round().astype(int)
+    rows = spaced(len(pool), most)
     return Pool(
         classes=pool.classes,
         splits=pool.splits[rows],
@@ -55,28 +59,38 @@ def thinned(pool: Pool, most: int) -> Pool:
     )
 
 
-def pool_of(dataset: Dataset) -> Pool:
-    """The pool of a data set; its images are read once, one after the other."""
+def pool_of(dataset: Dataset, most: int | None = None) -> Pool:
+    """The pool of a data set; its images are read once, in order. most: of so many images at most, as `thinned`."""
     splits = [dataset.splits[name] for name in SPLITS]
+    sizes = [len(split) for split in splits]
+    rows = spaced(sum(sizes), sum(sizes) if most is None else most)
+    starts = np.cumsum([0, *sizes[:-1]])
+    places = np.searchsorted(starts, rows, side="right") - 1
     seen: dict[bytes, int] = {}
     copies, contents, constant = [], [], []
-    for split in splits:
-        for image in split.images:
-            digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-            contents.append(seen.setdefault(digest, len(seen)))
-            constant.append(bool((image == image[:1, :1]).all()))
-            copies.append(small(image))
+    for image in _images(dataset, rows, places, starts):
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        contents.append(seen.setdefault(digest, len(seen)))
+        constant.append(bool((image == image[:1, :1]).all()))
+        copies.append(small(image))
     groups = [split.groups for split in splits if split.groups is not None]
     return Pool(
         classes=dataset.info.classes,
-        splits=np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(split) for split in splits]),
-        labels=np.concatenate([split.labels for split in splits]),
-        ids=np.concatenate([split.ids for split in splits]),
-        groups=np.concatenate(groups) if len(groups) == len(SPLITS) else None,
+        splits=places.astype(np.int8),
+        labels=np.concatenate([split.labels for split in splits])[rows],
+        ids=np.concatenate([split.ids for split in splits])[rows],
+        groups=np.concatenate(groups)[rows] if len(groups) == len(SPLITS) else None,
         copies=np.stack(copies),
         contents=np.array(contents),
         constant=np.array(constant),
     )
+
+
+def _images(dataset: Dataset, rows: np.ndarray, places: np.ndarray, starts: np.ndarray) -> Iterator[np.ndarray]:
+    """The images of some rows, in order."""
+    for place, name in enumerate(SPLITS):
+        images, here = dataset.splits[name].images, rows[places == place] - starts[place]
+        yield from (images[k] for k in here)
 
 
 def small(image: np.ndarray, side: int = SIDE, colour: bool = False) -> np.ndarray:

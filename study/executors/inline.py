@@ -61,8 +61,10 @@ def run_inline(strategy: Asked, run: Run, watcher: Watcher) -> None:
 
 
 def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """The number of cores that this process may use: by its affinity, and by the quota of its container."""
+    from joblib import cpu_count
+
+    return max(1, min(len(os.sched_getaffinity(0)), cpu_count()))
 
 
 def failure_of(cell: Cell, error: BaseException) -> Record:

@@ -29,6 +29,12 @@ OBJECT_STORE_BYTES = 256 * 2**20
 TEMPORARY_PREFIX = "medmamba-ray-"
 LOCK_NAME = "lock"
 SECONDS_TO_REACH = 10.0
+# Bytes of a socket's path, and of what Ray and this file put after the folder for temporary files.
+LONGEST_SOCKET = 107
+LONGEST_BELOW = len(f"/{TEMPORARY_PREFIX}12345678/ray/session_2000-01-01_00-00-00_123456_1234567/sockets/plasma_store")
+# The opening of an HTTP/2 connection, which gRPC speaks: preface and empty settings (RFC 9113, sections 3.4 and 6.5).
+HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+SETTINGS_FRAME = 4
 
 # Read by Ray when it is imported or started; values set by the user stay.
 SETTINGS = {
@@ -266,14 +272,23 @@ def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises ValueError where nothing listens at the address; Ray itself would wait for minutes."""
+    """Raises ValueError where nothing listens at the address, or no gRPC server; Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise ValueError(f"--address must be auto or HOST:PORT of a Ray cluster, got {address!r}")
     try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH).close()
+        with socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH) as there:
+            there.sendall(HTTP2_OPENING)
+            answer = there.recv(9)
+    except TimeoutError:
+        answer = b""
     except (OSError, OverflowError) as error:
         raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {error}") from None
+    if len(answer) < 4 or answer[3] != SETTINGS_FRAME:
+        raise ValueError(
+            f"--address must name a running Ray cluster, got {address!r}, where something else listens (Ray's own port "
+            "is 6379 unless told otherwise; 8265 is its dashboard)"
+        )
 
 
 def _room(threads: int, gpus_per_cell: float) -> int:
@@ -300,8 +315,13 @@ def _room(threads: int, gpus_per_cell: float) -> int:
 def _temporary_folder() -> Iterator[Path]:
     """A temporary folder, removed at the end, or by the next driver if this one is killed."""
     _remove_left_over()
-    # In /tmp and short: Ray puts sockets below it, whose paths may have 107 characters at most.
-    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir="/tmp"))
+    homes = [home for home in _homes() if os.access(home, os.W_OK)]
+    if not homes:
+        raise ValueError(
+            f"TMPDIR must be a folder to write to with a path of at most {LONGEST_SOCKET - LONGEST_BELOW} characters, "
+            f"since Ray keeps sockets there (or go with --executor inline), got {tempfile.gettempdir()}"
+        )
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=homes[0]))
     try:
         with file_lock(folder / LOCK_NAME):
             yield folder
@@ -309,9 +329,15 @@ def _temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _homes() -> list[str]:
+    """Folders for temporary files whose paths are short enough for Ray's sockets: TMPDIR first."""
+    found = dict.fromkeys([tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"])
+    return [home for home in found if len(os.fsencode(home)) + LONGEST_BELOW <= LONGEST_SOCKET and Path(home).is_dir()]
+
+
 def _remove_left_over() -> None:
     """Removes the temporary folders of killed drivers: a running one holds the lock in its folder."""
-    for folder in Path("/tmp").glob(f"{TEMPORARY_PREFIX}*"):
+    for folder in [folder for home in _homes() for folder in Path(home).glob(f"{TEMPORARY_PREFIX}*")]:
         lock = folder / LOCK_NAME
         if not lock.exists():
             continue

@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> str:
         from study.export.graphs import onnx_file, torch_file
 
         content, worst = (onnx_file if options.to == "onnx" else torch_file)(trained)
-        agrees = f"; as the network on random images, to {max(worst, 1e-9):.0e}"
+        agrees = f"; as the network on random images, {f'to {worst:.0e}' if worst else 'to the last bit'}"
     with whole_file(target.absolute()) as file:
         file.write(content)
     shape = ", ".join(map(str, trained.shape))

@@ -50,7 +50,7 @@ def unreachable(study: Study, refs: Refs = None) -> str | None:
     return (
         f"{study.path}: confirmatory contrasts must be able to reach α = {study.alpha:g}, "
         f"got '{worst.name}'{more} with a smallest p of {smallest_p(study, worst, refs):.4g} on {units}"
-        f"{family} (takes {fewest(study, size)} {noun}, or kind: exploratory)"
+        f"{family} (takes {fewest(study, size)} {noun}, or level: these data sets, or kind: exploratory)"
     )
 
 

@@ -22,7 +22,8 @@ def compared_before(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -
     contents = {name: ref.fingerprint for name, ref in refs.items()}
     keys = {name: ref.source_key for name, ref in refs.items()}
     pairs = frozenset((name, seed) for name in study.datasets for seed in study.seeds)
-    today = Today(pairs, frozenset(_recipe_ids(study)), frozenset([NUMERICS_VERSION]), contents, keys)
+    recipes = frozenset(_recipe_ids(study))
+    today = Today(pairs, (recipes, recipes), frozenset([NUMERICS_VERSION]), contents, keys)
     launches = read_launches(ledger.folder)
     records = Records(ledger.records().values())
     named: list[str] = []
@@ -31,7 +32,7 @@ def compared_before(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -
         question = (contrast.baseline.variant_id, contrast.against.variant_id, contrast.metric)
         askings = asked_at_launches(launches, question, today)
         first = next((asking for asking in askings if asking.pairs == pairs), None)
-        again = seen_by(first, records.looks(*question[:2]), today).again
+        again = seen_by(first, records.looks(*question[:2], today), today).again
         if again:
             named.append(contrast.name)
             looks |= {look.cells: look for look in again}

@@ -50,7 +50,10 @@ def read_kept(path: Path | str) -> Kept:
         raise ValueError(f"{path}: must be a file of kept weights, got {reason}") from None
     if header is None:
         raise ValueError(f"{path}: must be a file of kept weights, got safetensors whose header has no {HEADER}")
-    about = json.loads(header)
+    try:
+        about = dict(json.loads(header))
+    except ValueError:
+        raise ValueError(f"{path}: must be a file of kept weights, got a header whose {HEADER} is no JSON") from None
     if about.get("version") != VERSION or (missing := [name for name in NEEDED if name not in about]):
         came = f"version {about.get('version')}" if about.get("version") != VERSION else f"no {', '.join(missing)}"
         raise ValueError(f"{path}: must be kept weights of version {VERSION}, got {came}")

@@ -204,6 +204,15 @@ def test_any_variant_reads_its_own_names_and_a_published_one_both():
         load_weights(build_model(other, num_classes=5), published_state_dict())
 
 
+def test_a_network_whose_own_names_begin_like_a_wrapper_is_read():
+    network = torch.nn.Module()
+    network.module = torch.nn.Linear(2, 3)
+    state = {name: value + 1 for name, value in network.state_dict().items()}
+    for given in (state, {"state_dict": state}):
+        assert load_weights(network, given, classifier="none") == []
+        assert torch.equal(network.module.weight, state["module.weight"])
+
+
 class Unknown:
     """A class of a repository that nobody has installed."""
 

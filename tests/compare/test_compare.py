@@ -93,6 +93,8 @@ def test_a_benchmark_of_38_tasks(tmp_path):
     expected = stats.friedmanchisquare(*[complete[name] for name in complete])
     assert len(complete) == 21 and f"χ² = {expected.statistic:.2f}" in written.ranks[0]
     assert "over 21 data sets (17 left out for a gap)" in written.ranks[0]
+    printed = (tmp_path / "tables" / "results_Dice.md").read_text()
+    assert "| busi | 0.674 ± 0.009 |" in printed and "± what was printed beside them" in printed
     outcomes = {v.contrast.against: v.outcome for v in written.verdicts}
     assert outcomes["densenet121"] == "superior" and outcomes["resnet50"] == "equivalent"
     by_method = {v.contrast.against: v for v in written.verdicts}
@@ -164,6 +166,20 @@ def test_few_data_sets_cannot_show_anything_and_the_page_says_so(tmp_path):
     written = compare(read_files([path], Form()), Asked("few", "a", declared="a protocol"), tmp_path / "out")
     assert all(v.exploratory and v.outcome == "inconclusive" for v in written.verdicts)
     assert "the smallest adjusted p is 0.5: no difference in general can be shown" in written.page.read_text()
+
+
+def test_views_of_one_collection_count_once(tmp_path):
+    """A printed table of MedMNIST: the three views of the abdomen are slices of the same volumes."""
+    path = tmp_path / "few.csv"
+    path.write_text(
+        "data,a,b,c\nPathMNIST,.5,.6,.7\nOrganAMNIST,.5,.6,.7\nOrganCMNIST,.5,.61,.7\nOrganSMNIST,.5,.6,.7\n"
+    )
+    written = compare(read_files([path], Form()), Asked("few", "a", declared="a protocol"), tmp_path / "out")
+    assert [(v.n_datasets, v.n_sources) for v in written.verdicts] == [(4, 2)] * 2
+    text = written.page.read_text()
+    assert "Sources: OrganAMNIST, OrganCMNIST and OrganSMNIST are one (lits): averaged, they count once." in text
+    assert "With 4 data sets of 2 sources and 2 contrasts a metric the smallest adjusted p is 1" in text
+    assert "over 2 sources" in written.ranks[0]
 
 
 def test_without_a_baseline_there_are_ranks_alone(tmp_path, capsys):

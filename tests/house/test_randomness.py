@@ -34,7 +34,14 @@ from analysis.verdicts.declared import Contrast
 
 DRAWS = 40
 # Pages and their figures pass the generator on to functions that are called below.
-PAGES = {"explanations.figures", "explanations.table", "report.cost", "report.sections.claims", "report.write"}
+PAGES = {
+    "compare.write",
+    "explanations.figures",
+    "explanations.table",
+    "report.cost",
+    "report.sections.claims",
+    "report.write",
+}
 
 
 def made_up():

@@ -137,7 +137,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(store):
-    return write_report(store, DESIGN.name)
+    return write_report(store, DESIGN.name, draw=lambda *_: None)
 
 
 def test_the_tables_are_the_ledgers(store, report):
@@ -169,6 +169,8 @@ def test_long_tables_are_folded_and_nothing_is_claimed(report):
 
 
 def test_one_seed_flips_nothing(tmp_path):
-    page = write_report(write_ledger(tmp_path, Design(datasets=("a",), seeds=(0,), images=30)), "split_ratio").page
+    page = write_report(
+        write_ledger(tmp_path, Design(datasets=("a",), seeds=(0,), images=30)), "split_ratio", draw=lambda *_: None
+    ).page
     text = page.read_text()
     assert "No instability: no variant has two seeds" in text and 'id="table-worst_class"' in text

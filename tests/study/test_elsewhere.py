@@ -111,6 +111,7 @@ def test_options_hold_for_both(write):
         ({"other": {"recipe": {"epochs": 3, "batch_size": 8}}}, "got recipe.batch_size 8 in ratios, "),
         ({"other": {"datasets": ["phantom_mri"]}}, "got datasets phantom_mri in ratios, without phantom_ct"),
         ({"other": {"seeds": [1, 2]}}, "got seeds 1, 2 in ratios, without 0"),
+        ({"other": {"recipe_axes": {"learning_rate": [0.001, 0.002]}}}, "got recipe_axes in ratios, by which every"),
         (
             {"other": {"source": {"kind": "npz", "root": "/data"}}},
             "got source the mapping {'kind': 'npz', 'root': '/data'}",

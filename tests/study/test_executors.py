@@ -1,5 +1,6 @@
 """Executors: what runs where, and what becomes of cells that fail and workers that die."""
 
+import http.server
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from patience import HANG, until
 
 from medmamba_variants.config import VariantConfig
 from study.cells import Cell, DataRef
-from study.executors.inline import attempt, run_inline
+from study.executors.inline import attempt, cores, run_inline
 from study.executors.ray_tune import TEMPORARY_PREFIX, _remove_left_over, _temporary_folder, run_ray
 from study.recipe import Recipe
 from study.store.lock import file_lock
@@ -208,6 +210,45 @@ def test_an_address_without_a_cluster_is_told_at_once(address, message):
     with pytest.raises(ValueError) as error:
         run_ray(Listed([]), make_run(), Seen(), address=address)
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_something_else_that_listens_at_the_address_is_told_at_once():
+    """A web server, such as Ray's dashboard, answers in HTTP/1."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"127.0.0.1:{server.server_port}"
+        with pytest.raises(ValueError, match=f"got '{address}', where something else listens .Ray's own port is 6379"):
+            run_ray(Listed([]), make_run(), Seen(), address=address)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_cores_are_those_of_affinity_and_of_the_containers_quota(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    assert cores() == 2
+    monkeypatch.setattr("joblib.cpu_count", lambda: 128)
+    assert cores() == 64
+
+
+def test_temporary_files_lie_in_tmpdir_where_its_path_is_short_enough(tmp_path, monkeypatch):
+    short = tempfile.mkdtemp(prefix="t", dir="/tmp")
+    try:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        with _temporary_folder() as folder:
+            assert folder.parent == Path(short)
+        # Ray's sockets lie 86 characters below it.
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with _temporary_folder() as folder:
+            assert len(str(folder.parent)) < 18
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        told = r"TMPDIR must be a folder to write to .* go with --executor inline"
+        with pytest.raises(ValueError, match=told), _temporary_folder():
+            pass
+    finally:
+        shutil.rmtree(short)
 
 
 @pytest.mark.slow

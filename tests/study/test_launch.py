@@ -21,7 +21,7 @@ from analysis.power import detectable_difference, pilot_spread
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest
 from study.file.reading import load_study
-from study.launch import main
+from study.launch import _tracking_uri, main
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import read_inputs
@@ -287,7 +287,7 @@ def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it
     captured = capsys.readouterr()
     assert captured.err == (
         f"error: {folder}/study.yaml: confirmatory contrasts must be able to reach α = 0.05, got 'all scan' with a "
-        "smallest p of 1 on 1 data set (takes 6 data sets, or kind: exploratory)\n"
+        "smallest p of 1 on 1 data set (takes 6 data sets, or level: these data sets, or kind: exploratory)\n"
     )
     assert "cells: 2 variants × 1 seed × 1 data set = 2" in captured.out, "the plan is told all the same"
     six = "phantom_ct,phantom_mri,phantom_xray,phantom_fundus,phantom_sparse,phantom_texture"
@@ -305,14 +305,18 @@ def test_a_dry_run_refuses_what_cannot_reach_its_own_alpha_and_a_launch_marks_it
     assert (
         "'all scan' and 1 more with a smallest p of 0.0625 on 6 data sets, holm over the 2 of family primary" in error
     )
-    assert "(takes 7 data sets, or kind: exploratory)" in error
+    assert "(takes 7 data sets, or level: these data sets, or kind: exploratory)" in error
     # Benjamini–Hochberg reaches α on six, but not for one contrast of two alone.
     assert launch("--dry-run", "--seeds", "0", "--datasets", six, *settings, "--set", "correction=bh") == 0
     told = "  found with 80 % power: no difference of one contrast alone (family of 2)\n"
     assert told in capsys.readouterr().out
     assert launch("--seeds", "0") == 0
     out = capsys.readouterr().out
-    assert "note: " in out and "on 1 data set (takes 6 data sets, or kind: exploratory); verdicts will be expl" in out
+    assert (
+        "note: " in out
+        and "on 1 data set (takes 6 data sets, or level: these data sets, or kind: exploratory); verdicts will be expl"
+        in out
+    )
     assert "(exploratory)" in out[out.index("  all scan: ") :]
 
 
@@ -688,3 +692,13 @@ def test_the_study_file_is_read_where_the_command_stands(folder, capsys):
     shutil.move(folder / "study.yaml", folder / "other name.yaml")
     assert main(["other name.yaml", "--dry-run", "--executor", "inline", *EXPLORATORY]) == 0
     assert f"file {folder}/other name.yaml" in capsys.readouterr().out
+
+
+def test_mlflows_address_in_the_environment_is_the_default_one(tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert _tracking_uri(None, store) == "http://127.0.0.1:5000"
+    assert _tracking_uri("none", store) is None
+    assert _tracking_uri("sqlite:////x.db", store) == "sqlite:////x.db"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert _tracking_uri(None, store) == f"sqlite:///{store}/mlflow.db"

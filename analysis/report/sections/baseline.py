@@ -61,7 +61,8 @@ def in_words(value: Any) -> str:
         return ", ".join(f"{name} {in_words(of)}" if of else str(name) for name, of in value.items())
     if isinstance(value, list | tuple):
         if len(value) == 2 and isinstance(value[0], float) and isinstance(value[1], str | Mapping):
-            return f"{value[0]:g} of the channels through {in_words(value[1])}"
+            part = "all channels" if value[0] == 1 else f"{value[0]:g} of the channels"
+            return f"{part} through {in_words(value[1])}"
         nested = any(isinstance(one, list | tuple) and not _is_branch(one) for one in value)
         return ("; " if nested else ", ").join(in_words(one) for one in value)
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -22,6 +22,8 @@ COLUMN_DATASETS = 5
 # Means equal to so many digits share a rank: the rest is rounding.
 DIGITS = 10
 COSTS = {"parameters": "cost.params", "MACs": "cost.macs", "latency": "cost.latency"}
+# A column with what others printed beside a mean.
+PRINTED_SPREAD = "printed_spread"
 MARKS = {"superior": "▲", "inferior": "▼", "equivalent": "="}
 
 
@@ -61,6 +63,8 @@ def means_over_seeds(table: pd.DataFrame, metric: str, variants: Sequence[str], 
         means.loc[block.index, dataset] = block.mean(axis=1)
         spreads.loc[block.index, dataset] = block.std(axis=1)
         seeds.loc[block.index, dataset] = block.shape[1]
+    if PRINTED_SPREAD in done:
+        spreads = done.groupby(["variant_id", "dataset"])[PRINTED_SPREAD].first().unstack().reindex_like(spreads)
     shared = averaged_columns(rectangle.means, sources_of(table))
     ranks = shared.round(DIGITS).rank(axis=0, ascending=metric in LOWER_IS_BETTER)
     average, rank = (here.mean(axis=1).reindex(list(variants)) for here in (shared, ranks))
@@ -160,7 +164,9 @@ def _data(found: Means, labels: Mapping[str, str], costs: Mapping[str, Mapping[s
 
 def _caption(found: Means, metric: str, split: str, outcomes: set[str], baseline: str) -> str:
     counts = sorted({int(n) for n in found.seeds.to_numpy().ravel() if n})
-    if found.spreads.notna().to_numpy().any():
+    if counts == [1] and found.spreads.notna().to_numpy().any():
+        caption = f"Means on {split} ± what was printed beside them, which is no interval. "
+    elif found.spreads.notna().to_numpy().any():
         seeds = counted(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
         caption = f"Mean ± standard deviation over seeds on {split} (n = {seeds}), which is no interval. "
     else:

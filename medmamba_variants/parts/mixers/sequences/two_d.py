@@ -10,6 +10,8 @@ Symbols, names and first values are those of SS2D, around the scan everything is
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,6 +20,7 @@ from medmamba_variants.design.sequences import state_spaces as design
 from medmamba_variants.parts.init import spread_steps
 from medmamba_variants.parts.mixers.wiring import Wired, WiredBranch
 from medmamba_variants.scan.lines import scan_lines
+from medmamba_variants.scan.loops import asked_for
 
 # The axes of a map (batch, height, width, …) that are reversed for each corner's scan.
 REVERSED: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 2: ((), (1, 2)), 4: ((), (1, 2), (2,), (1,))}
@@ -65,8 +68,9 @@ class TwoD(Wired):
         # In the state's precision: float32 for half precision, but float64 stays.
         dtype = torch.promote_types(inner.dtype, torch.float32)
         u, low_rank, B, C = (each.to(dtype) for each in (inner, low_rank, B, C))
-        # The meta device, on which costs are counted, knows no autocast.
-        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
+        # The meta device, on which costs are counted, knows no autocast; nor do files that hold loops.
+        precise = nullcontext() if asked_for() else torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+        with precise:
             A = -torch.exp(self.A_logs.to(dtype)).view(K, self.d_inner, N)
             weights = self.dt_projs_weight.to(dtype)
             total = u * self.Ds.view(K, -1).sum(0)

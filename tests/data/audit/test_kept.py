@@ -112,8 +112,18 @@ def test_an_audit_is_made_once_for_a_content(folder, monkeypatch):
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
     assert kept.short_audits({"leaky": ref}, store, keep=True) == first and made == ["leaky"]
     path.write_text("torn")
-    with pytest.raises(ValueError, match=r"\.json: must be an audit, whole JSON"):
-        kept.short_audits({"leaky": ref}, store, keep=True)
+    assert kept.short_audits({"leaky": ref}, store, keep=True) == first and made == ["leaky"] * 2
+
+
+def test_a_large_set_waits_for_a_launch(folder, monkeypatch):
+    ref, store = ref_of(folder), folder / "store"
+    monkeypatch.setattr(kept, "LARGE", 70_000)
+    waits = kept.short_audits({"leaky": ref}, store, keep=False)
+    assert audit_lines(notices(waits, {}))[0] == "audit: leaky: so large that its first launch audits it, not a dry run"
+    made = kept.short_audits({"leaky": ref}, store, keep=True)
+    assert made["sets"]["leaky"]["alike"]["seen"]["test"]["images"] == 2
+    # What a launch has kept, a dry run tells.
+    assert kept.short_audits({"leaky": ref}, store, keep=False) == made
 
 
 def test_folders_and_files_give_the_same_findings(folder, tmp_path):
@@ -169,3 +179,19 @@ def test_pictures_that_two_sets_share_are_told_once_for_both(folder, tmp_path):
         keep=False,
     )
     assert alone["shared"] == []
+
+
+def test_of_many_shared_pictures_the_most_and_the_least_alike_are_listed():
+    images, labels = clean((60, 20, 20))
+    rng = np.random.default_rng(0)
+    noisy = {
+        name: np.stack([np.clip(one + rng.normal(0, 0.1 * place, one.shape), 0, 255) for place, one in enumerate(part)])
+        for name, part in images.items()
+    }
+    pools = [
+        pool_of(made(part, labels)) for part in (images, {name: part.astype(np.uint8) for name, part in noisy.items()})
+    ]
+    whole, few = (between("a", "b", *pools, listed=listed) for listed in (1000, 6))
+    values = [pair["correlation"] for pair in whole["examples"]]
+    assert whole["pairs"] == few["pairs"] == len(values) > 50 and values == sorted(values, reverse=True)
+    assert [pair["correlation"] for pair in few["examples"]] == [*values[:3], *values[-3:]]

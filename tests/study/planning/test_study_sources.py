@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_launch import folder, launch  # noqa: F401, a fixture
+from launch_fixture import folder, launch  # noqa: F401, a fixture
 
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest
@@ -59,7 +59,10 @@ def test_a_plan_counts_sources(folder):  # noqa: F811
     assert smallest_p(seven, seven.contrasts[0]) == 2 / 2**7 and unreachable(seven) is None
     five = study(folder, datasets=SEVEN.split(","), sources="{phantom_ct: s, phantom_mri: s, phantom_xray: s}")
     assert smallest_p(five, five.contrasts[0]) == 2 / 2**5 and not reaches(five, five.contrasts[0])
-    assert "with a smallest p of 0.0625 on 7 data sets of 5 sources (takes 6 sources, or kind" in unreachable(five)
+    assert (
+        "with a smallest p of 0.0625 on 7 data sets of 5 sources (takes 6 sources, or level: these data sets, or kind"
+        in unreachable(five)
+    )
     # As the data say themselves.
     refs = {name: DataRef(name, name, {}, "t" if name < "phantom_k" else name) for name in seven.datasets}
     assert smallest_p(seven, seven.contrasts[0], refs) == 2 / 2 ** len({ref.source_key for ref in refs.values()})

@@ -12,7 +12,7 @@ from analysis.audits import limits, notices
 from study.audit.alike import LIKELY, MOST_BITS, SURE, TURNS, correlations, find_pairs, hashes
 from study.audit.findings import audit, short_audit
 from study.audit.overlap import clusters, overlap
-from study.audit.pool import pool_of
+from study.audit.pool import pool_of, thinned
 
 
 def brighter(image):
@@ -186,6 +186,17 @@ def test_a_search_that_finds_too_much_ends_and_says_so():
         "images differ so little from each other that not all look-alikes could be listed"
     ]
     assert find_pairs(pool_of(made(images, labels))).complete
+
+
+def test_a_thinned_pool_is_that_of_evenly_spaced_images():
+    images, labels = clean((30, 10, 10))
+    data = made(images, labels)
+    whole, thin = pool_of(data), pool_of(data, 7)
+    assert thin.ids.tolist() == ["train/0", "train/8", "train/16", "train/24", "val/3", "test/1", "test/9"]
+    for pool in (thinned(whole, 7), thin):
+        assert (pool.ids == thin.ids).all() and (pool.copies == thin.copies).all()
+        assert (pool.splits == [0, 0, 0, 0, 1, 2, 2]).all() and (pool.labels == thin.labels).all()
+    assert (pool_of(data, 60).ids == whole.ids).all() and len(thinned(whole, 60)) == 50
 
 
 def test_clusters_are_chains_of_look_alikes():

@@ -139,6 +139,17 @@ def test_another_recipe_tried_is_told_and_fresh_seeds_confirm(store, capsys):
     assert f"Compared before on these data with other seeds: {where}" in found.sentence
 
 
+def test_recipes_that_are_tuned_for_each_variant_are_one_question(store):
+    """Each variant ends with its own recipe; trials, by other seeds, are no looks at what was declared before them."""
+    tuned = ("--set", "recipe_axes={learning_rate: [0.001, 0.002, 0.004]}", "--set", "tuning_seeds=[90]")
+    run(*tuned)
+    table = load_ledger(store, study=read_launches(store / "ledger")[0]["study_hash"])
+    assert len(set(table["recipe_id"])) > 1, "the made-up cells tune the variants apart"
+    assert verdict(store).reasons == verdict(store).notes == ()
+    run(*tuned, "--seeds", "0,1,2")
+    assert verdict(store).reasons == (f"seed 2 was {ADDED}",)
+
+
 def test_a_margin_that_changes_judges_by_the_first(store):
     run()
     run("--set", f"contrasts=[{CONTRAST.replace('0.01', '0.9')}]")

@@ -1,7 +1,7 @@
 """The level of a contrast: read from the file, hashed only where it is not the default, and known to the plan."""
 
 import pytest
-from test_launch import CONTRAST, FILE, folder, launch  # noqa: F401, a fixture
+from launch_fixture import CONTRAST, FILE, folder, launch  # noqa: F401, a fixture
 
 from study.file.reading import load_study
 from study.planning.reach import is_fixed, reaches, unreachable
