@@ -38,6 +38,18 @@ def test_the_statistics_benchmark_in_small(tmp_path):
     assert "≤ 3 s, ≥ 50 ×" in run.stdout and "≤ 0.1 s" in run.stdout
 
 
+def test_the_benchmark_of_mapped_images_in_small(tmp_path):
+    out = tmp_path / "data.json"
+    size = ["--images", "40", "--seconds", "0.01", "--large", "600", "--steps", "1", "--threads", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "data.py"), *size, "--out", str(out)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    report = json.loads(out.read_text())
+    assert report["memory"]["bytes"] == 600 * 224 * 224 * 3 and report["memory"]["peak"] > 1e8
+    assert all(report["throughput"][name] > 0 for name in ("held", "mapped", "ratio", "processor_ratio"))
+    assert "wanted: ≥ 0.9" in run.stdout and "wanted: ≤ 4 GB" in run.stdout
+
+
 def test_the_stored_scan_is_the_operator(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     from scan_cpu import make_inputs
