@@ -71,7 +71,7 @@ def shared(pair: Mapping[str, Any], sources: Mapping[str, str]) -> Remark:
 
 def remarks(found: Mapping[str, Any]) -> list[Remark]:
     """All sentences on an audit's findings, as `study.audit.findings.audit` gives them; faults first."""
-    said = [*_alike(found["alike"]), *_groups(found), *(Remark(note, False) for note in found["notes"])]
+    said = [*_alike(found["alike"]), *_groups(found), *(Remark(note, False) for note in found.get("notes", ()))]
     if found.get("looks"):
         said += _looks(found["looks"], sum(found["n"].values()), found["classes"])
     if found.get("files"):
