@@ -141,6 +141,7 @@ def test_trials_come_first_and_only_fresh_cells_are_judged(folder, capsys):
     assert sorted(table["cell_id"]) == sorted(manifest["cell_ids"])
     page = (store / "reports" / "study" / "report.html").read_text()
     assert "Equal budgets" in page and "Recipes by tuning" in page and "Variants at equal cost" in page
+    assert "2 of 2 variants chose an end of a range: beyond it may lie a better value." in page
     # The same command again runs nothing; with a seed more, two cells.
     capsys.readouterr()
     assert launch("--no-report") == 0 and "8 cells, 8 done already" in capsys.readouterr().out

@@ -2,12 +2,13 @@
 
 import json
 import math
+from typing import Any
 
 import pandas as pd
 
 from analysis.rendering.tables import Table
 from analysis.report.evidence import Evidence
-from analysis.words import METRIC_NAMES, NOTHING, quantity, share
+from analysis.words import METRIC_NAMES, NOTHING, counted, quantity, share
 
 MEASURE_NAMES = {"macs": "MACs", "params": "parameters"}
 
@@ -65,12 +66,23 @@ def tuned(evidence: Evidence) -> Table:
         "Recipes by tuning",
         f"Mean validation {metric} of each recipe tried, over the data sets and {seeds}; every variant had the same "
         f"{len(found['tried'])} recipes. The best was then run afresh with the study's own seeds, and those cells "
-        "alone are judged.",
+        f"alone are judged.{_at_an_end(found)}",
         ["variant", "chosen", *(_settings(tried) for tried in found["tried"])],
         rows,
         pd.DataFrame(records),
         frozenset({0, 1}),
     )
+
+
+def _at_an_end(found: dict[str, Any]) -> str:
+    """A sentence on variants whose best value is the first or last of those tried: beyond it may lie a better one."""
+    numbers = {name: values for name, values in found["axes"].items() if all(type(v) in (int, float) for v in values)}
+    ends = {name: (min(values), max(values)) for name, values in numbers.items() if len(values) > 1}
+    chosen = [choice["recipe"] for choice in found["choices"].values()]
+    count = sum(any(recipe[name] in ends[name] for name in ends) for recipe in chosen)
+    if not count:
+        return ""
+    return f" {count} of {counted(len(chosen), 'variant')} chose an end of a range: beyond it may lie a better value."
 
 
 def _settings(values: dict[str, object]) -> str:
