@@ -116,6 +116,7 @@ print(json.dumps([type(split).__name__, during.peak_bytes - before.peak_bytes]))
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are known on Linux alone")
+@pytest.mark.slow
 def test_a_pass_over_a_large_split_holds_little_of_it(tmp_path):
     path, count = tmp_path / "images", 60_000
     with path.open("wb") as file:

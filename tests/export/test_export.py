@@ -72,6 +72,7 @@ def run(*arguments):
     return command_line.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_a_torch_file_runs_without_this_suite(tmp_path, capsys):
     path = kept(tmp_path)
     assert run(path, "--to", "torch", "-o", tmp_path / "net.pt2") == 0

@@ -106,6 +106,7 @@ def test_a_figure_fits_a_column_and_can_be_read(evidence, name):
     assert drawn(evidence)[name]().figure.get_size_inches()[0] == pytest.approx(4.2)
 
 
+@pytest.mark.slow
 def test_pdfs_are_written_where_they_are_wanted(store, plain, tmp_path, capsys):
     assert not list((plain.folder / "figures").glob("*.pdf")) and ">PDF<" not in plain.page.read_text()
     assert main([DESIGN.name, "--store", str(store), "--out", str(tmp_path / "one"), "--pdf"]) == 0

@@ -13,7 +13,11 @@ CLEAN = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [*KNOWN, *CLEAN])
+# The clean ones take a second or more each.
+NAMES = [*KNOWN, *(pytest.param(name, marks=pytest.mark.slow) for name in CLEAN)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_known_of_real_sets_is_found(data_root, name):
     if not (data_root / f"{name}.npz").is_file():
         pytest.skip(f"{name} is not there")
