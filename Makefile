@@ -16,9 +16,10 @@ study: $(READY)
 ui: $(READY)
 	$(BIN)/python -m study.ui $(ARGS)
 
-# By file, since the tests of a file share slow fixtures; in the order of tests/conftest.py, the longest first.
-# ARGS="-n 0" runs them one after the other.
-PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+# By file, since the tests of a file share slow fixtures; in the order of tests/conftest.py, the longest first. One worker
+# more than cores, at most four: many tests wait for processes of their own. ARGS="-n 0" runs them one after the other.
+WORKERS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test: $(READY)
 	$(PYTEST)
