@@ -45,6 +45,11 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def one_line(error: BaseException) -> str:
+    """An error of somebody else's code as a message shows it: its class and its text, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 BOOLEAN_HINT = " (YAML reads yes, no, on and off as true and false: put a text in quotes)"
 
 

@@ -79,9 +79,9 @@ class Tuning:
 class Study:
     """One question and all that is needed to answer it; made by `load_study`, never changed.
 
-    `matched`: how variants were scaled to equal cost (`study.file.matching`). `hypothesis`, `controls` and `caveat` are
-    for readers: like the question they are in no hash. `own_sources`: by data
-    set, the collection that the file's `sources` names in place of what is known of it.
+    `matched`: how variants were scaled to equal cost (`study.file.matching`). `own_sources`: by data set, the
+    collection that the file's `sources` names in place of what is known of it. `hypothesis`, `controls` and `caveat`
+    are for readers: like the question they are in no hash.
     """
 
     name: str
@@ -145,6 +145,11 @@ class Study:
 
         settings = dict(self.source)
         return source_for(self.datasets, settings.pop("root", None), settings.pop("kind", None), **settings)
+
+    def source_keys(self, refs: Mapping[str, DataRef] | None = None) -> dict[str, str]:
+        """The collection that each data set comes from, by name; without `refs` as far as the file says."""
+        known = {name: ref.source_key for name, ref in (refs or {}).items()}
+        return {name: self.own_sources.get(name, known.get(name, name)) for name in self.datasets}
 
     def check_source(self) -> None:
         """Raises ValueError for a setting of the source that would have no effect on any data set."""
@@ -213,7 +218,6 @@ class Study:
         refs: its data sets by name, for the source of each. audits: what was found in its data sets.
         tuned: what was tried and chosen, where recipes are tuned.
         """
-        known = {name: ref.source_key for name, ref in (refs or {}).items()}
         return {
             "schema": 1,
             "name": self.name,
@@ -239,7 +243,7 @@ class Study:
             "alpha": self.alpha,
             "correction": self.correction,
             "cell_ids": None if cell_ids is None else list(cell_ids),
-            "source_keys": {name: self.own_sources.get(name, known.get(name, name)) for name in self.datasets},
+            "source_keys": self.source_keys(refs),
             **({} if self.matched is None else {"matched": dict(self.matched)}),
             **({} if tuned is None else {"tuning": dict(tuned)}),
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),

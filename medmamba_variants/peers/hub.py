@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medmamba_variants.hints import one_line
 from medmamba_variants.peers.timm_models import TimmNetwork
 
 
@@ -28,7 +29,7 @@ def timm_weights(network: TimmNetwork, origin: str) -> dict[str, Tensor]:
         with torch.random.fork_rng(devices=[]):
             return dict(timm.create_model(name, pretrained=True, **options).state_dict())
     except Exception as error:  # The hub's client raises anything.
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        reason = one_line(error)[:160]
         raise ValueError(f"timm's weights of {name} must be in its cache or within reach, got {reason}") from None
 
 

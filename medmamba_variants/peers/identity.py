@@ -26,6 +26,11 @@ def _canonical(value: Any, path: Keys) -> Any:
     raise SettingError(path, f"must be a number, a text, true, false, null or a list of these, got {shown(value)}")
 
 
+def plain(value: Any) -> Any:
+    """A setting as a network's class takes it: lists again, as YAML had them."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def hashed(values: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that name a network: a hash of its plain JSON values."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))

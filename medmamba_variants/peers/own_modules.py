@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from medmamba_variants.design.kinds import Keys, SettingError, to_json
-from medmamba_variants.hints import one_of, shown
-from medmamba_variants.peers.identity import Settings, canonical_settings, hashed, in_words
+from medmamba_variants.hints import one_line, one_of, shown
+from medmamba_variants.peers.identity import Settings, canonical_settings, hashed, in_words, plain
 
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 CLASSES = ("num_classes", "n_classes", "classes")
@@ -58,8 +58,7 @@ class ModuleNetwork:
         try:
             owner = _class(dotted)
         except (ImportError, AttributeError, SyntaxError) as error:
-            problem = " ".join(f"{type(error).__name__}: {error}".split())
-            raise SettingError((*path, "module"), f"must be importable, got {dotted} ({problem})") from None
+            raise SettingError((*path, "module"), f"must be importable, got {dotted} ({one_line(error)})") from None
         parameters = inspect.signature(owner).parameters
         takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         known = [name for name in parameters if name not in (*CLASSES, *CHANNELS, *SIZES)]
@@ -73,8 +72,7 @@ class ModuleNetwork:
             with torch.device("meta"):
                 network = made.build(num_classes=2, in_channels=3, image_size=(64, 64))
         except Exception as error:  # Somebody's constructor may raise anything.
-            problem = " ".join(f"{type(error).__name__}: {error}".split())
-            raise SettingError(path, f"must be settings that {dotted} takes, got {problem}") from None
+            raise SettingError(path, f"must be settings that {dotted} takes, got {one_line(error)}") from None
         if not isinstance(network, nn.Module):
             raise SettingError((*path, "module"), f"must make a torch.nn.Module, got {type(network).__name__}")
         return made
@@ -125,9 +123,7 @@ class ModuleNetwork:
             )
         owner = _class(self.module)
         parameters = inspect.signature(owner).parameters
-        given: dict[str, Any] = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in self.settings
-        }
+        given: dict[str, Any] = {name: plain(value) for name, value in self.settings}
         given[next(name for name in CLASSES if name in parameters)] = num_classes
         channels = next((name for name in CHANNELS if name in parameters), None)
         if channels is not None:
@@ -144,8 +140,7 @@ class ModuleNetwork:
     def needs(self, problem: Exception, *, image_size: tuple[int, int], in_channels: int) -> ValueError:
         """The error for images on which the network fails."""
         height, width = image_size
-        text = " ".join(f"{type(problem).__name__}: {problem}".split())
-        return ValueError(f"{self.module} must take images of {in_channels}×{height}×{width}, got {text}")
+        return ValueError(f"{self.module} must take images of {in_channels}×{height}×{width}, got {one_line(problem)}")
 
 
 def source_hash(module: str) -> str:

@@ -18,15 +18,17 @@ import torch
 from torch import nn
 
 from medmamba_variants.design.kinds import Keys, SettingError, to_json
-from medmamba_variants.hints import did_you_mean, one_of, shown
-from medmamba_variants.peers.identity import Settings, canonical_settings, hashed, in_words
+from medmamba_variants.hints import did_you_mean, one_line, one_of, shown
+from medmamba_variants.peers.identity import Settings, canonical_settings, hashed, in_words, plain
 
 STEMS = ("timm", "small")
 # Up to this side in pixels the small stem stands in for a stem that would halve the map twice.
 LARGEST_FOR_SMALL_STEM = 64
 # What a cell fixes, and what makes something other than a classifier.
-SET_BY_THE_SUITE = ("num_classes", "in_chans", "img_size", "device", "dtype")
-NOT_A_CLASSIFIER = ("pretrained", "features_only", "global_pool", "checkpoint_path", "scriptable", "exportable")
+SET_BY_THE_SUITE = (
+    *("num_classes", "in_chans", "img_size", "device", "dtype"),
+    *("pretrained", "features_only", "global_pool", "checkpoint_path", "scriptable", "exportable"),
+)
 SIZES_TRIED = (16, 28, 32, 48, 64, 96, 112, 128, 160, 192, 224, 256, 288, 384)
 
 
@@ -62,16 +64,14 @@ class TimmNetwork:
         major = rest.pop("timm_major", None) or timm_major()
         known = _parameters(name)
         for key in rest:
-            if key in SET_BY_THE_SUITE or key in NOT_A_CLASSIFIER:
+            if key in SET_BY_THE_SUITE:
                 raise SettingError((*path, key), f"must be left out, since the suite sets it, got {shown(rest[key])}")
             if key not in known:
                 raise SettingError((*path, key), f"must be a setting of timm's {name}: {one_of(key, sorted(known))}")
         made = cls(name, canonical_settings(rest, path), stem, int(major))
-        try:
-            with torch.device("meta"):
-                made.build(num_classes=2, in_channels=3, image_size=None)
-        except Exception as error:  # timm's classes raise anything from TypeError to ZeroDivisionError.
-            raise SettingError(path, f"must be settings that timm's {name} takes, got {_one_line(error)}") from None
+        problem = _refusal(made)
+        if problem is not None:
+            raise SettingError(path, f"must be settings that timm's {name} takes, got {problem}")
         return made
 
     @cached_property
@@ -115,7 +115,7 @@ class TimmNetwork:
         """
         import timm
 
-        options: dict[str, Any] = {name: _plain(value) for name, value in self.settings}
+        options: dict[str, Any] = {name: plain(value) for name, value in self.settings}
         where = f"timm's {self.name}"
         if image_size is not None and "img_size" in _parameters(self.name):
             options["img_size"] = image_size
@@ -126,7 +126,7 @@ class TimmNetwork:
         except Exception as error:  # timm's classes raise anything from AssertionError to ZeroDivisionError.
             if image_size is None:
                 raise
-            raise ValueError(f"{where} must take images of {_by(image_size)}, got {_one_line(error)}") from None
+            raise ValueError(f"{where} must take images of {_by(image_size)}, got {one_line(error)}") from None
         if self.stem == "small":
             _put_small_stem(model, in_channels)
         if image_size is not None:
@@ -148,9 +148,7 @@ class TimmNetwork:
             break
         else:
             least = f"no square size up to {SIZES_TRIED[-1]} will do"
-        return ValueError(
-            f"timm's {self.name} must take images of {_by(image_size)}, got {_one_line(problem)}; {least}"
-        )
+        return ValueError(f"timm's {self.name} must take images of {_by(image_size)}, got {one_line(problem)}; {least}")
 
     def _small_stem(self, image_size: tuple[int, int] | None) -> dict[str, Any]:
         from timm.models.resnet import ResNet
@@ -184,6 +182,17 @@ def _class_of(name: str) -> type[nn.Module]:
 
     with torch.device("meta"):
         return type(timm.create_model(name))
+
+
+@lru_cache(maxsize=256)
+def _refusal(network: TimmNetwork) -> str | None:
+    """Why timm does not build a network, None where it does: tried without memory, and once, for records repeat it."""
+    try:
+        with torch.device("meta"):
+            network.build(num_classes=2, in_channels=3, image_size=None)
+    except Exception as error:  # timm's classes raise anything from TypeError to ZeroDivisionError.
+        return one_line(error)
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -250,13 +259,5 @@ def _json(settings: Settings) -> dict[str, Any]:
     return {name: to_json(value) for name, value in settings}
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
 def _by(size: tuple[int, ...]) -> str:
     return "×".join(str(side) for side in size)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

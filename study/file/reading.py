@@ -23,7 +23,7 @@ from study.definition import GRID, Range, StrategyChoice, Study, Tuning
 from study.file.contrasts import parse_contrasts, read_side
 from study.file.elsewhere import SHARED, added, variants_elsewhere
 from study.file.keys import RANGE, STUDY, RecipeAxes
-from study.file.matching import Matched, match_variants
+from study.file.matching import match_variants
 from study.file.text import StudyText, parse_scalar
 from study.recipe import Recipe
 from study.strategies.samplers import SAMPLERS, sampler_settings
@@ -87,9 +87,12 @@ class _Reader:
         named = self.named(strategy)
         grid = tuple(named.items()) if named else self.grid(axes) if strategy.name == GRID else ()
         recipe = self.recipe()
-        matched = self.matched(dict(grid), named, recipe) if "match" in self.values else None
-        scaled = {network.variant_id: matched.after[label] for label, network in grid} if matched else {}
-        grid = tuple((label, scaled.get(network.variant_id, network)) for label, network in grid)
+        scaled: dict[str, Network] = {}
+        matched = None
+        if "match" in self.values:
+            after, matched = self.matched(dict(grid), named, recipe)
+            scaled = {network.variant_id: after[label] for label, network in grid}
+            grid = tuple(after.items())
         for key in ("seeds", "datasets"):
             if not self.values[key]:
                 raise SettingError((key,), "must list at least one, got []: the study would be empty")
@@ -123,12 +126,14 @@ class _Reader:
             hypothesis=self.words("hypothesis"),
             controls=self.words("controls"),
             caveat=self.words("caveat"),
-            matched=matched.to_dict() if matched else None,
+            matched=matched,
             tuning=self.tuning(strategy, recipe),
         )
 
-    def matched(self, grid: Mapping[str, Network], named: Mapping[str, Network], recipe: Recipe) -> Matched:
-        """The variants by label, scaled in width to the cost of one of them."""
+    def matched(
+        self, grid: Mapping[str, Network], named: Mapping[str, Network], recipe: Recipe
+    ) -> tuple[dict[str, Network], dict[str, Any]]:
+        """The variants by label, scaled in width to the cost of one of them, and an account of it."""
         given, path = self.values["match"], ("match",)
         asked = [measure for measure in ("macs", "params") if measure in given]
         if len(asked) != 1:

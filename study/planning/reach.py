@@ -56,13 +56,7 @@ def unreachable(study: Study, refs: Refs = None) -> str | None:
 
 def n_sources(study: Study, refs: Refs = None) -> int:
     """The number of sources that the study's data sets are of."""
-    return len(files_by_source(study.datasets, source_keys(study, refs)))
-
-
-def source_keys(study: Study, refs: Refs = None) -> dict[str, str]:
-    """The source of each data set of a study, by name."""
-    known = {name: ref.source_key for name, ref in (refs or {}).items()}
-    return {name: study.own_sources.get(name, known.get(name, name)) for name in study.datasets}
+    return len(files_by_source(study.datasets, study.source_keys(refs)))
 
 
 def pilot(plan: Plan, ledger: Ledger) -> pd.DataFrame | None:

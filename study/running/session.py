@@ -23,7 +23,7 @@ from study.executors.ray_tune import run_ray
 from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
-from study.planning.reach import source_keys, unreachable
+from study.planning.reach import unreachable
 from study.planning.register import compared_before, launch_of
 from study.planning.starts import starts_told
 from study.planning.tuning import tuning_manifest
@@ -51,7 +51,7 @@ def dry_run(study: Study, options: Options) -> None:
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     audits = short_audits(inputs.refs, options.store, keep=False)
-    found = notices(audits, source_keys(study, inputs.refs))
+    found = notices(audits, study.source_keys(inputs.refs))
     lines = describe(plan, inputs, found, costs, ledger, options.store, options.device, options.threads, workers)
     say("\n".join([*lines, f"executor: {executor}", *starts_told(study, inputs.infos)]))
     if options.keep is not None:
@@ -91,7 +91,7 @@ def launch(study: Study, options: Options, command: str) -> int:
         beyond = costs.beyond_tolerance()
         if beyond:
             say(f"note: {beyond}")
-        keys = source_keys(study, inputs.refs)
+        keys = study.source_keys(inputs.refs)
         counted_once = told(study.datasets, keys)
         if counted_once:
             say(f"note: {counted_once}")

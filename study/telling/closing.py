@@ -16,6 +16,7 @@ from analysis.report.evidence import Evidence, load_evidence
 from analysis.verdicts.decisions import decide_all
 from analysis.verdicts.verdict import Verdict
 from analysis.words import LONGEST_REASON, METRIC_NAMES, counted, ends, quantity, share, shortened
+from medmamba_variants.hints import one_line
 from medmamba_variants.networks import read_network
 from study.definition import Study
 from study.store.database import absolute_uri, default_uri
@@ -73,7 +74,7 @@ def _verdicts_alone(evidence: Evidence) -> list[str]:
 
 
 def _reason(error: Exception) -> str:
-    return shortened(" ".join(f"{type(error).__name__}: {error}".split()), LONGEST_REASON)
+    return shortened(one_line(error), LONGEST_REASON)
 
 
 def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:

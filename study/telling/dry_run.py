@@ -32,7 +32,6 @@ from study.planning.reach import (
     pilot,
     reaches,
     smallest_p,
-    source_keys,
 )
 from study.planning.register import compared_before
 from study.store.ledger import Ledger
@@ -130,7 +129,7 @@ def _datasets(study: Study, inputs: Inputs) -> list[str]:
         rows.append((name, info.modality, str(len(info.classes)), shape, splits))
     lines = columns(("data set", "modality", "classes", "image", "train / val / test"), rows, right=(2,))
     lines += [f"note: {name}: {note}" for name in study.datasets for note in inputs.infos[name].notes]
-    shared = told(study.datasets, source_keys(study, inputs.refs))
+    shared = told(study.datasets, study.source_keys(inputs.refs))
     return [*lines, shared] if shared else lines
 
 

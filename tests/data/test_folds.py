@@ -8,7 +8,6 @@ from test_table import write_images, write_table
 from study.data import open_source
 from study.file.reading import load_study
 from study.planning.inputs import read_inputs
-from study.planning.reach import source_keys
 
 
 def folds_of(root, count=5, name="photos", **settings):
@@ -72,7 +71,7 @@ def test_a_study_names_the_set_and_gets_its_folds_as_one_source(grouped):
     assert study.sources()["photos@fold2"]["folds"] == 3
     inputs = read_inputs(study)
     assert {inputs.infos[name].source_key for name in study.datasets[:3]} == {"ward"}
-    keys = source_keys(study, inputs.refs)
+    keys = study.source_keys(inputs.refs)
     assert len({keys[name] for name in study.datasets}) == 2
 
 
