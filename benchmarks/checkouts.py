@@ -29,7 +29,7 @@ def place(name, *modules):
 
 preset, pixels, batch, threads, steps = sys.argv[1], *map(int, sys.argv[2:])
 torch.set_num_threads(threads)
-Recipe = place("Recipe", "study.recipe", "study.cells")
+Recipe = place("Recipe", "study.declaration.recipe", "study.recipe", "study.cells")
 recipe = Recipe()
 make_optimizer = place("_optimizer", "study.training.loop", "study.train")
 try:

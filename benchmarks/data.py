@@ -32,7 +32,7 @@ from benchmarks.turns import take_turns, typical_ratio  # noqa: E402
 from medmamba_variants.config import PRESETS  # noqa: E402
 from medmamba_variants.model import build_model  # noqa: E402
 from study.data.lying import mapped  # noqa: E402
-from study.recipe import Recipe  # noqa: E402
+from study.declaration.recipe import Recipe  # noqa: E402
 from study.training.augment import augment  # noqa: E402
 from study.training.images import Images, MappedImages, Normaliser, on_device  # noqa: E402
 

@@ -6,7 +6,6 @@ views (batch, channels, height, width), without a copy.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.parts.block import Block
 from medmamba_variants.parts.downsampling import Downsampling
-from medmamba_variants.parts.init import Valueless, linear
+from medmamba_variants.parts.init import first_values, linear
 from medmamba_variants.parts.stem import ColourConversion
 
 # Ends of the names of scan parameters, which S4 and Mamba spare weight decay; it spares vectors anyway.
@@ -32,7 +31,7 @@ def build_model(
     Raises ValueError where the variant cannot take that many channels.
     """
     if seed is None:
-        with Valueless() if torch.get_default_device().type == "meta" else nullcontext():
+        with first_values():
             return MedMambaVariant(config, num_classes, in_channels)
     # Random numbers depend on the kind of device: seeded weights are drawn on the CPU, wherever they are to go.
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):

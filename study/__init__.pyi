@@ -1,11 +1,11 @@
-from .cells import NUMERICS_VERSION as NUMERICS_VERSION
-from .cells import Cell as Cell
-from .cells import DataRef as DataRef
 from .data.sources import load_dataset as load_dataset
 from .data.sources import open_source as open_source
-from .definition import Contrast as Contrast
-from .definition import Study as Study
+from .declaration.cells import NUMERICS_VERSION as NUMERICS_VERSION
+from .declaration.cells import Cell as Cell
+from .declaration.cells import DataRef as DataRef
+from .declaration.definition import Contrast as Contrast
+from .declaration.definition import Study as Study
+from .declaration.recipe import Recipe as Recipe
 from .file.reading import load_study as load_study
-from .recipe import Recipe as Recipe
 from .store.ledger import Ledger as Ledger
 from .training.cell import run_cell as run_cell

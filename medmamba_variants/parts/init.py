@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 FILLERS = frozenset(
     {getattr(nn.init, name) for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")}
-    | {getattr(torch.Tensor, name) for name in ("normal_", "uniform_", "fill_", "zero_", "copy_")}
+    | {
+        getattr(torch.Tensor, name)
+        for name in ("normal_", "uniform_", "fill_", "zero_", "copy_", "erfinv_", "clamp_", "mul_", "add_")
+    }
 )
 
 
@@ -28,6 +32,11 @@ class Valueless(TorchFunctionMode):
         if function in FILLERS:
             return args[0] if args else next(iter((kwargs or {}).values()))
         return function(*args, **(kwargs or {}))
+
+
+def first_values() -> AbstractContextManager[Any]:
+    """Context for building a network: without first values where the default device is meta, else without effect."""
+    return Valueless() if torch.get_default_device().type == "meta" else nullcontext()
 
 
 def convolution(

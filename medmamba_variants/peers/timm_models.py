@@ -19,6 +19,7 @@ from torch import nn
 
 from medmamba_variants.design.kinds import Keys, SettingError, to_json
 from medmamba_variants.hints import did_you_mean, one_line, one_of, shown
+from medmamba_variants.parts.init import first_values
 from medmamba_variants.peers.identity import Settings, canonical_settings, hashed, in_words, plain
 
 STEMS = ("timm", "small")
@@ -122,7 +123,8 @@ class TimmNetwork:
         if self.stem == "small":
             options |= self._small_stem(image_size)
         try:
-            model = timm.create_model(self.name, num_classes=num_classes, in_chans=in_channels, **options)
+            with first_values():
+                model = timm.create_model(self.name, num_classes=num_classes, in_chans=in_channels, **options)
         except Exception as error:  # timm's classes raise anything from AssertionError to ZeroDivisionError.
             if image_size is None:
                 raise
@@ -180,7 +182,7 @@ def timm_major() -> int:
 def _class_of(name: str) -> type[nn.Module]:
     import timm
 
-    with torch.device("meta"):
+    with torch.device("meta"), first_values():
         return type(timm.create_model(name))
 
 
@@ -214,7 +216,7 @@ def _own_widths(name: str, setting: str) -> int | tuple[int, ...] | None:
     """The widths that a classifier has by itself under the name of a setting; None where they cannot be read off."""
     import timm
 
-    with torch.device("meta"):
+    with torch.device("meta"), first_values():
         model: Any = timm.create_model(name)
     value: Any = getattr(model, setting, None)
     if value is None and setting in ("dims", "channels"):

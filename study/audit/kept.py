@@ -14,8 +14,8 @@ from analysis.json_file import read_object
 from study.audit.between import between
 from study.audit.findings import VERSION, short_audit
 from study.audit.pool import Pool, pool_of, thinned
-from study.cells import DataRef
 from study.data import Dataset, open_source
+from study.declaration.cells import DataRef
 from study.store.ledger import plain_json, whole_file
 
 FOLDER = "ledger/audits"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.records.schema import Record
-from study.cells import Cell
+from study.declaration.cells import Cell
 from study.executors.inline import Asked, Probabilities, cores
 from study.executors.ray_tune import ray_is_installed
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from analysis.records.schema import Record
-from study.cells import Cell
+from study.declaration.cells import Cell
 
 Probabilities = dict[str, np.ndarray]
 Outcome = tuple[Record, Probabilities]

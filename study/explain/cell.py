@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from analysis.explanations.pointing import spread
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import MedMambaVariant, build_model
-from study.cells import Cell
 from study.data.protocol import Split
 from study.data.sources import load_dataset
+from study.declaration.cells import Cell
 from study.explain.attribution import deletion_and_insertion, look, receptive_fields
 from study.store.ledger import Ledger, whole_file
 from study.training.cell import run_cell

@@ -19,7 +19,7 @@ from study.telling.command import DEFAULT_STORE, Parser, read_settings, ready_st
 
 if TYPE_CHECKING:
     from medmamba_variants.networks import Network
-    from study.definition import Study
+    from study.declaration.definition import Study
     from study.store.ledger import Ledger
 
 IMAGES = 512
@@ -94,7 +94,7 @@ def find_variant(study: Study, name: str, ledger: Ledger) -> tuple[str, Network]
 def _run(options: argparse.Namespace) -> list[str]:
     from analysis.explanations.stored import load_explanations
     from analysis.explanations.table import describe
-    from study.cells import Cell
+    from study.declaration.cells import Cell
     from study.explain.cell import Options, compared, explain_cell, write
     from study.file.reading import load_study
     from study.planning.inputs import read_inputs

@@ -8,7 +8,7 @@ from typing import Any
 from analysis.verdicts.levels import IN_GENERAL
 from medmamba_variants.design.kinds import Keys, SettingError
 from medmamba_variants.networks import Network
-from study.definition import Contrast
+from study.declaration.definition import Contrast
 
 
 def parse_contrasts(

@@ -9,8 +9,8 @@ from typing import Any
 from medmamba_variants.design.kinds import Keys, SettingError, checked_names
 from medmamba_variants.hints import one_of, shown
 from medmamba_variants.networks import Network
-from study.definition import GRID, Study
-from study.recipe import Recipe
+from study.declaration.definition import GRID, Study
+from study.declaration.recipe import Recipe
 
 # What names a variant of another study: the study's file, beside this one where it is a bare name, and a label there.
 NAMES = ("study", "variant")

@@ -24,8 +24,8 @@ from medmamba_variants.design.kinds import (
 )
 from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
+from study.declaration.recipe import RECIPE
 from study.file.elsewhere import NAMES, is_elsewhere
-from study.recipe import RECIPE
 from study.strategies.samplers import SAMPLERS, sampler_settings
 
 OBJECTIVES = (*METRICS, "macs")
@@ -226,7 +226,7 @@ STUDY = Mapped(
         "datasets": Setting(Listed(Text(), distinct=True), "names of data sets", required=True),
         "source": Setting(Mapped(SOURCE), "where data sets other than phantoms lie"),
         "sources": Setting(Sources(), "data set: key of the collection it comes from; sets of one key count once"),
-        "recipe": Setting(Mapped(RECIPE), "how variants are trained; what is left out is as in study.recipe.Recipe"),
+        "recipe": Setting(Mapped(RECIPE), "how variants are trained; what is left out is as in study.Recipe"),
         "recipe_axes": Setting(
             RecipeAxes(), "settings of the recipe to tune: every variant gets the best on validation"
         ),

@@ -7,7 +7,7 @@ from typing import Any
 
 from medmamba_variants.design.kinds import Keys, SettingError
 from medmamba_variants.networks import Network
-from study.recipe import Recipe
+from study.declaration.recipe import Recipe
 
 DEFAULT_TOLERANCE = 0.02
 # Pixels a side where neither the file nor its recipe names a size.

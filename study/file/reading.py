@@ -19,13 +19,13 @@ from medmamba_variants.peers.pretrained import KEYS as WEIGHT_KEYS
 from medmamba_variants.peers.pretrained import read_pretrained
 from study.data.names import fold_names, fold_of
 from study.data.readers import PHANTOM_PREFIX, READERS
-from study.definition import GRID, Range, StrategyChoice, Study, Tuning
+from study.declaration.definition import GRID, Range, StrategyChoice, Study, Tuning
+from study.declaration.recipe import Recipe
 from study.file.contrasts import parse_contrasts, read_side
 from study.file.elsewhere import SHARED, added, variants_elsewhere
 from study.file.keys import RANGE, STUDY, RecipeAxes
 from study.file.matching import match_variants
 from study.file.text import StudyText, parse_scalar
-from study.recipe import Recipe
 from study.strategies.samplers import SAMPLERS, sampler_settings
 
 # The seed of a tuning's trials where the file names none.

@@ -9,7 +9,7 @@ from analysis.words import listed, share
 from medmamba_variants.cost import Cost
 from medmamba_variants.networks import Network, network_cost
 from study.data import DatasetInfo
-from study.definition import Study
+from study.declaration.definition import Study
 
 
 class Costs:

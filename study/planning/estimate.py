@@ -12,9 +12,9 @@ from analysis.records.schema import Record
 from analysis.words import counted
 from medmamba_variants.cost import measure_latency
 from medmamba_variants.model import build_model
-from study.cells import Cell
 from study.data import DatasetInfo
-from study.definition import Study
+from study.declaration.cells import Cell
+from study.declaration.definition import Study
 from study.planning.costs import Costs
 from study.planning.plan import Plan
 from study.training.devices import resolved_device

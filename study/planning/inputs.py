@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from study.cells import DataRef
 from study.data import DatasetInfo, open_source
 from study.data.sources import image_bytes
-from study.definition import Study
+from study.declaration.cells import DataRef
+from study.declaration.definition import Study
 
 
 @dataclass(frozen=True)

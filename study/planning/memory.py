@@ -11,8 +11,8 @@ from analysis.words import counted, quantity
 from study.data import DatasetInfo
 from study.data.lying import HELD
 from study.data.sources import KEPT_BYTES, held_here
+from study.declaration.recipe import Recipe
 from study.planning.inputs import Inputs
-from study.recipe import Recipe
 
 STATUS = Path("/proc/self/status")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from analysis.records.schema import Record
-from study.cells import Cell, DataRef
-from study.definition import Study
+from study.declaration.cells import Cell, DataRef
+from study.declaration.definition import Study
 from study.planning.tuning import choose, tuning_cells
 from study.store.ledger import Ledger
 

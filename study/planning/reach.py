@@ -18,8 +18,8 @@ from analysis.records.ledger import load_ledger
 from analysis.records.sources import counted_units, files_by_source
 from analysis.verdicts.levels import FEWEST_SEEDS, THESE_DATA_SETS
 from analysis.words import counted, metric_name
-from study.cells import DataRef
-from study.definition import Contrast, Study
+from study.declaration.cells import DataRef
+from study.declaration.definition import Contrast, Study
 from study.planning.plan import Plan
 from study.store.ledger import Ledger
 

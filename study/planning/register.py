@@ -9,8 +9,8 @@ from typing import Any
 from analysis.records.launches import read_launches
 from analysis.verdicts.looks import Look, Records, Today, asked_at_launches, seen_by, told
 from analysis.words import listed
-from study.cells import NUMERICS_VERSION, DataRef
-from study.definition import Study
+from study.declaration.cells import NUMERICS_VERSION, DataRef
+from study.declaration.definition import Study
 from study.store.ledger import Ledger
 
 

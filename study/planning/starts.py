@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from study.data import DatasetInfo
-from study.definition import Study
+from study.declaration.definition import Study
 
 
 def starts_told(study: Study, infos: Mapping[str, DatasetInfo]) -> list[str]:

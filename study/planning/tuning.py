@@ -9,8 +9,8 @@ from typing import Any
 
 from analysis.records.schema import Record
 from medmamba_variants.networks import Network
-from study.cells import Cell, DataRef
-from study.definition import Study
+from study.declaration.cells import Cell, DataRef
+from study.declaration.definition import Study
 
 
 @dataclass(frozen=True)

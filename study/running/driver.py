@@ -6,8 +6,8 @@ from pathlib import Path
 
 from analysis.records.schema import Record
 from medmamba_variants.networks import read_network
-from study.cells import Cell
-from study.definition import Study
+from study.declaration.cells import Cell
+from study.declaration.definition import Study
 from study.executors.choice import Options
 from study.executors.inline import Probabilities
 from study.store.ledger import Ledger

@@ -16,7 +16,7 @@ from analysis.records.schema import Record
 from analysis.records.sources import told
 from analysis.words import counted
 from study.audit.kept import short_audits
-from study.definition import Study
+from study.declaration.definition import Study
 from study.executors.choice import First, Options, choose_executor, has_gpu, run_here
 from study.executors.inline import Asked, cores, run_inline
 from study.executors.ray_tune import run_ray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from analysis.records.schema import Record
-from study.cells import Cell
+from study.declaration.cells import Cell
 from study.planning.plan import Plan
 from study.strategies.waiting import Waiting
 

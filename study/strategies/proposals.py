@@ -15,8 +15,8 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import AXES, FAMILIES, SUGAR, parse_axis
 from medmamba_variants.design.branches import branches_from_split_ratio
 from medmamba_variants.design.structure import dead_axes
-from study.cells import Cell
-from study.definition import Range, Study
+from study.declaration.cells import Cell
+from study.declaration.definition import Range, Study
 
 # Whether other axes have an effect hangs on these, each on those before it, and on axes of their own component.
 DECIDING = ("depths", "branches", "split_ratio", *FAMILIES)

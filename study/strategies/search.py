@@ -21,8 +21,8 @@ from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import find_axis
 from medmamba_variants.design.kinds import to_json
-from study.cells import Cell, DataRef
-from study.definition import Range, Study
+from study.declaration.cells import Cell, DataRef
+from study.declaration.definition import Range, Study
 from study.planning.plan import Plan
 from study.store.lock import file_lock
 from study.strategies.grid import Grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from analysis.records.schema import Record
-from study.cells import Cell
+from study.declaration.cells import Cell
 
 
 class Strategy(Protocol):

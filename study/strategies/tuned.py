@@ -5,7 +5,7 @@ from __future__ import annotations
 from analysis.records.schema import Record
 from analysis.words import counted
 from medmamba_variants.networks import Network
-from study.cells import Cell
+from study.declaration.cells import Cell
 from study.planning.plan import Plan
 from study.planning.tuning import Choice, choose, tuning_cells
 from study.strategies.waiting import Waiting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from study.cells import Cell
+from study.declaration.cells import Cell
 
 
 class Waiting:

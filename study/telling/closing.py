@@ -18,7 +18,7 @@ from analysis.verdicts.verdict import Verdict
 from analysis.words import LONGEST_REASON, METRIC_NAMES, counted, ends, quantity, share, shortened
 from medmamba_variants.hints import one_line
 from medmamba_variants.networks import read_network
-from study.definition import Study
+from study.declaration.definition import Study
 from study.store.database import absolute_uri, default_uri
 from study.store.ledger import Ledger
 from study.store.tracking import VariantSummary

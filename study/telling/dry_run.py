@@ -16,8 +16,8 @@ from analysis.records.sources import counted_units, told
 from analysis.verdicts.levels import FEWEST_SEEDS
 from analysis.words import counted, metric_name, quantity
 from medmamba_variants.networks import Network
-from study.cells import Cell
-from study.definition import Study
+from study.declaration.cells import Cell
+from study.declaration.definition import Study
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import Inputs

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from analysis.words import counted
-from study.definition import Study
+from study.declaration.definition import Study
 from study.file.reading import load_study
 from study.telling.progress import say
 
@@ -15,7 +15,8 @@ HEAD = """\
 # Studies
 
 Every study that ships, one YAML file each, listed from the files by `python -m study.telling.index docs/studies.md`.
-All of them run on built-in images, without any download; `--data-root DIR --datasets A,B` asks the same of your own.
+All but those on real images run on built-in images, without any download; `--data-root DIR --datasets A,B` asks the
+same of your own.
 A cell is one variant trained on one data set with one seed; `--dry-run` says what the cells cost on your machine.
 Controls, caveats and contrasts, with baseline, metric and margin, stand in the files.
 """
@@ -25,6 +26,7 @@ GROUPS = {
     "blocks": ("Inside a block", "Shares of channels, what joins the branches, what stands beside the scan."),
     "scan": ("The scan", "Orders, directions, corners, states and selection, and what could take its place."),
     "plan": ("The plan of the network", "What follows what, and how maps are halved."),
+    "real": ("On real images", "Public data sets of independent sources, each a file below `--data-root DIR`."),
     "data": (
         "Data, costs and luck",
         "Questions in which data, counts or seeds are the axis, and networks the samples.",

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from analysis.records.schema import SCHEMA, Record
-from study.cells import NUMERICS_VERSION, Cell
 from study.data.protocol import Dataset
 from study.data.sources import load_dataset
-from study.recipe import Recipe
+from study.declaration.cells import NUMERICS_VERSION, Cell
+from study.declaration.recipe import Recipe
 from study.training.allocator import keep_freed_memory
 from study.training.devices import device_name, resolved_device
 from study.training.images import Normalise

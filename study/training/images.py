@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from study.data import lying
-from study.recipe import Recipe
+from study.declaration.recipe import Recipe
 
 EVALUATION_BATCH = 256
 # Bytes of images in floating point that are resized at a time.

@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from analysis.records.schema import Record
-from study.cells import Cell
+from study.declaration.cells import Cell
 from study.store.weights import as_bytes
 from study.training.cell import run_cell
 from study.training.images import Normalise, Normaliser

@@ -22,9 +22,9 @@ from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.networks import build_network, network_cost, without_weights
 from medmamba_variants.peers.starting import frozen_parts, start_from_weights
-from study.cells import Cell
 from study.data.protocol import Dataset
-from study.recipe import Recipe
+from study.declaration.cells import Cell
+from study.declaration.recipe import Recipe
 from study.training.augment import augment
 from study.training.clipping import clip_gradients
 from study.training.evaluation import predict, validate

@@ -23,8 +23,8 @@ from medmamba_variants.design.branches import branch_widths
 from medmamba_variants.design.joints import FUSIONS, HALVINGS
 from medmamba_variants.design.kinds import SettingError, dotted_path
 from medmamba_variants.design.mixers import MIXERS
-from study.cells import Cell, DataRef
-from study.recipe import Recipe
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import Recipe
 
 GOLDEN = Path(__file__).with_name("golden_ids.json")
 
@@ -406,7 +406,7 @@ def test_old_variants_recipes_and_cells_keep_their_ids(monkeypatch):
     """Six hundred random variants, sixty recipes and cells, as the builder named them before components."""
     golden = json.loads(GOLDEN.read_text())
     # What the ids of cells were made with; a later version of the numbers gives every cell a new one.
-    monkeypatch.setattr("study.cells.NUMERICS_VERSION", 4)
+    monkeypatch.setattr("study.declaration.cells.NUMERICS_VERSION", 4)
     assert len(golden["variants"]) >= 500
     for base, values, variant_id, label in golden["variants"]:
         variant = VariantConfig.from_dict(values, base=base)

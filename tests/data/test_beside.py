@@ -59,7 +59,7 @@ def test_files_of_systems_are_passed_over_and_others_are_counted_by_name(tmp_pat
 
 
 def test_notes_come_with_the_dry_run_and_the_record(tmp_path):
-    from study.cells import Cell, DataRef
+    from study.declaration.cells import Cell, DataRef
     from study.file.reading import load_study
     from study.planning.inputs import read_inputs
     from study.training.cell import run_cell

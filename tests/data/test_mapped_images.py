@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from medmamba_variants.config import VariantConfig
-from study.cells import Cell, DataRef
 from study.data import lying, open_source
 from study.data.sources import _kept
-from study.recipe import Recipe
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import Recipe
 from study.training.cell import run_cell
 from study.training.images import Images, MappedImages, Normaliser, as_trained, mean_and_deviation, on_device, resized
 
@@ -98,7 +98,7 @@ import numpy as np
 import torch
 from pathlib import Path
 from study.data.lying import mapped
-from study.recipe import Recipe
+from study.declaration.recipe import Recipe
 from study.training.images import Normaliser, as_trained
 from study.training.memory import PeakMemory
 

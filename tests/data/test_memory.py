@@ -4,9 +4,9 @@ import re
 
 from study.data import DatasetInfo, lying
 from study.data.sources import KEPT_BYTES
+from study.declaration.recipe import Recipe
 from study.planning import memory
 from study.planning.inputs import Inputs
-from study.recipe import Recipe
 
 
 def inputs(**sizes: tuple[int, int]) -> Inputs:

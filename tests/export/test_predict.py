@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from study.data.sources import load_dataset
+from study.declaration.recipe import Recipe
 from study.export import graphs
 from study.launch import main as launch
 from study.predict import main
-from study.recipe import Recipe
 from study.store.ledger import Ledger
 from study.store.weights import as_bytes
 from study.training.images import on_device

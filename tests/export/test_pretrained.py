@@ -13,11 +13,11 @@ from medmamba_variants.model import build_model
 from medmamba_variants.networks import build_network, network_cost, read_network, without_weights
 from medmamba_variants.peers import hub
 from medmamba_variants.peers.starting import classifier_of, frozen_parts, start_from_weights
-from study.cells import Cell, DataRef
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import Recipe
 from study.export.trained import load_trained
 from study.file.reading import load_study
 from study.launch import main
-from study.recipe import Recipe
 from study.training.loop import _batches
 
 SMALL = {"depths": [1, 1], "dims": [8, 16], "d_state": 2}

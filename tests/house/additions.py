@@ -248,7 +248,7 @@ def _eager(seed, settings):
         ),
     },
     """
-from study.cells import DataRef
+from study.declaration.cells import DataRef
 from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.strategies.search import make_strategy

@@ -61,7 +61,7 @@ def test_arrows_point_one_way():
     ("path", "source"),
     [
         ("analysis/metrics.py", "import torch"),
-        ("medmamba_variants/model.py", "from study.cells import Cell"),
+        ("medmamba_variants/model.py", "from study.declaration.cells import Cell"),
         ("study/training/cell.py", "def f():\n    import ray.tune"),
         ("study/launch.py", "from mlflow import log_metric"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest
 from medmamba_variants.scaling import cost_at
-from study.cells import DataRef
+from study.declaration.cells import DataRef
 from study.file.reading import load_study
 from study.launch import main
 from study.planning.tuning import choose, tuning_cells

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from analysis.verdicts.declared import read_declaration
-from study.cells import DataRef
+from study.declaration.cells import DataRef
 from study.file.keys import study_schema
 from study.file.reading import load_study
 

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 
 from analysis.metrics import all_metrics
 from study.data.protocol import Dataset, DatasetInfo, Split
-from study.recipe import Recipe
+from study.declaration.recipe import Recipe
 from study.training import cell
 from study.training.evaluation import RUNNING, validate
 from study.training.images import Images
@@ -72,7 +72,7 @@ def test_the_epoch_is_chosen_by_the_metric_that_the_record_tells(monkeypatch):
     info = DatasetInfo("toy", "none", ("a", "b", "c"), 1, (12, 20), 24, 24, 24, "f" * 16)
     monkeypatch.setattr(cell, "load_dataset", lambda spec, name: Dataset(info, splits))
     from medmamba_variants.config import VariantConfig
-    from study.cells import Cell, DataRef
+    from study.declaration.cells import Cell, DataRef
 
     tiny = VariantConfig.from_dict(
         {"depths": [1, 1], "dims": [8, 16], "d_state": 2, "patch_size": 4, "odd_maps": "pad"}

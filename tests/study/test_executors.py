@@ -18,10 +18,10 @@ from filelock import Timeout
 from patience import HANG, until
 
 from medmamba_variants.config import VariantConfig
-from study.cells import Cell, DataRef
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import Recipe
 from study.executors.inline import attempt, cores, run_inline
 from study.executors.ray_tune import TEMPORARY_PREFIX, _remove_left_over, _temporary_folder, run_ray
-from study.recipe import Recipe
 from study.store.lock import file_lock
 
 TINY = VariantConfig.from_dict({"depths": [1, 1], "dims": [8, 16], "d_state": 2})

@@ -13,13 +13,13 @@ from analysis.explanations.pointing import PLACES, places
 from analysis.explanations.stored import load_explanations
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
-from study.cells import Cell, DataRef
 from study.data.sources import load_dataset
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import Recipe
 from study.explain import cell as explained
 from study.explain import main
 from study.explain.attribution import deletion_and_insertion, look, receptive_fields
 from study.explain.cell import Options, explain_cell, resized
-from study.recipe import Recipe
 from study.store.ledger import Ledger
 from study.training import loop
 from study.training.cell import run_cell

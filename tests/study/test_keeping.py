@@ -78,7 +78,7 @@ def test_every_record_names_a_file_and_the_network_in_it_gives_the_record_s_prob
 
 
 def recipe_of(record):
-    from study.recipe import Recipe
+    from study.declaration.recipe import Recipe
 
     return Recipe.from_dict(record["recipe"])
 

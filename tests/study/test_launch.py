@@ -643,7 +643,8 @@ def test_a_signal_ends_a_launch_cleanly(folder, number):
     until(lambda: "cells done" in (folder / "out.txt").read_text(), lambda: "nothing has begun")
     time.sleep(0.5)
     process.send_signal(number)
-    assert process.wait(HANG) == 130
+    # Where it meets an exec, as of a dataclass, Python ends as SIGINT ends it, which a shell tells as 130 too.
+    assert process.wait(HANG) in (130, -signal.SIGINT)
     text = (folder / "out.txt").read_text()
     assert "Traceback" not in text
     assert "the same command goes on from there: python -m study.launch study.yaml" in text

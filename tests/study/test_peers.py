@@ -7,10 +7,10 @@ import torch
 
 from analysis.records.ledger import load_ledger, read_records
 from medmamba_variants.networks import read_network
-from study.cells import Cell, DataRef
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import Recipe
 from study.file.reading import load_study
 from study.launch import main
-from study.recipe import Recipe
 from study.store.tracking import _variant_params
 from study.training.loop import _batches
 

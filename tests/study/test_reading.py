@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import study.cells
+import study.declaration.cells
 from study.launch import main
 
 # Every variant is a side of two contrasts, so that whoever reads for each of them anew reads everything twice.

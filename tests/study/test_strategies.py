@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from medmamba_variants.config import VariantConfig
-from study.cells import DataRef
+from study.declaration.cells import DataRef
 from study.file.reading import load_study
 from study.planning.plan import make_plan
 from study.store.ledger import Ledger

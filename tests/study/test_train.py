@@ -11,9 +11,9 @@ import torch
 from analysis.metrics import all_metrics
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.hints import BOOLEAN_HINT
-from study.cells import Cell, DataRef
 from study.data.protocol import Dataset, DatasetInfo, Split
-from study.recipe import RECIPE, Recipe
+from study.declaration.cells import Cell, DataRef
+from study.declaration.recipe import RECIPE, Recipe
 from study.training import cell, loop
 from study.training.augment import augment
 from study.training.cell import failed_record, run_cell

@@ -17,8 +17,8 @@ from study.audit import kept
 from study.audit.between import between
 from study.audit.findings import short_audit
 from study.audit.pool import pool_of
-from study.cells import DataRef
 from study.data import open_source
+from study.declaration.cells import DataRef
 from study.launch import main
 from study.telling.dry_run import audit_lines
 

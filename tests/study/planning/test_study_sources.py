@@ -9,7 +9,7 @@ from launch_fixture import folder, launch  # noqa: F401, a fixture
 from analysis.records.ledger import load_ledger, read_records
 from analysis.records.manifests import load_manifest
 from analysis.records.table import sources_of
-from study.cells import DataRef
+from study.declaration.cells import DataRef
 from study.file.reading import load_study
 from study.planning.inputs import read_inputs
 from study.planning.reach import reaches, smallest_p, unreachable

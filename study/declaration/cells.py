@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.hashes import content_hash
 from medmamba_variants.networks import Network
-from study.recipe import Recipe
+from study.declaration.recipe import Recipe
 
 # Goes up whenever a change of ours alters the numbers of an unchanged cell; older records then no longer count.
 NUMERICS_VERSION = 5

@@ -13,8 +13,8 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import to_json
 from medmamba_variants.networks import Network
-from study.cells import NUMERICS_VERSION, Cell, DataRef
-from study.recipe import Recipe
+from study.declaration.cells import NUMERICS_VERSION, Cell, DataRef
+from study.declaration.recipe import Recipe
 
 GRID = "grid"
 
