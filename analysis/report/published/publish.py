@@ -53,7 +53,7 @@ def rebuild(folder: Path, out: Path | None = None, *, ask: Ask = answers, draw: 
     if shown:
         picture = draw_here("contrasts.at_a_glance", shown, "contrasts")
         assert picture is not None
-        (out / FIGURE).write_text(picture.svg, encoding="utf-8")
+        (out / FIGURE).write_bytes(picture.png)
     metric = evidence.metrics[0]
     table = results_table(evidence.table, metric, evidence.variants, report.verdicts, evidence.baseline, split="test")
     file = folder / DEVIATIONS

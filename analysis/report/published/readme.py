@@ -12,7 +12,7 @@ from analysis.verdicts.verdict import Verdict, corrected, stated
 from analysis.words import bounds, counted, listed, metric_name, signed
 
 DEVIATIONS = "deviations.md"
-FIGURE = "contrasts.svg"
+FIGURE = "contrasts.png"
 
 
 def readme(evidence: Evidence, verdicts: Sequence[Verdict], table: Table, deviations: str) -> str:
