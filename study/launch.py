@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import shlex
 import shutil
@@ -89,6 +90,13 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--threads", type=whole, default=1, metavar="N", help="CPU threads a cell (default: 1)")
     where.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     where.add_argument("--gpus-per-cell", type=_share, metavar="X", help="GPUs a cell, 0.25 say (ray)")
+    where.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how often a cell under way is kept, to go on there after a kill (default: 120; 0: never)",
+    )
     where.add_argument("--address", help="a running Ray cluster: auto, or HOST:PORT")
 
     keep = made.add_argument_group("where to keep the results")
@@ -137,6 +145,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         limit=SMOKE_CELLS if options.smoke else None,
         report=not options.no_report,
         keep=options.keep,
+        checkpoint_every=options.checkpoint_every,
     )
     if options.dry_run:
         dry_run(study, chosen)
@@ -172,6 +181,13 @@ def _check_executor(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None:
             raise ValueError(f"--{name.replace('_', '-')} must be left out with --executor inline, got {value}")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, got {text}")
+    return number
 
 
 def _share(text: str) -> float:

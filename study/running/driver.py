@@ -10,6 +10,8 @@ from study.declaration.cells import Cell
 from study.declaration.definition import Study
 from study.executors.choice import Options
 from study.executors.inline import Probabilities
+from study.store.checkpoints import FOLDER as CHECKPOINTS
+from study.store.checkpoints import Checkpoints
 from study.store.ledger import Ledger
 from study.store.tracking import StudyTags, Tracker
 from study.strategies.search import Search
@@ -43,6 +45,9 @@ class Driver:
         self.options = options
         self.status = Status(total=self._total())
         self.failed = 0
+        self.checkpoints = None
+        if options.checkpoint_every:
+            self.checkpoints = Checkpoints(ledger.folder / CHECKPOINTS, options.checkpoint_every)
         self._adopted = 0
         self._labels: dict[str, str] = {}
         self._progress: Progress | None = None
@@ -59,6 +64,8 @@ class Driver:
     def begin(self, progress: Progress) -> None:
         """Starts the tracker, which makes its database while workers start, and gives it what is already done."""
         self._progress = progress
+        if self.checkpoints is not None and self.checkpoints.folder.is_dir():
+            self.checkpoints.sweep(self.ledger.finished())
         if self.options.tracking_uri is not None:
             tags = StudyTags(self.study.name, self.study.study_hash, self.study.question)
             tracker = Tracker(self.options.tracking_uri, self.options.store, tags, progress.note)
@@ -80,8 +87,13 @@ class Driver:
         origin = {"study": self.study.name, "study_hash": self.study.study_hash}
         origin |= {"contrasts_hash": self.study.contrasts_hash, "variant_label": label}
         kept = self.ledger.append({**record, **origin}, probabilities)
+        # A worker that was lost has no seconds: its cell goes on from its checkpoint when it runs again.
+        if self.checkpoints is not None and "seconds" in kept:
+            self.checkpoints.remove(cell.cell_id)
         self.failed += kept["status"] == "failed"
         self._adopt()
+        for text in kept.get("notes", []):
+            self._progress.note(f"note: {label} · {cell.data.name} · seed {cell.seed}: {text}")
         self._progress.ended(label, kept)
         self._track(kept, label)
         return kept

@@ -166,7 +166,7 @@ def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
     chosen: Asked = strategy if options.limit is None else First(strategy, options.limit)
     if chosen.done():
         return
-    run = partial(run_here, device=options.device, threads=options.threads)
+    run = partial(run_here, device=options.device, threads=options.threads, checkpoints=driver.checkpoints)
     if options.keep is not None:
         run = partial(run, keep=options.keep)
     to_run = min(total - len(strategy.resumed), options.limit or total)

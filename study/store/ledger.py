@@ -4,6 +4,7 @@
     <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
     <folder>/weights/<cell_id>.safetensors  the trained network, where it was to be kept: likewise
     <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
+    <folder>/checkpoints/                   of cells under way, removed as they end: `study.store.checkpoints`
     <folder>/launches.jsonl                 what each launch declared, and which cells had finished before
 
 JSON has no NaN and no infinity: such a number is written as null and read as None.
