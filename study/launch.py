@@ -83,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="any key of the file: --set recipe.epochs=5"
     )
 
+    what.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="run the I-th of N parts alone, in a store of its own (then: study.merge)",
+    )
+
     where = made.add_argument_group("where to run (never changes a result)")
     where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
     where.add_argument("--workers", type=whole, metavar="N", help="cells at a time (ray; default: one a core)")
@@ -137,6 +144,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         limit=SMOKE_CELLS if options.smoke else None,
         report=not options.no_report,
         keep=options.keep,
+        shard=options.shard,
     )
     if options.dry_run:
         dry_run(study, chosen)
@@ -172,6 +180,13 @@ def _check_executor(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None:
             raise ValueError(f"--{name.replace('_', '-')} must be left out with --executor inline, got {value}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, such as 1/4, got {text}")
+    return int(number), int(count)
 
 
 def _share(text: str) -> float:

@@ -20,7 +20,8 @@ class Options:
 
     `executor` None: chosen by what there is to run; `workers` None: one per core; `gpus_per_cell` None: a quarter where
     there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after that many cells, without verdicts;
-    `report`: whether a report accompanies the verdicts; `keep`: "weights", for those of each cell that runs.
+    `report`: whether a report accompanies the verdicts; `keep`: "weights", for those of each cell that runs; `shard`:
+    (number, count), to run that part of the study alone, without verdicts.
     """
 
     store: Path
@@ -34,6 +35,7 @@ class Options:
     limit: int | None = None
     report: bool = True
     keep: str | None = None
+    shard: tuple[int, int] | None = None
 
 
 class First:

@@ -29,6 +29,10 @@ from study.telling.command import DEFAULT_STORE
 from study.telling.progress import Progress, Status, say
 
 SECONDS_TO_LOG = 300.0
+SHARD_LINE = (
+    "shard {} of {}: verdicts and report come from all of them together: python -m study.merge STORE... --into DIR, "
+    "then this command with --store DIR and without --shard"
+)
 # Seconds. After an interrupt a person waits for the prompt; the next launch logs what is missing.
 SECONDS_TO_LOG_WHEN_INTERRUPTED = 15.0
 
@@ -54,6 +58,8 @@ class Driver:
         total = self.strategy.total()
         done = f", {len(self.strategy.resumed)} done already" if self.strategy.resumed else ""
         cut = "" if self.options.limit is None else f"; a smoke test of {self.options.limit} of them"
+        if self.options.shard is not None:
+            cut = f" (shard {self.options.shard[0]} of {self.options.shard[1]}){cut}"
         return f"{self.study.name}: {'?' if total is None else total} cells{done}{cut}; store {self.options.store}"
 
     def begin(self, progress: Progress) -> None:
@@ -113,7 +119,9 @@ class Driver:
         failures = failure_lines(self.study, evidence.records, self.strategy.cell_ids())
         lines += [*self.strategy.notes(), *self.ledger.warnings, *failures]
         end = Conclusion()
-        if self.options.limit is None:
+        if self.options.shard is not None:
+            lines.append(SHARD_LINE.format(*self.options.shard))
+        elif self.options.limit is None:
             say("\nmaking the verdicts" + (" and the report …" if self.options.report else " …"))
             end = conclude(self.study, evidence, self.options.store, self.options.report)
         lines += [*end.lines, ""]

@@ -27,7 +27,7 @@ class Tuned:
         self._trials: dict[str, list[list[Cell]]] = {}
         self._records: dict[str, Record] = {}
         self._owners: dict[str, str] = {}
-        for _, variant in self.study.variants():
+        for _, variant in plan.variants():
             trials = tuning_cells(self.study, variant, self._refs)
             self._variants[variant.variant_id], self._trials[variant.variant_id] = variant, trials
             self._owners |= {cell.cell_id: variant.variant_id for tried in trials for cell in tried}
