@@ -14,6 +14,8 @@ from study.store.ledger import Ledger
 from study.store.tracking import StudyTags, Tracker
 from study.strategies.search import Search
 from study.strategies.strategy import Strategy
+from study.strategies.tuned import Tuned
+from study.telling.board import Board
 from study.telling.closing import (
     Conclusion,
     conclude,
@@ -45,7 +47,7 @@ class Driver:
         self.ledger = ledger
         self.strategy = strategy
         self.options = options
-        self.status = Status(total=self._total())
+        self.status = Status(self._total(), self._board())
         self.failed = 0
         self._adopted = 0
         self._labels: dict[str, str] = {}
@@ -88,7 +90,7 @@ class Driver:
         kept = self.ledger.append({**record, **origin}, probabilities)
         self.failed += kept["status"] == "failed"
         self._adopt()
-        self._progress.ended(label, kept)
+        self._progress.ended(label, kept, self._is_judged(kept))
         self._track(kept, label)
         return kept
 
@@ -139,9 +141,19 @@ class Driver:
             label = self._label(record)
             self._track(record, label)
             if self.options.limit is None:
-                self.status.adopt(label, record)
+                self.status.adopt(label, record, self._is_judged(record))
         self._adopted = len(self.strategy.resumed)
         self.status.total = self._total()
+
+    def _board(self) -> Board:
+        study, options = self.study, self.options
+        labels = [label for label, _ in study.variants()] if options.shard is None else []
+        # A search knows neither its variants nor their cells, and a part of a study has some of each square.
+        whole = study.is_grid and options.shard is None and options.limit is None
+        return Board(labels, study.datasets, len(study.seeds) if whole else None, study.own_sources)
+
+    def _is_judged(self, record: Record) -> bool:
+        return not (isinstance(self.strategy, Tuned) and self.strategy.is_trial(record["cell_id"]))
 
     def _total(self) -> int | None:
         total, limit = self.strategy.total(), self.options.limit

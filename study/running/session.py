@@ -209,7 +209,8 @@ def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     path = ledger.folder / f".{what}.lock"
     with _writing(ledger.folder.parent):
         try:
-            held = file_lock(path).acquire(blocking=False)
+            # Whoever asks for the study's status holds the lock for a moment.
+            held = file_lock(path).acquire(timeout=0.1)
         except Timeout:
             raise ValueError(
                 f"{ledger.folder}: another launch of {study.name} must end first, got process {path.read_text() or '?'}"

@@ -68,6 +68,10 @@ class Tuned:
         """The ids of the cells that are judged: those of variants whose recipe is chosen, never a trial's."""
         return list(self._ids)
 
+    def is_trial(self, cell_id: str) -> bool:
+        """Whether a cell is a trial of the tuning, which is not judged."""
+        return cell_id in self._owners
+
     def notes(self) -> list[str]:
         """Sentences on trials that failed, and on variants left without a recipe."""
         notes = []
