@@ -47,7 +47,7 @@ def dry_run(study: Study, options: Options) -> None:
     """
     inputs, costs = _checked(study, options)
     ledger = open_ledger(options.store)
-    plan = make_plan(study, inputs.refs, ledger)
+    plan = make_plan(study, inputs.refs, ledger, options.shard)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     audits = short_audits(inputs.refs, options.store, keep=False)
@@ -73,8 +73,11 @@ def launch(study: Study, options: Options, command: str) -> int:
         (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
+    if options.shard is not None:
+        shared += "-shard-{}-of-{}".format(*options.shard)
     with _only_driver(ledger, study, shared):
-        strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
+        plan = make_plan(study, inputs.refs, ledger, options.shard)
+        strategy = make_strategy(plan, options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         before = compared_before(study, inputs.refs, ledger) if options.limit is None else ""
         if study.contrasts:
@@ -206,7 +209,8 @@ def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     path = ledger.folder / f".{what}.lock"
     with _writing(ledger.folder.parent):
         try:
-            held = file_lock(path).acquire(blocking=False)
+            # Whoever asks for the study's status holds the lock for a moment.
+            held = file_lock(path).acquire(timeout=0.1)
         except Timeout:
             raise ValueError(
                 f"{ledger.folder}: another launch of {study.name} must end first, got process {path.read_text() or '?'}"
