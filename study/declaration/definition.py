@@ -65,13 +65,15 @@ class Tuning:
     """Recipes from which every variant gets the one that is best on validation, by the same number of trials.
 
     axes: the settings tried, every combination of which is a recipe. seeds: those of the trials, none of them a seed of
-    the study. metric: the validation metric that chooses, averaged over data sets and seeds.
+    the study. datasets: those of the trials; empty: all of the study. metric: the validation metric that chooses,
+    averaged over data sets and seeds.
     """
 
     axes: Mapping[str, tuple[Any, ...]]
     recipes: tuple[Recipe, ...]
     seeds: tuple[int, ...]
     metric: str
+    datasets: tuple[str, ...] = ()
 
     def settings(self) -> list[dict[str, Any]]:
         """What each recipe sets, in the order of `recipes`."""
@@ -80,7 +82,8 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """What was declared, as plain JSON values."""
         axes = {name: list(values) for name, values in self.axes.items()}
-        return {"axes": axes, "seeds": list(self.seeds), "metric": self.metric}
+        some = {"datasets": list(self.datasets)} if self.datasets else {}
+        return {"axes": axes, "seeds": list(self.seeds), **some, "metric": self.metric}
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,7 @@ STUDY = Mapped(
             RecipeAxes(), "settings of the recipe to tune: every variant gets the best on validation"
         ),
         "tuning_seeds": Setting(Listed(SEED, distinct=True), "seeds of the tuning's trials, none of seeds (10000)"),
+        "tuning_datasets": Setting(Listed(Text(), distinct=True), "data sets of the tuning's trials (all of datasets)"),
         "contrasts": Setting(Listed(Mapped(CONTRAST)), "comparisons declared before anything runs"),
         "alpha": Setting(Number(0, 0.5, open=True), "error rate of a family of contrasts"),
         "correction": Setting(Choice(CORRECTIONS), "for several contrasts in a family"),

@@ -154,8 +154,9 @@ class _Reader:
         """The recipes from which every variant gets its own; None where the file tunes nothing."""
         path: Keys = ("recipe_axes",)
         if "recipe_axes" not in self.values:
-            if "tuning_seeds" in self.values:
-                raise SettingError(("tuning_seeds",), "must go with recipe_axes, got no recipe_axes")
+            for key in ("tuning_seeds", "tuning_datasets"):
+                if key in self.values:
+                    raise SettingError((key,), "must go with recipe_axes, got no recipe_axes")
             return None
         if strategy.name != GRID:
             what = "a race" if strategy.is_grid else "a search"
@@ -177,7 +178,12 @@ class _Reader:
             came = f"{both[0]} in both" if both else "none"
             raise SettingError(("tuning_seeds",), f"must be seeds that are not among seeds, got {came}")
         metric = recipe.select_on if recipe.select_on in METRICS else DEFAULT_TUNING_METRIC
-        return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric)
+        names = tuple(self.values.get("tuning_datasets", self.values["datasets"]))
+        absent = [name for name in names if name not in self.values["datasets"]]
+        if absent or not names:
+            raise SettingError(("tuning_datasets",), f"must be some of datasets, got {absent[0] if absent else 'none'}")
+        some = () if names == tuple(self.values["datasets"]) else names
+        return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric, some)
 
     def elsewhere(self, declared: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], tuple[str, Network]]:
         """The variants of other studies that contrasts name."""

@@ -158,7 +158,8 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
         if study.tuning is not None:
             tried = f"{counted(len(study.tuning.recipes), 'recipe')} × {counted(len(study.tuning.seeds), 'seed')}"
             tuned = (
-                f"{counted(len(study.variants()), 'variant')} × {tried} × {counted(len(study.datasets), 'data set')}"
+                f"{counted(len(study.variants()), 'variant')} × {tried} × "
+                f"{counted(len(study.tuning.datasets or study.datasets), 'data set')}"
             )
             # Under which recipe they will run is not known yet; the study's stands in for it.
             known = {cell.variant.variant_id for cell in plan.cells.values()}
