@@ -23,6 +23,7 @@ from study.executors.ray_tune import run_ray
 from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
+from study.planning.racing import race_manifest
 from study.planning.reach import unreachable
 from study.planning.register import compared_before, launch_of
 from study.planning.starts import starts_told
@@ -30,6 +31,7 @@ from study.planning.tuning import tuning_manifest
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
+from study.strategies.racing import Racing
 from study.strategies.search import make_strategy
 from study.strategies.strategy import Strategy
 from study.strategies.tuned import Tuned
@@ -147,7 +149,8 @@ def _tell_bare(finished: list[Record]) -> None:
 def _keep_manifest(ledger: Ledger, study: Study, strategy: Strategy, inputs: Inputs, audits: Mapping[str, Any]) -> None:
     """Writes the study's manifest with the cells that its strategy knows by now."""
     tuned = tuning_manifest(study, strategy.choices) if isinstance(strategy, Tuned) else None
-    manifest = study.manifest(strategy.cell_ids(), inputs.refs, audits, tuned)
+    raced = race_manifest(strategy.race) if isinstance(strategy, Racing) else None
+    manifest = study.manifest(strategy.cell_ids(), inputs.refs, audits, tuned, raced)
     ledger.write_manifest(study.study_hash, manifest)
 
 

@@ -14,6 +14,7 @@ from analysis.report.evidence import Evidence
 from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
 from analysis.report.tables import budgets as budget_tables
 from analysis.report.tables import decisions as decision_tables
+from analysis.report.tables import races as race_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
 from analysis.words import counted, listed, metric_name
@@ -182,6 +183,30 @@ def budgets(evidence: Evidence) -> Part | None:
     tables = [budget_tables.matched(evidence)] if evidence.manifest.get("matched") else []
     tables += [budget_tables.tuned(evidence)] if evidence.manifest.get("tuning") else []
     return make_part("budgets", "Equal budgets", [], tables=tables) if tables else None
+
+
+def race(evidence: Evidence) -> Part | None:
+    """The section on variants that a race dropped, and when; None where none raced."""
+    found = evidence.manifest.get("racing")
+    if not found:
+        return None
+    n_blocks, n_dropped = len(found["blocks"]), len(found["dropped"])
+    looks = ", ".join(map(str, found["looks"]))
+    n_variants = n_dropped + len(evidence.manifest.get("variants") or {})
+    text = (
+        f"The variants raced by validation {metric_name(found['metric'])}: {counted(n_blocks, 'block')}, each a seed "
+        f"on a source, came in random order, and after {looks or 'none'} of them a variant "
+        "was dropped whose mean over all blocks would be below the leader's, by a paired t test at a level fixed "
+        f"before. The best of the study is dropped with a chance of at most {found['alpha']:g}. "
+        f"{n_dropped} of {counted(n_variants, 'variant')} were dropped, and {found['cells_asked']:,} of "
+        f"{found['cells_of_grid']:,} cells were run."
+    )
+    blocks = [paragraph(text)]
+    if n_dropped:
+        said = "Cells of dropped variants are in no other table, test or figure: they would compare unequal blocks."
+        blocks.append(note(said))
+    blocks += [note(f"{label} left the race: {why}.") for label, why in found["out"].items()]
+    return make_part("race", "The race", blocks, tables=[race_tables.dropped(evidence)] if n_dropped else [])
 
 
 def cells(evidence: Evidence) -> Part:
