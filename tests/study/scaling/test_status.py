@@ -176,7 +176,7 @@ def test_a_tuned_study_tells_its_trials_apart(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(TUNED)
 
-    def run(cell, device, threads):
+    def run(cell, **_):
         from analysis.metrics import METRICS
         from study.training.cell import failed_record
 
