@@ -1,6 +1,7 @@
 """A published study: small, without places of the machine, and made again from its own ledger, byte by byte."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from analysis.report.__main__ import main
 from analysis.report.published import publish as module
 
 ROOT = Path(__file__).resolve().parents[2]
-PUBLISHED = sorted(path.parent.parent for path in (ROOT / "docs" / "studies").glob("*/ledger/records.jsonl"))
+PUBLISHED = sorted(path.parent.parent for path in (ROOT / "docs" / "studies").glob("*/ledger/studies"))
 DESIGN = Design(images=40, epochs=3)
 
 
@@ -82,3 +83,10 @@ def test_one_that_a_repository_should_not_hold_is_refused(tmp_path, monkeypatch,
 def test_a_published_study_is_what_its_ledger_gives(study, tmp_path):
     assert main([str(study), "--out", str(tmp_path / "again")]) == 0
     assert made_of(tmp_path / "again") == made_of(study)
+
+
+def test_the_table_of_the_pilot_is_what_its_ledger_gives(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs/studies/pilot_budget/README.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1), {})
+    assert capsys.readouterr().out in text
