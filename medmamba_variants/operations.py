@@ -120,6 +120,7 @@ FREE = frozenset(
         "rsqrt",
         "rsub",
         "scatter",
+        "scatter_add",
         "select",
         "sigmoid",
         "sign",

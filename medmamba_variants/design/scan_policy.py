@@ -150,10 +150,11 @@ class ScanPolicy(Directed):
     )
     token_reduction: str = axis(
         "none",
-        Choice(("none", "quarter", "random_drop")),
-        "positions that are scanned: all, the first of each 2×2 patch, or as many drawn at random once; the others "
-        "take the output of their patch or the nearest; skip and gate see all. Parameters stay: also after training",
-        "QuarterMap",
+        Choice(("none", "quarter", "random_drop", "merge_similar")),
+        "positions that are scanned: all, the first of each 2×2 patch, as many drawn at random once, or those first "
+        "ones as means of themselves and of the others most similar to each; the others take the output of their "
+        "patch, the nearest or the one they went into; skip and gate see all. Parameters stay: also after training",
+        "QuarterMap; ToMe (Bolya et al. 2023, equation 1 to 3; one of each patch as in its form for diffusion)",
         probe="quarter",
     )
 
@@ -220,6 +221,9 @@ class ScanPolicy(Directed):
         total = inner * len(self.directions) if self.routing == "top_k" else 0
         if self.scan_order.startswith("learned"):
             total += math.prod(self.scanned_size(height, width)) * (inner + KNOTS)
+        if self.token_reduction == "merge_similar":
+            kept = math.prod(self.scanned_size(height, width))
+            total += kept * (height * width - kept) * inner
         return total
 
     def in_block(self, index: int) -> Self:

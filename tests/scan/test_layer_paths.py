@@ -165,6 +165,27 @@ def test_token_reduction_needs_no_training():
     assert [*module.state_dict()] == [*plain.state_dict()]
 
 
+def test_similar_positions_are_merged_before_the_scan_and_parted_after_it():
+    """Step by step, token by token: each other position goes into the most similar first one of any patch."""
+    for size in ((5, 7), (4, 6), (1, 1), (1, 5)):
+        module = layer(token_reduction="merge_similar")
+        plain, x = twin(module), inner(*size)
+        firsts = [(row, column) for row in range(0, size[0], 2) for column in range(0, size[1], 2)]
+        others = [(row, column) for row in range(size[0]) for column in range(size[1]) if row % 2 or column % 2]
+        for image, y in zip(x, module.mapped(x)):
+            groups = {place: [image[place]] for place in firsts}
+            into = {place: place for place in firsts}
+            for place in others:
+                cosines = [torch.cosine_similarity(image[place], image[first], 0) for first in firsts]
+                into[place] = firsts[int(torch.stack(cosines).argmax())]
+                groups[into[place]].append(image[place])
+            means = torch.stack([torch.stack(groups[place]).mean(0) for place in firsts])
+            means = means.view(-(-size[0] // 2), -(-size[1] // 2), -1)[None]
+            scanned = (plain.mapped(means) - means * module.skip())[0]
+            expected = torch.stack([scanned[first[0] // 2, first[1] // 2] for _, first in sorted(into.items())])
+            torch.testing.assert_close(y, expected.view(image.shape) + image * module.skip())
+
+
 @pytest.mark.parametrize(
     "axes", [{}, {"scan_window": 2}, {"scan_lines": "apart", "scan_directions": ("rows",)}], ids=str
 )

@@ -43,6 +43,42 @@ def quarter(x: Tensor, scan: Callable[[Tensor], Tensor]) -> Tensor:
     return twice.reshape(len(y), 2 * rows, 2 * columns, -1)[:, :height, :width]
 
 
+def merge_similar(x: Tensor, scan: Callable[[Tensor], Tensor]) -> Tensor:
+    """What `scan` makes of the first positions of all 2×2 patches once the other positions have been merged into them.
+
+    Each goes into the one most similar to it by cosine, wherever on the map, and takes that one's output; what is
+    scanned are means (ToMe, Bolya et al. 2023, with one destination a patch).
+    """
+    first, others, back = _firsts(x.shape[1], x.shape[2])
+    tokens = x.flatten(1, 2)
+    kept, merged = tokens.index_select(1, first.to(x.device)), tokens.index_select(1, others.to(x.device))
+    with torch.no_grad():
+        into = (_unit(merged) @ _unit(kept).transpose(1, 2)).argmax(-1, keepdim=True)
+        ones = torch.ones_like(kept[:, :, :1])
+        sizes = ones.scatter_add(1, into, torch.ones_like(merged[:, :, :1]))
+    into = into.expand(-1, -1, tokens.shape[2])
+    means = kept.scatter_add(1, into, merged) / sizes
+    y = scan(means.view(x[:, ::2, ::2].shape)).flatten(1, 2)
+    return torch.cat((y, y.gather(1, into)), 1).index_select(1, back.to(x.device)).view(x.shape)
+
+
+def _unit(tokens: Tensor) -> Tensor:
+    """Tokens of length one; of zeros zeros."""
+    return tokens * (tokens * tokens).sum(-1, keepdim=True).clamp_min(1e-12).rsqrt()
+
+
+@lru_cache(maxsize=256)
+def _firsts(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the first positions of all 2×2 patches, of all others, and where each position stands among these."""
+    rows, columns = np.divmod(np.arange(height * width), width)
+    is_first = (rows % 2 == 0) & (columns % 2 == 0)
+    order = np.concatenate((np.flatnonzero(is_first), np.flatnonzero(~is_first)))
+    # Kept for good, also where inference mode or a default device asked first.
+    with torch.inference_mode(False), torch.device("cpu"):
+        count = int(is_first.sum())
+        return torch.from_numpy(order[:count]), torch.from_numpy(order[count:]), torch.from_numpy(np.argsort(order))
+
+
 def random_quarter(
     x: Tensor, path_of: Callable[[int, int], ScanPath], scan: Callable[[Tensor, ScanPath], Tensor]
 ) -> Tensor:

@@ -18,7 +18,7 @@ from medmamba_variants.design import scan_mixer as design
 from medmamba_variants.design.scan_policy import Part
 from medmamba_variants.parts.mixers.s6 import S6, Factors
 from medmamba_variants.parts.mixers.scan_order import LearnedOrder, RandomStep
-from medmamba_variants.parts.mixers.scan_parts import by_grids, quarter, random_quarter
+from medmamba_variants.parts.mixers.scan_parts import by_grids, merge_similar, quarter, random_quarter
 from medmamba_variants.parts.mixers.scan_router import Router
 from medmamba_variants.parts.mixers.wiring import WiredBranch
 from medmamba_variants.scan import ss2d_scan
@@ -75,6 +75,8 @@ class SS2D(S6):
         layer = self.with_parameters(Ds=torch.zeros_like(self.Ds))
         if self.reduction == "quarter":
             y = quarter(inner, layer.ordered)
+        elif self.reduction == "merge_similar":
+            y = merge_similar(inner, layer.ordered)
         else:
             y = random_quarter(inner, self.path, layer.scanned)
         return y + inner * self.skip().to(inner.dtype)
