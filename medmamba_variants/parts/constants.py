@@ -7,6 +7,7 @@ from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar, cast
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from medmamba_variants.scan.paths import constant_of_graphs
 
@@ -24,7 +25,8 @@ def kept(make: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     @wraps(make)
     def constant(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         # What inference mode makes could not be used in training afterwards; and a default device is for weights.
-        with torch.inference_mode(False), torch.device("cpu"):
+        # What a mode watches, as torch.export's, it may put a shape in place of, which no later call could compute with.
+        with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"):
             return cached(*args, **kwargs)
 
     return constant_of_graphs(constant)

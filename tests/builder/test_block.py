@@ -7,6 +7,7 @@ from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
 from medmamba_variants.parts.block import Block
 from medmamba_variants.parts.position import waves
+from medmamba_variants.scan.loops import as_loops
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -253,3 +254,17 @@ def test_a_stage_without_room_repeats_its_neighbour():
     given = VariantConfig.from_dict(axes | {"cascade": [False, True], "branch_weights": ["own", "shared"]})
     assert given == VariantConfig.from_dict(axes | {"cascade": True, "branch_weights": "shared"})
     assert given.cascade is True
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [{"position": "sinusoidal"}, {"token_reduction": "merge_similar"}, {"token_reduction": "random_drop"}],
+    ids=str,
+)
+def test_what_an_export_saw_first_computes_afterwards(axes):
+    """Constants are kept as tensors, never as the shapes that an export traces with; of a size that no other test has."""
+    network = build_model(VariantConfig.from_dict(axes, base="nano"), num_classes=2, in_channels=1, seed=0).eval()
+    images = torch.ones(2, 1, 26, 22)
+    with torch.no_grad(), as_loops():
+        program = torch.export.export(network, (images,))
+        torch.testing.assert_close(program.module()(images), network(images))

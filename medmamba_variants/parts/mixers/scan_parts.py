@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
 
 from medmamba_variants.design.scan_policy import Part
+from medmamba_variants.parts.constants import kept
 from medmamba_variants.scan.directions import hashed
 from medmamba_variants.scan.paths import ScanPath, custom_path
 
@@ -49,17 +51,17 @@ def merge_similar(x: Tensor, scan: Callable[[Tensor], Tensor]) -> Tensor:
     Each goes into the one most similar to it by cosine, wherever on the map, and takes that one's output; what is
     scanned are means (ToMe, Bolya et al. 2023, with one destination a patch).
     """
-    first, others, back = _firsts(x.shape[1], x.shape[2])
+    first, others, back = _firsts(x.shape[1], x.shape[2], x.device)
     tokens = x.flatten(1, 2)
-    kept, merged = tokens.index_select(1, first.to(x.device)), tokens.index_select(1, others.to(x.device))
+    stay, merged = tokens.index_select(1, first), tokens.index_select(1, others)
     with torch.no_grad():
-        into = (_unit(merged) @ _unit(kept).transpose(1, 2)).argmax(-1, keepdim=True)
-        ones = torch.ones_like(kept[:, :, :1])
+        into = (_unit(merged) @ _unit(stay).transpose(1, 2)).argmax(-1, keepdim=True)
+        ones = torch.ones_like(stay[:, :, :1])
         sizes = ones.scatter_add(1, into, torch.ones_like(merged[:, :, :1]))
     into = into.expand(-1, -1, tokens.shape[2])
-    means = kept.scatter_add(1, into, merged) / sizes
+    means = stay.scatter_add(1, into, merged) / sizes
     y = scan(means.view(x[:, ::2, ::2].shape)).flatten(1, 2)
-    return torch.cat((y, y.gather(1, into)), 1).index_select(1, back.to(x.device)).view(x.shape)
+    return torch.cat((y, y.gather(1, into)), 1).index_select(1, back).view(x.shape)
 
 
 def _unit(tokens: Tensor) -> Tensor:
@@ -67,16 +69,15 @@ def _unit(tokens: Tensor) -> Tensor:
     return tokens * (tokens * tokens).sum(-1, keepdim=True).clamp_min(1e-12).rsqrt()
 
 
-@lru_cache(maxsize=256)
-def _firsts(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+@kept
+def _firsts(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Indices of the first positions of all 2×2 patches, of all others, and where each position stands among these."""
     rows, columns = np.divmod(np.arange(height * width), width)
     is_first = (rows % 2 == 0) & (columns % 2 == 0)
     order = np.concatenate((np.flatnonzero(is_first), np.flatnonzero(~is_first)))
-    # Kept for good, also where inference mode or a default device asked first.
-    with torch.inference_mode(False), torch.device("cpu"):
-        count = int(is_first.sum())
-        return torch.from_numpy(order[:count]), torch.from_numpy(order[count:]), torch.from_numpy(np.argsort(order))
+    parts = np.split(order, [int(is_first.sum())])
+    first, others, back = (torch.from_numpy(each).to(device) for each in (*parts, np.argsort(order)))
+    return first, others, back
 
 
 def random_quarter(
@@ -106,7 +107,7 @@ def _drawn(whole: ScanPath, height: int, width: int) -> tuple[Tensor, Tensor, Sc
         run = np.cumsum(marks)[remaining]
         table.append(place[positions][remaining])
         resets.append(np.diff(run, prepend=0) > 0)
-    # Kept for good, also where inference mode or a default device asked first.
-    with torch.inference_mode(False), torch.device("cpu"):
+    # Kept for good, also where inference mode, an export or a default device asked first.
+    with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"):
         indices = torch.from_numpy(kept), torch.from_numpy(squares.argmin(1))
     return *indices, custom_path(np.stack(table), count, np.stack(resets))
