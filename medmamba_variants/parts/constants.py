@@ -25,7 +25,7 @@ def kept(make: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     @wraps(make)
     def constant(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         # What inference mode makes could not be used in training afterwards; and a default device is for weights.
-        # What a mode watches, as torch.export's, it may put a shape in place of, which no later call could compute with.
+        # And in place of what a mode watches, as that of an export, it may put a shape, which nobody can compute with.
         with _disable_current_modes(), torch.inference_mode(False), torch.device("cpu"):
             return cached(*args, **kwargs)
 

@@ -262,7 +262,7 @@ def test_a_stage_without_room_repeats_its_neighbour():
     ids=str,
 )
 def test_what_an_export_saw_first_computes_afterwards(axes):
-    """Constants are kept as tensors, never as the shapes that an export traces with; of a size that no other test has."""
+    """Constants are kept as tensors, never as an export's shapes; the size is one that no other test has."""
     network = build_model(VariantConfig.from_dict(axes, base="nano"), num_classes=2, in_channels=1, seed=0).eval()
     images = torch.ones(2, 1, 26, 22)
     with torch.no_grad(), as_loops():
