@@ -76,8 +76,8 @@ def _tuned(
     cells: dict[str, Cell] = {}
     trials: dict[str, Cell] = {}
     by_variant = [tuning_cells(study, variant, refs) for _, variant in study.variants()]
-    for tried in zip(*(row for rows in by_variant for row in rows)):
-        trials |= {cell.cell_id: cell for cell in tried}
+    for side_by_side in zip(*(row for rows in by_variant for row in rows)):
+        trials |= {cell.cell_id: cell for cell in side_by_side}
     for (_, variant), tried in zip(study.variants(), by_variant):
         if all(cell.cell_id in finished for row in tried for cell in row):
             choice = choose(study, tried, finished)
