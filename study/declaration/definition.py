@@ -44,6 +44,8 @@ class StrategyChoice:
     max_macs: float | None = None
     objectives: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # Points, axis: value, that a search proposes before its sampler does.
+    start: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def is_grid(self) -> bool:
@@ -57,7 +59,8 @@ class StrategyChoice:
         if self.name == RACING:
             return {"name": RACING, "seed": self.seed, **self.settings}
         chosen = {"name": self.name, "trials": self.trials, "seed": self.seed, "max_macs": self.max_macs}
-        return {**chosen, **self.settings, "objectives": list(self.objectives)}
+        start = {"start": [{k: to_json(v) for k, v in point.items()} for point in self.start]} if self.start else {}
+        return {**chosen, **self.settings, "objectives": list(self.objectives), **start}
 
 
 @dataclass(frozen=True)

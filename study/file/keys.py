@@ -144,6 +144,20 @@ class Sources(Kind):
         return {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}}
 
 
+@dataclass(frozen=True)
+class Start(Kind):
+    """A point that a search begins with: a preset by name, or axes and their values, read once the axes are known."""
+
+    def parse(self, value: Any, path: Keys = ()) -> Any:
+        if isinstance(value, str):
+            return Choice(tuple(PRESETS)).parse(value, path)
+        checked_names(value, (*AXES, *SUGAR), path)
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"$ref": "#/$defs/point"}, {"enum": list(PRESETS)}]}
+
+
 STRATEGY = {
     "name": Setting(
         Choice(("grid", RACING, *SAMPLERS)),
@@ -155,6 +169,11 @@ STRATEGY = {
     "max_macs": Setting(Number(low=0, open=True), "variants above it are rejected before they train (searches only)"),
     "objectives": Setting(
         Listed(Choice(OBJECTIVES), distinct=True), "what a search optimises: validation metrics, and macs"
+    ),
+    "start": Setting(
+        Listed(Start()),
+        "proposed before the sampler's own: presets, as far as their values are among those searched, or axis: value "
+        "(searches only)",
     ),
     **sampler_settings(),
     **{key: replace(known, meaning=f"{known.meaning} (racing only)") for key, known in RACE_SETTINGS.items()},

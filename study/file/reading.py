@@ -25,7 +25,7 @@ from study.file.contrasts import parse_contrasts, read_side
 from study.file.elsewhere import SHARED, added, variants_elsewhere
 from study.file.keys import RANGE, STUDY, RecipeAxes
 from study.file.matching import match_variants
-from study.file.strategies import read_strategy
+from study.file.strategies import read_start, read_strategy
 from study.file.text import StudyText, parse_scalar
 
 # The seed of a tuning's trials where the file names none.
@@ -84,6 +84,8 @@ class _Reader:
     def study(self) -> Study:
         strategy = self.strategy()
         axes = self.axes(strategy)
+        start = self.values.get("strategy", {}).get("start", ())
+        strategy = dataclasses.replace(strategy, start=read_start(start, axes)) if start else strategy
         named = self.named(strategy)
         grid = tuple(named.items()) if named else self.grid(axes) if strategy.is_grid else ()
         recipe = self.recipe()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.metrics import METRICS
-from medmamba_variants.design.kinds import SettingError
+from medmamba_variants.config import PRESETS
+from medmamba_variants.design.axes import AXES, SUGAR
+from medmamba_variants.design.kinds import Keys, SettingError
 from medmamba_variants.hints import shown
-from study.declaration.definition import GRID, StrategyChoice
+from study.declaration.definition import GRID, Range, StrategyChoice
 from study.declaration.racing import RACING
 from study.declaration.racing import SETTINGS as RACE_SETTINGS
 from study.strategies.samplers import SAMPLERS, sampler_settings
@@ -44,9 +47,51 @@ def read_strategy(values: Mapping[str, Any], select_on: str) -> StrategyChoice:
     _refuse({key: given[key] for key in others if key in given}, (), name)
     settings |= {key: given.pop(key) for key in settings if key in given}
     given["objectives"] = tuple(given["objectives"])
+    given.pop("start", None)
     if "max_macs" in given:
         given["max_macs"] = float(given["max_macs"])
     return StrategyChoice(name, settings=settings, **given)
+
+
+def read_start(
+    start: Sequence[str | Mapping[str, Any]], axes: Mapping[str, tuple[Any, ...] | Range]
+) -> tuple[Mapping[str, Any], ...]:
+    """The points that a search of these axes starts from, in the axes' canonical values.
+
+    Of a preset what is among the values searched, the rest being left to the sampler. Raises SettingError for a point
+    that sets another axis, or an axis to another value, and for a preset of which nothing is left.
+    """
+    points: list[Mapping[str, Any]] = []
+    for place, given in enumerate(start):
+        path: Keys = ("strategy", "start", place)
+        if isinstance(given, str):
+            preset = PRESETS[given]
+            point = {name: getattr(preset, name) for name in axes}
+            point = {name: value for name, value in point.items() if _is_searched(value, axes[name])}
+            if not point:
+                raise SettingError(
+                    path, f"must have a value that is searched on some axis, got {given}, which has none"
+                )
+        else:
+            point = {}
+            for name, value in given.items():
+                if name not in axes:
+                    raise SettingError((*path, name), f"must be one of axes ({', '.join(axes)}), got another")
+                point[name] = (AXES | SUGAR)[name].kind.parse(value, (*path, name))
+                if not _is_searched(point[name], axes[name]):
+                    raise SettingError((*path, name), f"must be a value that axes.{name} searches, got {shown(value)}")
+        points.append(point)
+    return tuple(points)
+
+
+def _is_searched(value: Any, values: tuple[Any, ...] | Range) -> bool:
+    """Whether a search may propose a value of an axis."""
+    if not isinstance(values, Range):
+        return value in values
+    if isinstance(value, bool) or not isinstance(value, int | float) or not values.low <= value <= values.high:
+        return False
+    steps = 0.0 if values.step is None else (value - values.low) / values.step
+    return math.isclose(steps, round(steps), abs_tol=1e-9)
 
 
 def _refuse(given: Mapping[str, Any], known: tuple[str, ...], name: str) -> None:

@@ -14,24 +14,27 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from analysis.metrics import LOWER_IS_BETTER
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
-from medmamba_variants.design.axes import find_axis
 from medmamba_variants.design.kinds import to_json
-from study.declaration.cells import Cell, DataRef
-from study.declaration.definition import Range, Study
+from study.declaration.cells import Cell
+from study.declaration.definition import Range
 from study.declaration.racing import RACING
 from study.planning.plan import Plan
-from study.store.lock import file_lock
 from study.strategies.grid import Grid
-from study.strategies.journal import check_lines, cut_torn_line
+from study.strategies.journal import check_lines
 from study.strategies.proposals import Proposal, next_axis, variant_of
 from study.strategies.racing import Racing
-from study.strategies.samplers import SAMPLERS
 from study.strategies.strategy import Strategy
+from study.strategies.trials import (
+    distribution,
+    journal_of,
+    name_in_journal,
+    open_storage,
+    open_study,
+    sampler,
+    suggest,
+)
 from study.strategies.tuned import Tuned
 from study.strategies.waiting import Waiting
 
@@ -82,10 +85,10 @@ class Search:
         self._duplicates = 0
         self._barren = 0
         self._asked = 0
-        self._storage = _open_storage(_journal(study, store))
-        self._trials = _open_study(study, refs, self._storage)
+        self._storage = open_storage(journal_of(study, store))
+        self._trials = open_study(study, refs, self._storage)
         self._trials_id = self._storage.get_study_id_from_name(self._trials.study_name)
-        self._distributions = {name: _distribution(name, values) for name, values in study.axes.items()}
+        self._distributions = {name: distribution(name, values) for name, values in study.axes.items()}
         self._adopt()
 
     def ask(self) -> Cell | None:
@@ -154,7 +157,9 @@ class Search:
             if "retry_of" in trial.user_attrs:
                 made_good.add(trial.user_attrs["retry_of"])
                 continue
-            if next_axis(self.study, trial.params) is not None:
+            if trial.state == TrialState.WAITING:
+                continue
+            if next_axis(self.study, trial.params) is not None or self._is_untold(trial):
                 # Killed during the proposal. It does not count, not even for the seed of the next one.
                 if trial.state == TrialState.RUNNING:
                     self._close(trial.number, TrialState.FAIL, "the driver was killed while asking")
@@ -177,13 +182,49 @@ class Search:
             proposal.complete |= proposal.closed in made_good
             self._settle(proposal)
 
+    def _is_untold(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether a kill came between a trial's last choice and its constraint."""
+        from optuna.trial import TrialState
+
+        limited = self.study.strategy.max_macs is not None
+        return limited and trial.state == TrialState.RUNNING and "max_macs" not in trial.constraints
+
     def _propose(self) -> None:
-        self._trials.sampler = _sampler(self.study, self._asked)
+        self._trials.sampler = sampler(self.study, self._asked, self._barren)
+        self._enqueue()
         trial = self._trials.ask()
         while (name := next_axis(self.study, trial.params)) is not None:
-            _suggest(trial, name, self._distributions[name])
+            suggest(trial, name, self._distributions[name])
+        self._constrain(trial)
         self._asked += 1
         self._consider(trial.number, trial.params, settle=True)
+
+    def _enqueue(self) -> None:
+        """Hands Optuna the next of the points to start from, if any is left."""
+        from optuna.trial import TrialState
+
+        start = self.study.strategy.start
+        if self._asked < len(start) and not self._trials.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            point = start[self._asked].items()
+            params = {k: v if isinstance(self.study.axes[k], Range) else json.dumps(to_json(v)) for k, v in point}
+            self._trials.enqueue_trial(params)
+
+    def _constrain(self, trial: optuna.Trial) -> None:
+        """Tells Optuna by how much a trial breaks what it must keep to; one that is told nothing counts as feasible.
+
+        Once, and before it is told anything else: the first value stays.
+        """
+        limit = self.study.strategy.max_macs
+        try:
+            excess = 0.0 if limit is None else self._most_macs(variant_of(self.study, trial.params)) / limit - 1
+        except ValueError:
+            trial.set_constraint("network", 1.0)
+            excess = 1.0
+        if limit is not None:
+            trial.set_constraint("max_macs", excess)
+
+    def _most_macs(self, variant: VariantConfig) -> float:
+        return max(self._count_macs(variant, name) for name in self.study.datasets)
 
     def _consider(self, number: int, params: Mapping[str, Any], settle: bool) -> Proposal | None:
         """The proposal that a trial waits for, made if its variant is new; None when the trial was rejected."""
@@ -276,13 +317,13 @@ def count_finished(plan: Plan, store: Path | str) -> int:
     from optuna.storages.journal import JournalFileBackend
 
     study, refs = plan.study, plan.refs
-    journal = _journal(study, store)
+    journal = journal_of(study, store)
     if not journal.exists():
         return 0
     check_lines(journal)
     storage = JournalStorage(JournalFileBackend(str(journal)))
     try:
-        trials = storage.get_all_trials(storage.get_study_id_from_name(_study_name(study, refs)), deepcopy=False)
+        trials = storage.get_all_trials(storage.get_study_id_from_name(name_in_journal(study, refs)), deepcopy=False)
     except KeyError:
         return 0
     variants = {
@@ -291,77 +332,3 @@ def count_finished(plan: Plan, store: Path | str) -> int:
         if "rejected" not in trial.user_attrs and next_axis(study, trial.params) is None
     }
     return sum(cell.cell_id in plan.finished for variant in variants for cell in study.cells_of(variant, refs))
-
-
-def _distribution(name: str, values: tuple[Any, ...] | Range) -> optuna.distributions.BaseDistribution:
-    from optuna import distributions
-
-    if not isinstance(values, Range):
-        # As JSON text: Optuna stores no lists.
-        return distributions.CategoricalDistribution([json.dumps(to_json(value)) for value in values])
-    number = find_axis(name).number
-    assert number is not None, "only numbers have a range"
-    kind, arguments = number.distribution(values.low, values.high, values.log, values.step)
-    made: optuna.distributions.BaseDistribution = getattr(distributions, kind)(**arguments)
-    return made
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: optuna.distributions.BaseDistribution) -> None:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        trial.suggest_categorical(name, distribution.choices)
-    elif isinstance(distribution, IntDistribution):
-        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-    else:
-        assert isinstance(distribution, FloatDistribution)
-        trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-
-
-def _sampler(study: Study, number: int) -> optuna.samplers.BaseSampler:
-    """The sampler for one trial, seeded by its number, since Optuna's own state is lost with the process."""
-    seed = int(np.random.SeedSequence([study.strategy.seed, number]).generate_state(1)[0])
-    return SAMPLERS[study.strategy.name].make(seed, study.strategy.settings)
-
-
-def _open_study(study: Study, refs: Mapping[str, DataRef], storage: optuna.storages.JournalStorage) -> optuna.Study:
-    import optuna
-    from optuna.study import StudyDirection
-
-    smaller = LOWER_IS_BETTER | {"macs"}
-    directions = [
-        StudyDirection.MINIMIZE if name in smaller else StudyDirection.MAXIMIZE for name in study.strategy.objectives
-    ]
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(
-            storage=storage,
-            study_name=_study_name(study, refs),
-            directions=directions,
-            load_if_exists=True,
-            sampler=_sampler(study, 0),
-        )
-    finally:
-        optuna.logging.set_verbosity(verbosity)
-
-
-def _journal(study: Study, store: Path | str) -> Path:
-    return Path(store).absolute() / "optuna" / f"{study.name}.journal"
-
-
-def _study_name(study: Study, refs: Mapping[str, DataRef]) -> str:
-    return f"{study.name}-{study.search_hash(refs)}"
-
-
-def _open_storage(journal: Path) -> optuna.storages.JournalStorage:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    # Optuna's own lock outlives a kill and would block for 30 s.
-    lock = file_lock(journal.with_name(f"{journal.name}.lock"))
-    with lock:
-        cut_torn_line(journal)
-    check_lines(journal)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))  # type: ignore[arg-type]

@@ -235,10 +235,10 @@ SAMPLER = Addition(
             SAMPLERS,
             "SAMPLERS",
             """
-def _eager(seed, settings):
+def _eager(draw, settings):
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=seed, n_startup_trials=settings["startup"])
+    return TPESampler(seed=draw.seed, n_startup_trials=settings["startup"])
 """,
         ),
         "entry": entry(

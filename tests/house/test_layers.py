@@ -21,7 +21,7 @@ FORBIDDEN = {
 }
 ONLY_IN = {
     "ray": {"study/executors/ray_tune.py"},
-    "optuna": {"study/strategies/samplers.py", "study/strategies/search.py"},
+    "optuna": {f"study/strategies/{name}.py" for name in ("importance", "samplers", "search", "trials")},
     "mlflow": {"study/store/tracking.py"},
 }
 LIMIT_LINES = 400

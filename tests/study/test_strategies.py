@@ -18,13 +18,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from medmamba_variants.config import VariantConfig
+from medmamba_variants.config import PRESETS, VariantConfig
 from study.declaration.cells import DataRef
 from study.file.reading import load_study
 from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.strategies.proposals import next_axis, variant_of
-from study.strategies.samplers import SAMPLERS
+from study.strategies.samplers import SAMPLERS, _stretched
 from study.strategies.search import count_finished, make_strategy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,8 +51,10 @@ SEARCH = {
 def search(name="nsga2", **changes):
     """A search's file content for a sampler; changes of the strategy, or of the file where a key is one of its own."""
     strategy = {**SEARCH["strategy"], "name": name}
-    if name != "nsga2":
+    if not name.startswith("nsga"):
         del strategy["population"]
+    if name == "gp":
+        strategy["startup"] = 3
     top = {key: value for key, value in changes.items() if key in ("axes", "seeds", "datasets", "recipe", "variant")}
     return {**SEARCH, **top, "strategy": strategy | {k: v for k, v in changes.items() if k not in top}}
 
@@ -195,7 +197,7 @@ def test_a_search_trains_as_many_distinct_variants_as_asked(store, name):
     assert sorted(strategy.cell_ids()) == sorted(cell.cell_id for cell in handed)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
 def test_optuna_is_told_validation_means_and_macs(store, name):
     made = store(search(name))
     handed = made.run()
@@ -276,7 +278,7 @@ def test_what_makes_no_network_is_rejected_with_its_reason(store):
     assert reasons == {"dims must be divisible by shuffle_groups=3, got dims[0]=32"}
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
 def test_a_repeated_proposal_takes_over_the_result(store, name):
     made = store(search(name, axes={"split_ratio": [0, 0.25, 0.5, 1]}, trials=4, seeds=[0], seed=4))
     strategy = made.strategy()
@@ -340,7 +342,7 @@ def test_a_variant_without_a_result_is_closed(store, name, end, state, reason):
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped"])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
 def test_failed_cells_of_a_search_run_again_once_a_command(store, name, status):
     made = store(search(name, trials=3))
     first = made.run(outcome=lambda cell: {"status": status} if cell.seed == 1 else None)
@@ -359,7 +361,7 @@ def test_failed_cells_of_a_search_run_again_once_a_command(store, name, status):
     assert made.run() == [] and len(made.trials()) == count
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["random", "quasi_random", "tpe", "nsga2"])
 def test_a_search_can_be_prolonged(tmp_path, name):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
@@ -373,7 +375,7 @@ def test_a_search_can_be_prolonged(tmp_path, name):
     assert [cell.cell_id for cell in first + more] == [cell.cell_id for cell in whole]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["random", "tpe", "nsga2"])
 def test_workers_side_by_side_share_no_cell(store, name):
     made = store(search(name, trials=8, seeds=[0]))
     strategy = made.strategy()
@@ -389,7 +391,7 @@ def proposals(cells):
     return list(dict.fromkeys(cell.variant.variant_id for cell in cells))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["random", "quasi_random", "tpe", "nsga2"])
 def test_proposals_follow_the_studys_seed_alone(tmp_path, name):
     found = []
     for number, seed in enumerate((3, 3, 4)):
@@ -593,3 +595,102 @@ def test_samplers_learn_from_what_they_are_told(tmp_path, name, random_until):
         found[sampler] = [trial.params for trial in made.trials()]
     assert found["random"][:random_until] == found[name][:random_until]
     assert found["random"][:14] != found[name][:14]
+
+
+# Samplers beyond Optuna's first three, constraints, and points to start from
+
+
+def test_quasi_random_points_fill_a_space_evenly(store):
+    """Of 16 points in a row every half, quarter and eighth of a scrambled Sobol sequence holds the same number."""
+    axes = {"drop_path_rate": {"low": 0, "high": 0.8}, "d_state": [2, 4, 8, 16]}
+    made = store(search("quasi_random", axes=axes, trials=16, seeds=[0], datasets=["a"]))
+    made.run()
+    params = [trial.params for trial in made.trials()]
+    eighths = Counter(int(found["drop_path_rate"] / 0.1) for found in params)
+    assert eighths == dict.fromkeys(range(8), 2) and set(Counter(p["d_state"] for p in params).values()) == {4}
+    both = Counter((p["drop_path_rate"] < 0.4, p["d_state"]) for p in params)
+    assert set(both.values()) == {2} and len(both) == 8
+
+
+def test_a_share_of_a_range_is_taken_on_its_scale():
+    whole, real = optuna.distributions.IntDistribution, optuna.distributions.FloatDistribution
+    assert [_stretched(share, whole(2, 8, step=2)) for share in (0.0, 0.24, 0.26, 0.99)] == [2, 2, 4, 8]
+    assert _stretched(0.5, real(1e-4, 1e-2, log=True)) == pytest.approx(1e-3)
+    assert _stretched(0.25, real(0.0, 2.0)) == 0.5 and _stretched(0.9, real(0.0, 1.0, step=0.5)) == 1.0
+    counts = Counter(_stretched(share, whole(2, 16, log=True)) for share in np.linspace(0, 1, 3000, endpoint=False))
+    assert set(counts) == set(range(2, 17)) and counts[2] > counts[3] > counts[16] > 0
+
+
+def test_every_trial_under_a_limit_is_told_how_far_it_is_beyond_it(store):
+    made = store(search("tpe", max_macs=250, trials=5))
+    made.run()
+    for trial in made.trials():
+        most = max(macs(variant_of(made.study, trial.params), data) for data in ("a", "b"))
+        assert trial.constraints == {"max_macs": pytest.approx(most / 250 - 1)}
+        assert (trial.constraints["max_macs"] > 0) == ("rejected" in trial.user_attrs)
+
+
+def test_what_makes_no_network_is_no_feasible_trial(store):
+    made = store(search("random", axes={"shuffle_groups": [2, 3], "d_state": [2, 4, 8]}, trials=3))
+    made.run()
+    for trial in made.trials():
+        assert trial.constraints == ({"network": 1.0} if "rejected" in trial.user_attrs else {})
+
+
+def test_a_constraint_that_a_kill_prevented_is_proposed_again(tmp_path, monkeypatch):
+    values = search("random", max_macs=330, seeds=[0])
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = [cell.cell_id for cell in Store(tmp_path / "whole", values).run()]
+    made = Store(tmp_path / "cut", values)
+    strategy = made.strategy()
+    with monkeypatch.context() as patch:
+        patch.setattr(strategy, "_constrain", lambda trial: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            strategy.ask()
+    assert [cell.cell_id for cell in made.run()] == whole
+
+
+def test_a_search_starts_from_presets_and_points(tmp_path):
+    start = ["nano", {"fusion": "concat", "split_ratio": 0.25, "d_state": 3}]
+    values = search("random", seeds=[0], start=start)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    made = Store(tmp_path / "whole", values)
+    assert made.study.strategy.start[0] == {
+        "split_ratio": 0.5,
+        "fusion": "shuffle",
+        "d_state": 8,
+        "scan_directions": PRESETS["nano"].scan_directions,
+        "dims": (32, 64, 128),
+    }
+    handed = made.run()
+    first, second = list(dict.fromkeys(cell.variant for cell in handed))[:2]
+    assert first == PRESETS["nano"]
+    assert (second.fusion, second.split_ratio, second.d_state) == ("concat", 0.25, 3)
+    assert made.study.strategy.to_dict()["start"][1] == {"fusion": "concat", "split_ratio": 0.25, "d_state": 3}
+    # Cut after each of them, it goes on as it would have.
+    cut = Store(tmp_path / "cut", values)
+    pieces = []
+    for cells in (0, 1, 1, None):
+        ids = [cell.cell_id for cell in cut.run(cells=cells)]
+        pieces += ids if cells is None else ids[:-1]
+    assert pieces == [cell.cell_id for cell in handed]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (["nono"], "strategy.start[0] must be one of"),
+        ([{"expand": 2}], "strategy.start[0].expand must be one of axes (d_state, "),
+        (
+            [{"split_ratio": 0.3}],
+            "strategy.start[0].split_ratio must be a value that axes.split_ratio searches, got 0.3",
+        ),
+        ([{"fusion": "attention"}], "strategy.start[0].fusion must be a value that axes.fusion searches"),
+    ],
+)
+def test_a_start_outside_the_space_is_refused(store, start, words):
+    with pytest.raises(ValueError) as caught:
+        store(search("tpe", start=start))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
