@@ -75,6 +75,11 @@ class Driver:
             for record in self.strategy.resumed:
                 self._track(record, self._label(record))
 
+    def tell(self, text: str) -> None:
+        """Shows a line among the progress, from any thread."""
+        assert self._progress is not None
+        self._progress.note(text)
+
     def started(self, cell: Cell) -> None:
         """A worker has begun this cell."""
         assert self._progress is not None

@@ -184,6 +184,7 @@ def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
         threads=options.threads,
         gpus_per_cell=share,
         address=options.address,
+        tell=driver.tell,
     )
 
 
