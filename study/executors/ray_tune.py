@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -25,6 +26,7 @@ from analysis.words import LONGEST_REASON, shortened
 from study.executors.address import check_reachable
 from study.executors.guard import Guard, reaping
 from study.executors.inline import Asked, Probabilities, Run, Watcher, attempt, cores, failure_of
+from study.executors.kills import MemoryKills
 from study.store.lock import file_lock
 
 # One cell's probabilities are a few hundred kilobytes; Ray's default would reserve a third of the memory.
@@ -107,14 +109,15 @@ def _tune(
         """A Tune trial that runs one cell; its process stays for the next cell, with imports and loaded data."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self.cell = config["cell"]
+            self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.cell = new_config["cell"]
+            self.cell, micro_batch = new_config["cell"], new_config["micro_batch"]
+            self.run = run if micro_batch is None else partial(run, micro_batch=micro_batch)
             return True
 
         def step(self) -> dict[str, Any]:
-            return {"done": True, "outcome": attempt(run, self.cell)}
+            return {"done": True, "outcome": attempt(self.run, self.cell)}
 
     class KeptHere:
         """Base of objects that Tune must not write into its snapshot: they hold the driver's files and threads."""
@@ -126,10 +129,12 @@ def _tune(
         """A Tune searcher that hands out the strategy's cells; `Collector` gets the outcomes and why a worker died."""
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+            if again:
+                return again.popleft()
             if strategy.done():
                 return str(Searcher.FINISHED)
             cell = strategy.ask()
-            return None if cell is None else {"cell": cell}
+            return None if cell is None else {"cell": cell, "micro_batch": None}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             pass
@@ -160,11 +165,22 @@ def _tune(
 
         def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
             # A worker that crashes after its cell has ended loses nothing.
-            if trial.trial_id not in self.ended:
-                self.end(trial, failure_of(trial.config["cell"], _worker_fault(trial)), {})
+            if trial.trial_id in self.ended:
+                return
+            fault, cell = _worker_fault(trial), trial.config["cell"]
+            at_a_time = trial.config["micro_batch"] or cell.recipe.batch_size
+            if kills.explain(fault) and at_a_time > 1:
+                # The strategy is told nothing: to it the cell is still under way.
+                again.append({"cell": cell, "micro_batch": at_a_time // 2})
+            else:
+                self.end(trial, failure_of(cell, fault), {})
 
         def end(self, trial: Trial, record: Record, probabilities: Probabilities) -> None:
             self.ended.add(trial.trial_id)
+            count = trial.config["micro_batch"]
+            if count is not None:
+                note = f"its worker was killed for want of memory, tried again with {count} images at a time"
+                record = record | {"notes": [note, *record.get("notes", [])]}
             try:
                 strategy.tell(watcher.ended(trial.config["cell"], record, probabilities))
             except Exception as error:
@@ -172,6 +188,8 @@ def _tune(
                 self.fault = error
                 raise
 
+    again: deque[dict[str, Any]] = deque()
+    kills = MemoryKills()
     collector = Collector()
     tuner = tune.Tuner(
         tune.with_resources(CellTrial, resources),

@@ -139,7 +139,7 @@ class Driver:
         if self._tracker is not None and not self._tracker.close(
             "FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG
         ):
-            say("warning: MLflow is still taking records; the next launch of this study logs what is missing")
+            say("warning: MLflow is still taking records; python -m study.sync logs what is missing")
         return 1 if self.failed else 0
 
     def _adopt(self) -> None:
