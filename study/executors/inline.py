@@ -13,7 +13,7 @@ from study.declaration.cells import Cell
 
 Probabilities = dict[str, np.ndarray]
 Outcome = tuple[Record, Probabilities]
-Run = Callable[[Cell], Outcome]
+Run = Callable[..., Outcome]
 
 
 class Asked(Protocol):

@@ -12,29 +12,30 @@ import pickle
 import re
 import shutil
 import signal
-import socket
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from analysis.records.schema import Record
 from analysis.words import LONGEST_REASON, shortened
+from study.executors.address import check_reachable
+from study.executors.guard import Guard, reaping
 from study.executors.inline import Asked, Probabilities, Run, Watcher, attempt, cores, failure_of
+from study.executors.kills import MemoryKills
 from study.store.lock import file_lock
 
 # One cell's probabilities are a few hundred kilobytes; Ray's default would reserve a third of the memory.
 OBJECT_STORE_BYTES = 256 * 2**20
 TEMPORARY_PREFIX = "medmamba-ray-"
 LOCK_NAME = "lock"
-SECONDS_TO_REACH = 10.0
 # Bytes of a socket's path, and of what Ray and this file put after the folder for temporary files.
 LONGEST_SOCKET = 107
 LONGEST_BELOW = len(f"/{TEMPORARY_PREFIX}12345678/ray/session_2000-01-01_00-00-00_123456_1234567/sockets/plasma_store")
-# The opening of an HTTP/2 connection, which gRPC speaks: preface and empty settings (RFC 9113, sections 3.4 and 6.5).
-HTTP2_OPENING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-SETTINGS_FRAME = 4
 
 # Read by Ray when it is imported or started; values set by the user stay.
 SETTINGS = {
@@ -48,6 +49,9 @@ SETTINGS = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     # The new reporter prints a banner at any verbosity.
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Under `uv run` Ray would pack the project and have each worker make its environment anew, which never ends where
+    # there is no network. The environment that the command runs in is the right one.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
 
 
@@ -71,21 +75,31 @@ def run_ray(
     threads: int = 1,
     gpus_per_cell: float = 0.0,
     address: str | None = None,
+    tell: Callable[[str], None] = print,
 ) -> None:
     """Runs the strategy's cells on Ray Tune, at most `workers` at a time (None: what fits), each on `threads` cores.
 
     `run` must pickle; it is sent to the workers once. Records and probabilities come back through Ray's object store,
     so a cluster needs no shared folder. Without `address` a local cluster is started, and stopped at the end. Must be
     called in the main thread. Raises ValueError when the cluster cannot be reached or has no room for a single cell.
+    Where a part of Ray itself dies, `tell` gets a line, from another thread, and this process ends.
     """
     with _ray(address, cores() if workers is None else workers * threads) as temporary:
         room = _room(threads, gpus_per_cell)
         resources = {"cpu": threads, "gpu": gpus_per_cell}
-        _tune(strategy, run, watcher, room if workers is None else workers, resources, temporary)
+        with Guard(_own_parts(), temporary, tell) as guard:
+            at_a_time = room if workers is None else workers
+            _tune(strategy, run, watcher, at_a_time, resources, temporary, guard.started)
 
 
 def _tune(
-    strategy: Asked, run: Run, watcher: Watcher, workers: int, resources: dict[str, float], temporary: Path
+    strategy: Asked,
+    run: Run,
+    watcher: Watcher,
+    workers: int,
+    resources: dict[str, float],
+    temporary: Path,
+    begun: Callable[[], None],
 ) -> None:
     from ray import tune
     from ray.tune.experiment import Trial
@@ -95,14 +109,15 @@ def _tune(
         """A Tune trial that runs one cell; its process stays for the next cell, with imports and loaded data."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self.cell = config["cell"]
+            self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            self.cell = new_config["cell"]
+            self.cell, micro_batch = new_config["cell"], new_config["micro_batch"]
+            self.run = run if micro_batch is None else partial(run, micro_batch=micro_batch)
             return True
 
         def step(self) -> dict[str, Any]:
-            return {"done": True, "outcome": attempt(run, self.cell)}
+            return {"done": True, "outcome": attempt(self.run, self.cell)}
 
     class KeptHere:
         """Base of objects that Tune must not write into its snapshot: they hold the driver's files and threads."""
@@ -114,10 +129,12 @@ def _tune(
         """A Tune searcher that hands out the strategy's cells; `Collector` gets the outcomes and why a worker died."""
 
         def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+            if again:
+                return again.popleft()
             if strategy.done():
                 return str(Searcher.FINISHED)
             cell = strategy.ask()
-            return None if cell is None else {"cell": cell}
+            return None if cell is None else {"cell": cell, "micro_batch": None}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             pass
@@ -139,6 +156,7 @@ def _tune(
             self.ended: set[str] = set()
 
         def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
+            begun()
             watcher.started(trial.config["cell"])
 
         def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:  # type: ignore[override]
@@ -147,11 +165,22 @@ def _tune(
 
         def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
             # A worker that crashes after its cell has ended loses nothing.
-            if trial.trial_id not in self.ended:
-                self.end(trial, failure_of(trial.config["cell"], _worker_fault(trial)), {})
+            if trial.trial_id in self.ended:
+                return
+            fault, cell = _worker_fault(trial), trial.config["cell"]
+            at_a_time = trial.config["micro_batch"] or cell.recipe.batch_size
+            if kills.explain(fault) and at_a_time > 1:
+                # The strategy is told nothing: to it the cell is still under way.
+                again.append({"cell": cell, "micro_batch": at_a_time // 2})
+            else:
+                self.end(trial, failure_of(cell, fault), {})
 
         def end(self, trial: Trial, record: Record, probabilities: Probabilities) -> None:
             self.ended.add(trial.trial_id)
+            count = trial.config["micro_batch"]
+            if count is not None:
+                note = f"its worker was killed for want of memory, tried again with {count} images at a time"
+                record = record | {"notes": [note, *record.get("notes", [])]}
             try:
                 strategy.tell(watcher.ended(trial.config["cell"], record, probabilities))
             except Exception as error:
@@ -159,6 +188,8 @@ def _tune(
                 self.fault = error
                 raise
 
+    again: deque[dict[str, Any]] = deque()
+    kills = MemoryKills()
     collector = Collector()
     tuner = tune.Tuner(
         tune.with_resources(CellTrial, resources),
@@ -221,7 +252,7 @@ def _one_line(text: str) -> str:
 def _ray(address: str | None, cpus: int) -> Iterator[Path]:
     """Context with Ray initialised and a temporary folder for what Tune insists on writing; both go at the end."""
     if address is not None and address != "auto":
-        _check_reachable(address)
+        check_reachable(address)
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
@@ -230,7 +261,7 @@ def _ray(address: str | None, cpus: int) -> Iterator[Path]:
     import ray
 
     heard = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    with _temporary_folder() as temporary:
+    with _temporary_folder() as temporary, reaping(temporary):
         try:
             _initialise(address, cpus, temporary)
             # Ray has replaced them with handlers that end the process with a dump of addresses.
@@ -241,6 +272,20 @@ def _ray(address: str | None, cpus: int) -> Iterator[Path]:
             yield temporary
         finally:
             ray.shutdown()
+
+
+def _own_parts() -> dict[str, Callable[[], bool]]:
+    """The parts of Ray that this process started, by name, and whether each still lives; none of a cluster's."""
+    from ray._private import worker
+
+    node = getattr(worker, "_global_node", None)
+    started = getattr(node, "all_processes", {})
+    names = {"raylet": "Ray's raylet", "gcs_server": "Ray's control store (gcs_server)"}
+    return {name: partial(_lives, started[kind][0].process) for kind, name in names.items() if started.get(kind)}
+
+
+def _lives(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is None
 
 
 def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
@@ -269,26 +314,6 @@ def _initialise(address: str | None, cpus: int, temporary: Path) -> None:
             f"a local Ray cluster must start, which a busy machine may not allow in time (--executor inline does "
             f"without one), got {_one_line(str(error))}"
         ) from error
-
-
-def _check_reachable(address: str) -> None:
-    """Raises ValueError where nothing listens at the address, or no gRPC server; Ray itself would wait for minutes."""
-    host, _, port = address.rpartition(":")
-    if "://" in address or not host or not port.isdecimal():
-        raise ValueError(f"--address must be auto or HOST:PORT of a Ray cluster, got {address!r}")
-    try:
-        with socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH) as there:
-            there.sendall(HTTP2_OPENING)
-            answer = there.recv(9)
-    except TimeoutError:
-        answer = b""
-    except (OSError, OverflowError) as error:
-        raise ValueError(f"--address must name a running Ray cluster, got {address!r}: {error}") from None
-    if len(answer) < 4 or answer[3] != SETTINGS_FRAME:
-        raise ValueError(
-            f"--address must name a running Ray cluster, got {address!r}, where something else listens (Ray's own port "
-            "is 6379 unless told otherwise; 8265 is its dashboard)"
-        )
 
 
 def _room(threads: int, gpus_per_cell: float) -> int:

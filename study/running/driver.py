@@ -83,6 +83,11 @@ class Driver:
             for record in self.strategy.resumed:
                 self._track(record, self._label(record))
 
+    def tell(self, text: str) -> None:
+        """Shows a line among the progress, from any thread."""
+        assert self._progress is not None
+        self._progress.note(text)
+
     def started(self, cell: Cell) -> None:
         """A worker has begun this cell."""
         assert self._progress is not None
@@ -144,7 +149,7 @@ class Driver:
         if self._tracker is not None and not self._tracker.close(
             "FAILED" if self.failed else "FINISHED", self._counts(), SECONDS_TO_LOG
         ):
-            say("warning: MLflow is still taking records; the next launch of this study logs what is missing")
+            say("warning: MLflow is still taking records; python -m study.sync logs what is missing")
         return 1 if self.failed else 0
 
     def _adopt(self) -> None:

@@ -190,6 +190,7 @@ def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
         threads=options.threads,
         gpus_per_cell=share,
         address=options.address,
+        tell=driver.tell,
     )
 
 

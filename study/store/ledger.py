@@ -28,6 +28,7 @@ from analysis.records.launches import LAUNCHES, declares_alike, parsed_launch, r
 from analysis.records.lines import Lines, Reading, parsed
 from analysis.records.places import RECORDS
 from analysis.records.schema import STATUSES, Record
+from study.store.paths import without_places
 
 
 class Ledger:
@@ -59,7 +60,7 @@ class Ledger:
         name = f"probabilities/{cell_id}.npz" if probabilities else None
         weights = record.get("weights")
         kept = {"weights": f"weights/{cell_id}.safetensors"} if isinstance(weights, bytes) else {}
-        written = plain_json({**record, "probabilities": name, **kept}, "record")
+        written = without_places(plain_json({**record, "probabilities": name, **kept}, "record"))
         line = _as_line(written)
         if probabilities:
             self._write_probabilities(cell_id, probabilities)
@@ -131,7 +132,8 @@ class Ledger:
 
     def write_manifest(self, study_hash: str, manifest: Mapping[str, Any]) -> Path:
         """Writes a study's manifest completely or not at all and returns its path; the same hash is overwritten."""
-        text = json.dumps(plain_json(dict(manifest), "manifest"), ensure_ascii=False, allow_nan=False, indent=1)
+        written = without_places(plain_json(dict(manifest), "manifest"))
+        text = json.dumps(written, ensure_ascii=False, allow_nan=False, indent=1)
         path = self.studies_folder / f"{study_hash}.json"
         with whole_file(path) as file:
             file.write(text.encode() + b"\n")

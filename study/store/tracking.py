@@ -27,11 +27,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import Timeout
+
 from analysis.records.predictions import SPLITS
 from analysis.records.schema import Record
 from analysis.words import LONGEST_REASON, shortened
 from medmamba_variants.networks import read_network
 from study.store.database import ARTIFACTS, absolute_uri, alone, artifacts_uri, default_uri, follow_store
+from study.store.lock import file_lock
 from study.store.views import view_tags
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 # After more faults in a row than this, the server is taken to be down.
 FAULTS_BEFORE_GIVING_UP = 3
+LEDGER = "ledger"
 # As many runs as MLflow returns at a time.
 PAGE = 1000
 COST_AND_SPEED = ("best_epoch", "seconds", "images_per_second", "peak_bytes")
@@ -162,8 +166,8 @@ class Tracker:
         self._warned = True
         reason = shortened(" ".join(str(error).split()), LONGEST_REASON) or type(error).__name__
         self._warn(
-            f"warning: MLflow at {self.uri} does not take the records ({reason}); the ledger keeps them all, and the "
-            f"next launch of this study logs what is missing"
+            f"warning: MLflow at {self.uri} does not take the records ({reason}); the ledger keeps them all, and "
+            f"`python -m study.sync --store {self._store}` or the next launch of this study logs what is missing"
         )
 
 
@@ -285,7 +289,20 @@ def _open(uri: str, store: Path, study: StudyTags) -> _View:
         experiment_id = _experiment(client, uri, store, study.name)
         for name, view in view_tags(study.study_hash).items():
             client.set_experiment_tag(experiment_id, name, view)
+        _close_left_over(client, store, study.study_hash)
     return _View(client, study, experiment_id)
+
+
+def _close_left_over(client: MlflowClient, store: Path, own: str) -> None:
+    """Ends the runs of other studies of this store whose driver was killed: nobody holds their lock any more."""
+    experiments = [str(one.experiment_id) for one in client.search_experiments()]
+    running = "tags.kind = 'study' and attributes.status = 'RUNNING'"
+    for run in client.search_runs(experiments, running, max_results=PAGE) if experiments else []:
+        other = run.data.tags.get("study_hash", "")
+        lock = store / LEDGER / f".{other}.lock"
+        if other != own and other.isalnum() and lock.is_file():
+            with suppress(Timeout), file_lock(lock).acquire(blocking=False):
+                client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _experiment(client: MlflowClient, uri: str, store: Path, name: str) -> str:

@@ -23,8 +23,15 @@ def keep_freed_memory() -> bool:
     settings = ((M_MMAP_THRESHOLD, LARGEST_KEPT), (M_TRIM_THRESHOLD, KEPT))
     taken = all(library.mallopt(name, size) == 1 for name, size in settings)
     # So that the peak of one cell is not that of another before it.
-    library.malloc_trim(0)
+    give_back_freed_memory()
     return taken
+
+
+def give_back_freed_memory() -> None:
+    """Hands what is free now back to the system, where the C library can."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
 
 
 @cache

@@ -11,6 +11,7 @@ import torch
 from analysis.records.schema import Record
 from study.declaration.cells import Cell
 from study.store.checkpoints import Checkpoints
+from study.training.allocator import give_back_freed_memory
 from study.training.checkpoints import Keeper, UnfitError
 from study.training.steps import is_out_of_memory
 
@@ -47,6 +48,7 @@ class Attempts:
             self._micro_batch = at_a_time // 2
             self._notes.append(f"memory ran out with {at_a_time} images at a time, tried again with {at_a_time // 2}")
             gc.collect()
+            give_back_freed_memory()
             torch.cuda.empty_cache()
 
     def told(self) -> Record:

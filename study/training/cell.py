@@ -16,6 +16,7 @@ from study.data.sources import load_dataset
 from study.declaration.cells import NUMERICS_VERSION, Cell
 from study.declaration.recipe import Recipe
 from study.store.checkpoints import Checkpoints
+from study.store.paths import without_places
 from study.training.allocator import keep_freed_memory
 from study.training.attempts import Attempts
 from study.training.checkpoints import Keeper
@@ -75,7 +76,7 @@ def run_cell(
     except Exception as error:
         record |= {
             "status": "failed",
-            "error": {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()},
+            "error": _fault(error, traceback.format_exc()),
         }
     record |= attempts.told()
     record["seconds"] = attempts.seconds_before + time.perf_counter() - started
@@ -86,8 +87,12 @@ def run_cell(
 def failed_record(cell: Cell, error: BaseException) -> Record:
     """The record of a cell whose worker was lost before it could make its own."""
     text = "".join(traceback.format_exception(error))
-    fault = {"type": type(error).__name__, "message": str(error), "traceback": text}
-    return _identity(cell) | {"status": "failed", "error": fault, "finished": _now()}
+    return _identity(cell) | {"status": "failed", "error": _fault(error, text), "finished": _now()}
+
+
+def _fault(error: BaseException, text: str) -> Record:
+    # Here too, since the places of a worker on another machine are not those of the driver.
+    return dict(without_places({"type": type(error).__name__, "message": str(error), "traceback": text}))
 
 
 def _identity(cell: Cell) -> Record:
