@@ -83,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="any key of the file: --set recipe.epochs=5"
     )
 
+    what.add_argument(
+        "--confirm",
+        type=whole,
+        metavar="K",
+        help="after a search or a race: train what it chose on validation, and the base, on K new seeds; judge them",
+    )
+
     where = made.add_argument_group("where to run (never changes a result)")
     where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
     where.add_argument("--workers", type=whole, metavar="N", help="cells at a time (ray; default: one a core)")
@@ -138,6 +145,10 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         report=not options.no_report,
         keep=options.keep,
     )
+    if options.confirm is not None:
+        from study.running.confirming import confirmation
+
+        study = confirmation(study, chosen, options.confirm)
     if options.dry_run:
         dry_run(study, chosen)
         return 0
