@@ -90,6 +90,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="run the I-th of N parts alone, in a store of its own (then: study.merge)",
     )
+    what.add_argument(
+        "--confirm",
+        type=whole,
+        metavar="K",
+        help="after a search or a race: train what it chose on validation, and the base, on K new seeds; judge them",
+    )
 
     where = made.add_argument_group("where to run (never changes a result)")
     where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
@@ -155,6 +161,10 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         checkpoint_every=options.checkpoint_every,
         shard=options.shard,
     )
+    if options.confirm is not None:
+        from study.running.confirming import confirmation
+
+        study = confirmation(study, chosen, options.confirm)
     if options.dry_run:
         dry_run(study, chosen)
         return 0

@@ -25,6 +25,7 @@ from study.telling.closing import (
     for_tracking,
     front_lines,
     gather,
+    importance_lines,
     place_lines,
     summarise,
     table_lines,
@@ -135,6 +136,7 @@ class Driver:
         lines = []
         if isinstance(self.strategy, Search) and self.options.limit is None:
             lines += front_lines(self.strategy.front())
+            lines += importance_lines(self.strategy.importance())
         failures = failure_lines(self.study, evidence.records, self.strategy.cell_ids())
         lines += [*self.strategy.notes(), *self.ledger.warnings, *failures]
         end = Conclusion()

@@ -83,7 +83,9 @@ def _quasi_random(draw: Draw, settings: Mapping[str, Any]) -> BaseSampler:
     from scipy.stats import qmc
 
     points = qmc.Sobol(len(draw.axes), scramble=True, rng=np.random.default_rng(draw.search_seed))
-    point = points.fast_forward(draw.number).random(1)[0]
+    if draw.number:
+        points.fast_forward(draw.number)
+    point = points.random(1)[0]
 
     class QuasiRandom(Base):
         """A sampler whose draws are the coordinates of one point of the unit cube."""

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from analysis.records.schema import Record
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.design.kinds import to_json
@@ -22,11 +24,13 @@ from study.declaration.definition import Range
 from study.declaration.racing import RACING
 from study.planning.plan import Plan
 from study.strategies.grid import Grid
+from study.strategies.importance import Importance, axis_importance
 from study.strategies.journal import check_lines
 from study.strategies.proposals import Proposal, next_axis, variant_of
 from study.strategies.racing import Racing
 from study.strategies.strategy import Strategy
 from study.strategies.trials import (
+    directions,
     distribution,
     journal_of,
     name_in_journal,
@@ -144,6 +148,15 @@ class Search:
                 dict(zip(self.study.strategy.objectives, trial.values)),
             )
         return list(best.values())
+
+    def importance(self) -> dict[str, list[Importance]]:
+        """The importance of the axes for each metric that the search optimises; MACs are counted, not learned."""
+        trials, names = self._trials.get_trials(deepcopy=False), self.study.strategy.objectives
+        return {
+            name: axis_importance(trials, place, np.random.default_rng(self.study.strategy.seed))
+            for place, name in enumerate(names)
+            if name != "macs"
+        }
 
     def _has_room(self) -> bool:
         return len(self._proposals) < self.study.strategy.trials and self._barren < BARREN_LIMIT
@@ -311,24 +324,47 @@ class Search:
             self._storage.set_trial_user_attr(trial_id, key, value)
 
 
+def front_of(plan: Plan, store: Path | str) -> list[VariantConfig]:
+    """The variants of a search that no other beats on its objectives, from its journal alone, which stays as it is."""
+    import optuna
+
+    trials = _read_trials(plan, store)
+    smaller = [direction == optuna.study.StudyDirection.MINIMIZE for direction in directions(plan.study)]
+    done = {
+        variant_of(plan.study, trial.params): tuple(v if less else -v for v, less in zip(trial.values, smaller))
+        for trial in trials
+        if trial.state == optuna.trial.TrialState.COMPLETE and all(x <= 0 for x in trial.constraints.values())
+    }
+    return [
+        variant
+        for variant, mine in done.items()
+        if not any(other != mine and all(o <= m for o, m in zip(other, mine)) for other in done.values())
+    ]
+
+
 def count_finished(plan: Plan, store: Path | str) -> int:
     """The number of finished cells of variants that a search has proposed so far. Read-only: repairs nothing."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
     study, refs = plan.study, plan.refs
-    journal = journal_of(study, store)
-    if not journal.exists():
-        return 0
-    check_lines(journal)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    try:
-        trials = storage.get_all_trials(storage.get_study_id_from_name(name_in_journal(study, refs)), deepcopy=False)
-    except KeyError:
-        return 0
     variants = {
         variant_of(study, trial.params)
-        for trial in trials
+        for trial in _read_trials(plan, store)
         if "rejected" not in trial.user_attrs and next_axis(study, trial.params) is None
     }
     return sum(cell.cell_id in plan.finished for variant in variants for cell in study.cells_of(variant, refs))
+
+
+def _read_trials(plan: Plan, store: Path | str) -> list[optuna.trial.FrozenTrial]:
+    """The trials in a search's journal, none where there is none; a torn last line is left alone."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    journal = journal_of(plan.study, store)
+    if not journal.exists():
+        return []
+    check_lines(journal)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    try:
+        known = storage.get_study_id_from_name(name_in_journal(plan.study, plan.refs))
+    except KeyError:
+        return []
+    return storage.get_all_trials(known, deepcopy=False)

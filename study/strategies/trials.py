@@ -66,22 +66,27 @@ def sampler(study: Study, number: int, barren: int = 0) -> optuna.samplers.BaseS
         return chosen.make(Draw(seed, number, study.strategy.seed, tuple(study.axes)), study.strategy.settings)
 
 
-def open_study(study: Study, refs: Mapping[str, DataRef], storage: optuna.storages.JournalStorage) -> optuna.Study:
-    """Optuna's study of a search, made or taken up, each objective in its direction."""
-    import optuna
+def directions(study: Study) -> list[optuna.study.StudyDirection]:
+    """Which way each objective of a search goes."""
     from optuna.study import StudyDirection
 
     smaller = LOWER_IS_BETTER | {"macs"}
-    directions = [
+    return [
         StudyDirection.MINIMIZE if name in smaller else StudyDirection.MAXIMIZE for name in study.strategy.objectives
     ]
+
+
+def open_study(study: Study, refs: Mapping[str, DataRef], storage: optuna.storages.JournalStorage) -> optuna.Study:
+    """Optuna's study of a search, made or taken up, each objective in its direction."""
+    import optuna
+
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return optuna.create_study(
             storage=storage,
             study_name=name_in_journal(study, refs),
-            directions=directions,
+            directions=directions(study),
             load_if_exists=True,
             sampler=sampler(study, 0),
         )

@@ -22,6 +22,7 @@ from study.declaration.definition import Study
 from study.store.database import absolute_uri, default_uri
 from study.store.ledger import Ledger
 from study.store.tracking import VariantSummary
+from study.strategies.importance import Importance
 from study.telling.progress import describe_failure
 from study.telling.terminal import columns
 
@@ -173,6 +174,22 @@ def front_lines(front: list[tuple[str, dict[str, float]]]) -> list[str]:
         *(f"validation {METRIC_NAMES[name]}" if name != "macs" else "MACs" for name in names),
     ]
     return ["", *columns(head, rows, right=range(1, len(head)))]
+
+
+def importance_lines(found: Mapping[str, Sequence[Importance]]) -> list[str]:
+    """Lines on which axes of a search mattered, a table a metric; none where too few variants tell."""
+    lines = []
+    for name, axes in found.items():
+        if axes:
+            rows = [(one.axis, share(one.share, 2), ends(one.low, one.high, 2)) for one in axes]
+            title = f"axis, for validation {METRIC_NAMES[name]}"
+            lines += ["", *columns((title, "share of variance", "95 % interval"), rows, right=(1, 2))]
+    if lines:
+        lines.append("shares of the variance over the whole space that go with an axis alone (fANOVA of the variants")
+        lines.append(
+            "that trained; intervals over resamples of them); axes without effect in some variants are left out"
+        )
+    return lines
 
 
 def place_lines(

@@ -25,7 +25,7 @@ from study.planning.plan import make_plan
 from study.store.ledger import Ledger
 from study.strategies.proposals import next_axis, variant_of
 from study.strategies.samplers import SAMPLERS, _stretched
-from study.strategies.search import count_finished, make_strategy
+from study.strategies.search import count_finished, front_of, make_strategy
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = {
@@ -215,6 +215,9 @@ def test_metrics_are_maximised_and_macs_minimised(store):
     strategy = made.strategy()
     both = {"validation": {"macro_f1": 0.5, "ece": 0.1}}
     made.run(strategy, lambda cell: both)
+    assert [made.study.label(variant) for variant in front_of(made.plan(), made.folder)] == [
+        label for label, _ in strategy.front()
+    ]
     smallest = min(trial.values[2] for trial in made.trials())
     assert {values["macs"] for _, values in strategy.front()} == {smallest}
     storage = JournalStorage(JournalFileBackend(str(made.folder / "optuna" / "x.journal")))
@@ -231,6 +234,7 @@ def test_the_front_is_the_best_variant_where_there_is_one_objective(store):
         means.setdefault(cell.variant, []).append(quality(cell))
     best = max(means, key=lambda variant: fmean(means[variant]))
     ((label, values),) = strategy.front()
+    assert front_of(made.plan(), made.folder) == [best]
     assert label == best.label(made.study.base) and values["macro_f1"] == pytest.approx(fmean(means[best]))
 
 

@@ -243,3 +243,19 @@ def test_a_race_from_the_command_line_tells_whom_it_dropped(tmp_path, monkeypatc
     assert main([*command, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert f"tiny: dropped after {dropped['blocks']} blocks" in out and "nothing is left to run" in out
+
+    # What was chosen on validation is judged on seeds that the race has not seen.
+    assert main([*command, "--confirm", "1", "--no-report"]) == 0
+    out = capsys.readouterr().out
+    confirmed = load_manifest("mlruns", "race_confirmed")
+    chosen = set(confirmed["variants"].values()) - {"good"}
+    assert confirmed["seeds"] == [2] and len(chosen) <= 1 and chosen <= {"other"}
+    assert [(c["baseline_label"], c["against_label"], c["metric"]) for c in confirmed["contrasts"]] == [
+        ("good", label, "macro_auc_ovr") for label in chosen
+    ]
+    fresh = load_ledger("mlruns", study="race_confirmed")
+    assert set(fresh["seed"]) == {2} and len(fresh) == 4 * len(confirmed["variants"])
+    assert main([*command, "--seeds", "0,1,5", "--confirm", "1"]) == 2
+    assert "--confirm must follow a race that is over, got " in capsys.readouterr().err
+    assert main([*command, "--set", "strategy={name: grid}", "--confirm", "1"]) == 2
+    assert "--confirm must go with a search or a race, got strategy.name: grid" in capsys.readouterr().err
