@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from analysis.report.drawing import Draw, draw_and_clear, draw_here
 from analysis.report.evidence import load_evidence
 from analysis.report.published.ledger import LIMIT, copy_ledger
-from analysis.report.published.readme import DEVIATIONS, FIGURE, of_first_metric, readme
+from analysis.report.published.readme import DEVIATIONS, FIGURE, NOTES, of_first_metric, readme
 from analysis.report.tables.results import results_table
 from analysis.report.write import Report, write_report
 from analysis.verdicts.decisions import Ask
@@ -56,7 +56,7 @@ def rebuild(folder: Path, out: Path | None = None, *, ask: Ask = answers, draw: 
         (out / FIGURE).write_bytes(picture.png)
     metric = evidence.metrics[0]
     table = results_table(evidence.table, metric, evidence.variants, report.verdicts, evidence.baseline, split="test")
-    file = folder / DEVIATIONS
-    deviations = file.read_text(encoding="utf-8") if file.exists() else ""
-    (out / "README.md").write_text(readme(evidence, report.verdicts, table, deviations), encoding="utf-8")
+    written = [folder / name for name in (NOTES, DEVIATIONS)]
+    by_hand = [path.read_text(encoding="utf-8") if path.exists() else "" for path in written]
+    (out / "README.md").write_text(readme(evidence, report.verdicts, table, *by_hand), encoding="utf-8")
     return Report(out / "report.html", out, report.verdicts, report.warnings)

@@ -11,19 +11,23 @@ from analysis.report.evidence import Evidence
 from analysis.verdicts.verdict import Verdict, corrected, stated
 from analysis.words import bounds, counted, listed, metric_name, signed
 
-DEVIATIONS = "deviations.md"
+# What is written by hand, in files of the folder: beside the results, and where the run was not as declared.
+NOTES, DEVIATIONS = "notes.md", "deviations.md"
 FIGURE = "contrasts.png"
 
 
-def readme(evidence: Evidence, verdicts: Sequence[Verdict], table: Table, deviations: str) -> str:
-    """The page as Markdown. deviations: what was done otherwise than declared, Markdown; empty where nothing was."""
+def readme(evidence: Evidence, verdicts: Sequence[Verdict], table: Table, notes: str = "", deviations: str = "") -> str:
+    """The page as Markdown.
+
+    notes: what belongs beside the results, deviations: what was done otherwise than declared, both Markdown or empty.
+    """
     manifest = evidence.manifest
     shown = of_first_metric(verdicts)
     blocks = [f"# {evidence.name.replace('_', ' ')}", f"**{str(manifest.get('question') or '').strip()}**"]
     blocks += [" ".join(answer(verdicts))]
     if shown:
         blocks += [f"![Contrasts in {metric_name(shown[0].contrast.metric)}]({FIGURE})"]
-    blocks += ["## Results", to_markdown(table).strip()]
+    blocks += ["## Results", to_markdown(table).strip(), notes.strip()]
     blocks += ["## What is not claimed", _listed(_unclaimed(evidence, verdicts))]
     blocks += ["## Declared before the run", _listed(_declared(evidence))]
     blocks += ["## Deviations from the plan", deviations.strip() or "None."]
