@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from analysis.metrics import all_metrics
 from analysis.records.schema import Record
+from analysis.tasks import TASKS
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.networks import build_network, network_cost, without_weights
 from medmamba_variants.peers.starting import frozen_parts, start_from_weights
@@ -29,6 +29,7 @@ from study.training.augment import augment
 from study.training.clipping import clip_gradients
 from study.training.evaluation import predict, validate
 from study.training.images import Normalise, Normaliser, as_trained
+from study.training.tasks import class_weights, loss_of
 
 Probabilities = dict[str, np.ndarray]
 
@@ -55,7 +56,8 @@ def train_network(
     train = splits["train"]
     height, width = train.size
     normalise = Normaliser(train)
-    num_classes = len(info.classes)
+    num_classes, task = len(info.classes), TASKS[info.task]
+    loss_function = loss_of(task)
 
     shape = {"num_classes": num_classes, "in_channels": info.channels}
     counted = network_cost(cell.variant, image_size=(height, width), **shape)
@@ -73,7 +75,7 @@ def train_network(
     optimizer = _optimizer(model, recipe)
     parameters = list(model.parameters())
     schedule = _schedule(optimizer, recipe, epochs * steps, steps)
-    weights = _class_weights(train.labels, num_classes) if recipe.class_weights else None
+    weights = class_weights(task, train.labels, num_classes) if recipe.class_weights else None
     order = torch.Generator().manual_seed(stream_seed(cell.seed, 1))
     changes = torch.Generator().manual_seed(stream_seed(cell.seed, 2))
     cast = _autocast(recipe, device)
@@ -95,9 +97,7 @@ def train_network(
             images = augment(normalise(pixels), recipe, changes)
             with cast():
                 logits = model(images)
-            loss = F.cross_entropy(
-                logits.float(), train.labels[index], weight=weights, label_smoothing=recipe.label_smoothing
-            )
+            loss = loss_function(logits.float(), train.labels[index], weights, recipe.label_smoothing, "mean")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if recipe.clip_grad_norm:
@@ -113,7 +113,7 @@ def train_network(
         if not math.isfinite(train_loss):
             raise NotFiniteError(f"the training loss must stay finite, got {train_loss} in epoch {epoch}")
 
-        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast)
+        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast, task)
         curves.append(
             {"epoch": epoch, "train_loss": train_loss, "val_loss": validation_loss}
             | {f"val_{name}": value for name, value in metrics.items()}
@@ -136,8 +136,8 @@ def train_network(
     results: Record = {}
     for split_name, long_name in (("val", "validation"), ("test", "test")):
         split = data.splits[split_name]
-        scores = predict(evaluated, splits[split_name], normalise, cast).cpu().numpy()
-        results[long_name] = all_metrics(split.labels, scores, classes=info.classes)
+        scores = predict(evaluated, splits[split_name], normalise, cast, task).cpu().numpy()
+        results[long_name] = all_metrics(split.labels, scores, classes=info.classes, task=task)
         probabilities[f"{long_name}_probabilities"] = scores
         probabilities[f"{long_name}_labels"] = np.asarray(split.labels)
         probabilities[f"{long_name}_ids"] = np.asarray(split.ids)
@@ -189,12 +189,6 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int, st
     )
     schedule.step_update(0)
     return schedule
-
-
-def _class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights (classes,) inverse to class frequency, with mean one over the images."""
-    counts = torch.bincount(labels, minlength=num_classes).clamp_min(1).float()
-    return len(labels) / (num_classes * counts)
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], Any]:
