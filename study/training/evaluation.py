@@ -32,10 +32,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _logits(
-    model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]
+    model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any], at_once: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    blocks = images.blocks(EVALUATION_BATCH)
-    for pixels, labels in zip(blocks, images.labels.split(EVALUATION_BATCH), strict=True):
+    for pixels, labels in zip(images.blocks(at_once), images.labels.split(at_once), strict=True):
         with cast():
             logits = model(normalise(pixels))
         yield logits.float(), labels
@@ -47,6 +46,7 @@ def validate(
     normalise: Normalise,
     num_classes: int,
     cast: Callable[[], Any],
+    at_once: int = EVALUATION_BATCH,
     task: Task = CLASSIFICATION,
 ) -> tuple[float, dict[str, float]]:
     """The mean loss of the task, unsmoothed, and the running metrics on the validation split, as a record defines them.
@@ -57,7 +57,7 @@ def validate(
     """
     total, scores, loss = 0.0, [], loss_of(task)
     with _evaluating(model):
-        for logits, labels in _logits(model, images, normalise, cast):
+        for logits, labels in _logits(model, images, normalise, cast, at_once):
             total += float(loss(logits, labels, None, 0.0, "sum"))
             scores.append(probabilities_of(task, logits))
         values = _running_metrics(torch.cat(scores), images.labels, num_classes)
@@ -67,7 +67,7 @@ def validate(
 def _running_metrics(scores: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
     if labels.ndim == 2 or len(labels.unique()) < num_classes:
         scored = Scored(labels.cpu().numpy(), scores.cpu().numpy())
-        return {name: DECLARED[name].value(scored) for name in RUNNING}
+        return {name: float(DECLARED[name].value(scored)) for name in RUNNING}
     metrics = _complete_metrics(num_classes, labels.device)
     metrics.reset()
     metrics.update(scores, labels)
@@ -91,7 +91,10 @@ def predict(
     images: Images | MappedImages,
     normalise: Normalise,
     cast: Callable[[], Any],
+    at_once: int = EVALUATION_BATCH,
     task: Task = CLASSIFICATION,
 ) -> Tensor:
+    """Probabilities (n, classes) of a split's images, of which `at_once` go through the network at a time."""
     with _evaluating(model):
-        return torch.cat([probabilities_of(task, logits) for logits, _ in _logits(model, images, normalise, cast)])
+        found = _logits(model, images, normalise, cast, at_once)
+        return torch.cat([probabilities_of(task, logits) for logits, _ in found])
