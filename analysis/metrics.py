@@ -3,6 +3,9 @@
 labels: (images,) integers 0 … classes − 1. probabilities: (images, classes), rows summing to 1, or (images,)
 probabilities of class 1. The predicted class is the largest probability, the lowest index where several tie.
 
+Where an image may have several labels, or none, both are (images, labels): 0 or 1, and probabilities that are free of
+each other; a label is predicted above .5, and what is said of a class below holds of a label.
+
 What is undefined is not guessed. The rules, the same everywhere:
 
 - A class without an image ("missing") takes no part in macro AUC, macro AUPRC and balanced accuracy; `all_metrics`
@@ -19,10 +22,12 @@ These are point values on fixed images and fixed weights: none of them carries a
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import Any
 
 import numpy as np
+
+from analysis.tasks import MULTILABEL, Task, decided, members, supports, task_of
 
 ECE_BINS = 15
 # Softmax in float32 is within 1e-6 of 1; probabilities printed with four digits are within 1e-3.
@@ -36,6 +41,12 @@ class Scored:
 
     def __init__(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
         self.labels, self.probabilities = checked(labels, probabilities)
+        self.has_many = self.labels.ndim == 2
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """The class of the largest probability of each image, (images,); of many labels, which are predicted."""
+        return decided(self.probabilities, self.has_many)
 
     @cached_property
     def counts(self) -> np.ndarray:
@@ -45,6 +56,9 @@ class Scored:
     @cached_property
     def margins(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Hits, images and predictions of each class, (classes,) each."""
+        if self.has_many:
+            hits = ((self.labels == 1) & self.predicted).sum(axis=0)
+            return hits, supports(self.labels, self.labels.shape[1]), self.predicted.sum(axis=0)
         return margins(self.counts)
 
     @cached_property
@@ -89,12 +103,16 @@ def metric(
 
     def declare(value: Callable[[Scored], float]) -> Function:
         def of_predictions(labels: np.ndarray, probabilities: np.ndarray) -> float:
-            return value(Scored(labels, probabilities))
+            return where_defined(Scored(labels, probabilities))
+
+        @wraps(value)
+        def where_defined(scored: Scored) -> float:
+            return math.nan if scored.has_many and not MULTILABEL.defines(name) else value(scored)
 
         name = value.__name__
         of_predictions.__name__ = of_predictions.__qualname__ = name
         of_predictions.__doc__ = value.__doc__
-        DECLARED[name] = Metric(value, printed, lower_is_better, low, high)
+        DECLARED[name] = Metric(where_defined, printed, lower_is_better, low, high)
         METRICS[name] = of_predictions
         if lower_is_better:
             LOWER_IS_BETTER.add(name)
@@ -120,13 +138,20 @@ def macro_auc_ovr(scored: Scored) -> float:
 
 @metric("balanced accuracy")
 def balanced_accuracy(scored: Scored) -> float:
-    """Mean recall over the classes present."""
+    """Mean recall over the classes present; of many labels, the mean of recall and specificity over labels with both.
+
+    A label with both is one that some images have and others have not.
+    """
+    if scored.has_many:
+        return _nanmean(label_balance(*scored.margins, np.array(len(scored.labels))))
     return _nanmean(class_recall(*scored.margins[:2]))
 
 
 @metric("accuracy")
 def accuracy(scored: Scored) -> float:
-    """Share of images whose predicted class is right."""
+    """Share of images whose predicted class is right; of many labels, the share of single decisions that are."""
+    if scored.has_many:
+        return float((scored.predicted == scored.labels).mean())
     return float(scored.margins[0].sum() / len(scored.labels))
 
 
@@ -159,11 +184,24 @@ def mcc(scored: Scored) -> float:
 def brier(scored: Scored) -> float:
     """Brier score: mean over images of half the squared distance between probabilities and the one-hot label, 0 … 1.
 
-    Half, so that two classes give the usual mean of (p − y)² and data sets with more classes stay on the same scale.
+    Half, so that two classes give the usual mean of (p − y)² and data sets with more classes stay on the same scale. Of
+    many labels it is that mean over images and labels.
     """
+    if scored.has_many:
+        return float(np.square(scored.probabilities - scored.labels).mean())
     distance = scored.probabilities.copy()
     distance[np.arange(len(scored.labels)), scored.labels] -= 1.0
     return float(0.5 * np.square(distance).sum() / len(scored.labels))
+
+
+@metric("quadratic kappa", low=-1.0)
+def quadratic_kappa(scored: Scored) -> float:
+    """Agreement of ordered classes beyond chance: Cohen's kappa with quadratic weights (1968); NaN where undefined.
+
+    1 − Σ (t − p)² / the mean of that sum over all ways to deal the predictions out; undefined where all are one class.
+    """
+    t, p = scored.labels.astype(np.float64), scored.predicted.astype(np.float64)
+    return float(kappa_of_sums(*(np.array(values.sum()) for values in (np.ones(len(t)), t, p, t**2, p**2, t * p))))
 
 
 def per_class(
@@ -177,15 +215,20 @@ def per_class(
     return _per_class(scored, _names(classes, scored.probabilities.shape[1]))
 
 
-def all_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None) -> dict[str, Any]:
+def all_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str] | None = None, task: Task | None = None
+) -> dict[str, Any]:
     """Every metric by name, ready for JSON (None where undefined), with `per_class` rows and `missing_classes` by name.
 
-    classes: names, by default the index as text. Raises ValueError for what `checked` refuses.
+    classes: names, by default the index as text. task: by default what the shape of labels says, classes without an
+    order. Raises ValueError for what `checked` refuses.
     """
     scored = Scored(labels, probabilities)
+    task = task_of(scored.labels) if task is None else task
     names = _names(classes, scored.probabilities.shape[1])
+    shown = {name: declared for name, declared in DECLARED.items() if name not in task.absent}
     return {
-        **{name: _json(declared.value(scored)) for name, declared in DECLARED.items()},
+        **{name: _json(declared.value(scored)) for name, declared in shown.items()},
         "per_class": _per_class(scored, names),
         "missing_classes": [name for name, images in zip(names, scored.margins[1]) if images == 0],
     }
@@ -194,13 +237,18 @@ def all_metrics(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence
 def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels as int64 (images,) and probabilities as float64 (images, classes); scores (images,) become two columns.
 
-    Raises ValueError, one line, for wrong shapes, no image, labels out of range, and probabilities that are not finite,
-    not in 0 … 1 or do not sum to 1 within 1e-3.
+    Beside labels of 0 and 1 (images, labels) sums are free. Raises ValueError, one line, for wrong shapes, no image,
+    labels out of range, and probabilities that are not finite, not in 0 … 1 or do not sum to 1 within 1e-3.
     """
     labels = np.asarray(labels)
     probabilities = np.asarray(probabilities)
-    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+    many = labels.ndim == 2 and labels.shape[1] > 1
+    if not (labels.ndim == 1 or many) or labels.dtype.kind not in "iub":
         raise ValueError(f"labels must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
+    if many and labels.shape != probabilities.shape:
+        raise ValueError(
+            f"probabilities must have the shape of several labels, {labels.shape}, got {probabilities.shape}"
+        )
     if probabilities.ndim not in (1, 2) or probabilities.dtype.kind not in "fiu":
         raise ValueError(
             "probabilities must be numbers of shape (images,) or (images, classes), "
@@ -221,12 +269,14 @@ def checked(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
         probabilities = np.stack([1.0 - probabilities, probabilities], axis=1)
     elif probabilities.shape[1] < 2:
         raise ValueError(f"probabilities must have at least 2 classes, got shape {probabilities.shape}")
-    else:
+    elif not many:
         sums = probabilities @ np.ones(probabilities.shape[1])
         worst = int(np.abs(sums - 1.0).argmax())
         if abs(sums[worst] - 1.0) > SUM_TOLERANCE:
             raise ValueError(f"probabilities must sum to 1 for every image, got {sums[worst]:.6g} for image {worst}")
-    if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
+    if many and (labels.min() < 0 or labels.max() > 1):
+        raise ValueError(f"several labels an image must be 0 or 1, got {labels.min()} … {labels.max()}")
+    if not many and (labels.min() < 0 or labels.max() >= probabilities.shape[1]):
         raise ValueError(f"labels must be 0 … {probabilities.shape[1] - 1}, got {labels.min()} … {labels.max()}")
     return labels.astype(np.int64, copy=False), probabilities
 
@@ -242,12 +292,13 @@ def _ranking(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray,
     """One-vs-rest AUC and average precision of every class, (classes,) each; NaN where undefined."""
     images, classes = probabilities.shape
     # Two classes have one ranking: 1 − p would lose the order of small p to rounding.
-    scores = np.array([-probabilities[:, 1], probabilities[:, 1]] if classes == 2 else probabilities.T, order="C")
+    one_ranking = classes == 2 and labels.ndim == 1
+    scores = np.array([-probabilities[:, 1], probabilities[:, 1]] if one_ranking else probabilities.T, order="C")
     ordered = np.sort(scores, axis=1)
     auc = np.full(classes, np.nan)
     average_precision = np.full(classes, np.nan)
     for k in range(classes):
-        positive = np.sort(scores[k, labels == k])
+        positive = np.sort(scores[k, members(labels, k)])
         count = len(positive)
         if count == 0:
             continue
@@ -279,6 +330,23 @@ def class_f1(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.nd
 def class_recall(hits: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Recall of each class, NaN where it has no image."""
     return ratio(hits, true)
+
+
+def label_balance(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Mean of recall and specificity of each label, NaN where no image has it or all have; images (…) broadcasts."""
+    without = images - true
+    return (ratio(hits, true) + ratio(without - predicted + hits, without)) / 2
+
+
+def kappa_of_sums(
+    images: np.ndarray, t: np.ndarray, p: np.ndarray, tt: np.ndarray, pp: np.ndarray, tp: np.ndarray
+) -> np.ndarray:
+    """Quadratic kappa of sums over images of truth t, prediction p, their squares and product; NaN where undefined."""
+    spread = tt + pp
+    by_chance = spread - 2 * t * p / images
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Sums of weights that are not whole leave a rest of rounding where there is nothing to agree on.
+        return np.where(by_chance > 1e-9 * spread, 1 - (spread - 2 * tp) / by_chance, np.nan)
 
 
 def table_mcc(hits: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

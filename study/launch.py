@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from analysis.arguments import whole
+from analysis.rendering.arguments import whole
 from study.telling.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 
 SMOKE_CELLS = 2

@@ -3,7 +3,7 @@
 MODEL is a file that a launch with --keep weights or study.export wrote, or the id of a cell whose weights are kept;
 IMAGES are image files, folders of them, or npz files. Images of another size than the cell's are resized as the cell
 resized its own (bilinear, antialiased). The table has a row for each image: its name, the predicted class, and the
-probability of every class.
+probability of every class. Of networks that find several labels an image, "predicted" names those above .5.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from analysis.tasks import CLASSIFICATION, TASKS, chosen
     from study.export.opened import ENDINGS, open_model
     from study.export.pictures import batches, left_out
     from study.export.trained import kept_file
@@ -64,13 +65,14 @@ def _run(options: argparse.Namespace) -> None:
     if path.suffix not in ENDINGS and not path.exists():
         path = kept_file(options.store.absolute(), options.model)
     model = open_model(path)
-    classes = model.about["classes"]
+    classes, several = model.about["classes"], TASKS[model.about.get("task", CLASSIFICATION.name)].has_many
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["image", "predicted", *classes])
     for names, images in batches(options.images, model.about["channels"], options.split, BATCH):
         for name, row in zip(names, model.predict(images), strict=True):
-            writer.writerow([name, classes[int(row.argmax())], *(f"{value:.8g}" for value in row)])
+            said = [classes[k] for k in chosen(row, several)]
+            writer.writerow([name, "; ".join(said), *(f"{value:.8g}" for value in row)])
     if options.out is None:
         sys.stdout.write(table.getvalue())
         sys.stdout.flush()

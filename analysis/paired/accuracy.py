@@ -36,6 +36,8 @@ def mcnemar(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> McNemar:
     model classifies correctly, p = 1. Raises ValueError for what analysis.metrics.checked refuses.
     """
     labels, a, b = checked_pair(labels, a, b)
+    if labels.ndim == 2:
+        raise ValueError(f"labels must be one class an image for McNemar's test, got {labels.shape[1]} an image")
     right_a, right_b = a.argmax(axis=1) == labels, b.argmax(axis=1) == labels
     return mcnemar_counts(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()))
 

@@ -22,6 +22,7 @@ from analysis.distributions import t_quantile, t_tail
 from analysis.interval import Interval
 from analysis.paired.concordance import Bound, ranking_bound
 from analysis.paired.models import unit_codes
+from analysis.tasks import members
 
 # AUCs move in steps of at least 1 / (2 · positives · negatives): a smaller standard error than this is rounding.
 SMALLEST_ERROR = 1e-13
@@ -67,7 +68,8 @@ def delong(
     """DeLong's paired two-sided test that two fixed models have equal AUC: the uncertainty over test images.
 
     labels: (images,) integers. Scores, not only probabilities: (images,) of class 1 or (images, 2), of which column 1
-    counts, for the binary AUC; (images, classes) for the macro one-vs-rest AUC.
+    counts, for the binary AUC; (images, classes) for the macro one-vs-rest AUC. Where an image may have several labels,
+    0 and 1 (images, labels), scores have that shape and the macro AUC is the mean over labels.
 
     groups: (images,) what images share (a patient, a lesion): influences are summed within a group before they are
     squared, and groups are what is drawn anew (Obuchowski 1997; each side is scaled by the groups that have an image on
@@ -145,20 +147,23 @@ def _lowest(labels: np.ndarray, scores: np.ndarray, auc: float, codes: np.ndarra
 def _checked(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels as int64, scores as float64 (images, classes); binary scores become a single column, that of class 1."""
     labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iub":
+    many = labels.ndim == 2 and labels.shape[1] > 1
+    if not (labels.ndim == 1 or many) or labels.dtype.kind not in "iub":
         raise ValueError(f"labels must be one-dimensional integers, got {labels.dtype} of shape {labels.shape}")
     if len(labels) == 0:
         raise ValueError("labels must hold at least one image, got none")
-    scores_a, scores_b = _checked_scores("a", a, len(labels)), _checked_scores("b", b, len(labels))
+    scores_a, scores_b = _checked_scores("a", a, len(labels), many), _checked_scores("b", b, len(labels), many)
+    if many and scores_a.shape != labels.shape:
+        raise ValueError(f"probabilities must have the shape of several labels, {labels.shape}, got {np.shape(a)}")
     if scores_a.shape != scores_b.shape:
         raise ValueError(f"probabilities of a and b must have one shape, got {np.shape(a)} and {np.shape(b)}")
-    classes = max(2, scores_a.shape[1])
+    classes = 2 if many else max(2, scores_a.shape[1])
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels must be 0 … {classes - 1}, got {labels.min()} … {labels.max()}")
     return labels.astype(np.int64, copy=False), scores_a, scores_b
 
 
-def _checked_scores(name: str, scores: np.ndarray, images: int) -> np.ndarray:
+def _checked_scores(name: str, scores: np.ndarray, images: int, many: bool) -> np.ndarray:
     scores = np.asarray(scores)
     if scores.ndim not in (1, 2) or scores.dtype.kind not in "fiub" or scores.shape[1:] in ((0,), (1,)):
         raise ValueError(
@@ -172,7 +177,7 @@ def _checked_scores(name: str, scores: np.ndarray, images: int) -> np.ndarray:
         raise ValueError(f"probabilities_{name} must be finite, got {scores[~np.isfinite(scores)][0]}")
     if scores.ndim == 1:
         return scores[:, None]
-    return scores[:, 1:] if scores.shape[1] == 2 else scores
+    return scores[:, 1:] if scores.shape[1] == 2 and not many else scores
 
 
 def _influences(
@@ -188,7 +193,7 @@ def _influences(
     total = np.zeros(images)
     areas, missing, single = [], [], False
     for column, k in enumerate(classes):
-        positive = labels == k
+        positive = members(labels, k)
         n_positive = int(positive.sum())
         n_negative = images - n_positive
         if n_positive == 0 or n_negative == 0:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.tasks import members
+
 
 @dataclass(frozen=True)
 class Bound:
@@ -44,7 +46,7 @@ def ranking_bound(
     columns = models[0][0].shape[1]
     fewest = None
     for column, k in enumerate(range(columns) if columns > 1 else (1,)):
-        positive = labels == k
+        positive = members(labels, k)
         if positive.all() or not positive.any():
             continue
         first, second = _disjoint_pairs(positive, codes)

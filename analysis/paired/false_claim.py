@@ -21,9 +21,11 @@ import numpy as np
 from analysis.interval import check_generator
 from analysis.metrics import ECE_BINS, LOWER_IS_BETTER, METRICS, confidence_gaps
 from analysis.paired.auc import doubled_placements
-from analysis.paired.models import Matched, Model, matched, rank, ranked_classes
+from analysis.paired.models import Matched, Model, matched, owned, rank, ranked_classes
 from analysis.paired.resampling import TABLE_METRICS
+from analysis.paired.sums import ImageSums, image_sums
 from analysis.records.predictions import Pairing
+from analysis.tasks import members
 
 # Tables are scaled so that a class never counts less than one: its ratios are guarded below that.
 SCALE = 1e9
@@ -68,7 +70,10 @@ def false_claim_probability(
     observed, total = 0.0, np.zeros(draws)
     for pairing, weight in zip(pairings, weights or [1.0] * len(pairings), strict=True):
         images = matched(pairing)
-        if metric == "macro_f1" and images.codes is None:
+        own = image_sums(metric, images.models)
+        if own is not None:
+            difference, drawn = _of_sums(metric, images, rng, draws, own)
+        elif metric == "macro_f1" and images.codes is None:
             difference, drawn = _of_f1(images, rng, draws)
         elif metric in TABLE_METRICS or metric == "ece":
             difference, drawn = _of_sums(metric, images, rng, draws)
@@ -110,10 +115,14 @@ def _of_f1(images: Matched, rng: np.random.Generator, draws: int) -> tuple[float
     return observed, np.concatenate(parts)
 
 
-def _of_sums(metric: str, images: Matched, rng: np.random.Generator, draws: int) -> tuple[float, np.ndarray]:
+def _of_sums(
+    metric: str, images: Matched, rng: np.random.Generator, draws: int, known: ImageSums | None = None
+) -> tuple[float, np.ndarray]:
     """The difference against − baseline on the images, and in each draw, (draws,), for a metric of weighted sums."""
     seeds, codes = images.n_seeds, images.codes
-    if metric == "ece":
+    if known is not None:
+        of_sums, units = _known(known)
+    elif metric == "ece":
         of_sums, units = _calibration(images)
     else:
         of_sums, units = _tables(metric, images, codes is None)
@@ -220,6 +229,16 @@ def _tables(metric: str, images: Matched, merge: bool) -> tuple[OfSums, Units]:
     return of_sums, Units(shared, right * shared[:, None], own, counts)
 
 
+def _known(known: ImageSums) -> tuple[OfSums, Units]:
+    """Units for a metric that says itself what images add."""
+
+    def of_sums(shared: np.ndarray, hits: np.ndarray, own: np.ndarray) -> np.ndarray:
+        return known.value(SCALE * shared, SCALE * own)
+
+    none = np.zeros((*known.own.shape[:2], 0))
+    return of_sums, Units(known.shared, none, known.own, np.ones(len(known.shared), dtype=np.int64))
+
+
 def _calibration(images: Matched) -> tuple[OfSums, Units]:
     """Units for the calibration error: each image's share, and the gap of hit and confidence in its bin (width)."""
     own = np.zeros((images.n_images, len(images.models), ECE_BINS))
@@ -281,7 +300,7 @@ def _area_values(models: Sequence[Model]) -> list[np.ndarray]:
         return [np.full(images, math.nan)] * len(models)
     rankings = [ranking for model in models for ranking in model.rankings]
     order = np.stack([ranking.order for ranking in rankings])
-    own = labels[order] == np.tile(present, len(models))[:, None]
+    own = owned(labels, order, np.tile(present, len(models)))
     above = np.cumsum(own, axis=1)
     placed = np.where(own, 2 * (np.arange(1, images + 1) - above), 2 * (above[:, -1:] - above))
     twice = np.empty_like(placed)
@@ -289,13 +308,14 @@ def _area_values(models: Sequence[Model]) -> list[np.ndarray]:
     for row, ranking in enumerate(rankings):
         if (ranking.upto - ranking.below != 1).any():
             scores = models[row // len(present)].probabilities[:, present[row % len(present)]]
-            twice[row] = doubled_placements(scores, labels == present[row % len(present)])
+            twice[row] = doubled_placements(scores, members(labels, present[row % len(present)]))
     by_class = twice.reshape(len(models), len(present), images)
     # Both of two classes place the images alike.
-    sides = [(k, 0) for k in range(2)] if classes == 2 else [(k, column) for column, k in enumerate(present)]
+    shared = classes == 2 and labels.ndim == 1
+    sides = [(k, 0) for k in range(2)] if shared else [(k, column) for column, k in enumerate(present)]
     parts = []
     for k, column in sides:
-        positive = labels == k
+        positive = members(labels, k)
         n_positive = int(positive.sum())
         n_negative = images - n_positive
         shares = by_class[:, column] / np.where(positive, 2 * n_negative, 2 * n_positive)
@@ -309,6 +329,9 @@ def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) ->
     """Values (images,) whose mean is the metric, and whose weighted mean is so to first order; NaN where unknown."""
     probabilities = probabilities.astype(np.float64, copy=False)
     images, classes = probabilities.shape
+    many = labels.ndim == 2
+    if metric == "brier" and many:
+        return np.square(probabilities - labels).mean(axis=1)
     if metric == "brier":
         return 0.5 * np.square(probabilities - np.eye(classes)[labels]).sum(axis=1)
     if metric == "macro_auc_ovr":
@@ -316,8 +339,9 @@ def _image_values(metric: str, labels: np.ndarray, probabilities: np.ndarray) ->
     if metric not in VALUES_OF_CLASS:
         return np.full(images, math.nan)
     # Two classes have one ranking: 1 − p would lose the order of small p to rounding.
-    scores = np.stack([-probabilities[:, 1], probabilities[:, 1]], axis=1) if classes == 2 else probabilities
-    parts = [VALUES_OF_CLASS[metric](scores[:, k], labels == k) for k in range(classes)]
+    shared = classes == 2 and not many
+    scores = np.stack([-probabilities[:, 1], probabilities[:, 1]], axis=1) if shared else probabilities
+    parts = [VALUES_OF_CLASS[metric](scores[:, k], members(labels, k)) for k in range(classes)]
     defined = [values for values in parts if values is not None]
     return np.mean(defined, axis=0) if defined else np.full(images, math.nan)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.metrics import DECLARED, METRICS, Scored, checked
 from analysis.records.predictions import Pairing
+from analysis.tasks import supports
 
 Metric = str | Callable[[np.ndarray, np.ndarray], float]
 
@@ -41,6 +42,11 @@ class Model:
     def classes(self) -> int:
         return self.probabilities.shape[1]
 
+    @property
+    def has_many(self) -> bool:
+        """Whether an image may have several labels; labels are then (images, labels)."""
+        return self._scored.has_many
+
     def value(self, metric: Metric) -> float:
         """A metric on all images."""
         if not isinstance(metric, str):
@@ -61,8 +67,8 @@ class Model:
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """The class of the largest probability of each image, (images,)."""
-        return self.probabilities.argmax(axis=1)
+        """The class of the largest probability of each image, (images,); of many labels, (images, labels)."""
+        return self._scored.predicted
 
     @property
     def rankings(self) -> list[Ranking]:
@@ -94,7 +100,7 @@ def rank(models: Sequence[Model]) -> None:
         return
     scores = np.concatenate([model.probabilities.T[present] for model in waiting])
     order = scores.argsort(axis=1)
-    own = labels[order] == np.tile(present, len(waiting))[:, None]
+    own = owned(labels, order, np.tile(present, len(waiting)))
     rows, below = own.nonzero()
     upto = below + 1
     ends = np.searchsorted(rows, np.arange(len(scores)), side="right")
@@ -125,8 +131,13 @@ def rank(models: Sequence[Model]) -> None:
 def ranked_classes(labels: np.ndarray, classes: int) -> list[int]:
     """The classes that have a one-vs-rest AUC of their own."""
     # Two classes share one ranking, that of class 1; a class that is never, or always, true has none.
-    counts = np.bincount(labels, minlength=classes)
-    return [k for k in ([1] if classes == 2 else range(classes)) if 0 < counts[k] < len(labels)]
+    counts, shared = supports(labels, classes), classes == 2 and labels.ndim == 1
+    return [k for k in ([1] if shared else range(classes)) if 0 < counts[k] < len(labels)]
+
+
+def owned(labels: np.ndarray, order: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Whether the images at some places (rows, images) have each row's class or label, columns (rows,)."""
+    return labels[order] == columns[:, None] if labels.ndim == 1 else labels[order, columns[:, None]] == 1
 
 
 def ranking(scores: np.ndarray, positive: np.ndarray) -> Ranking:

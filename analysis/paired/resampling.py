@@ -9,6 +9,7 @@ Given the same draws every path gives the same numbers:
   the cells of the joint table (truth, prediction of a, prediction of b, …): counts per cell, then one small product;
 - macro-AUC sorts each class once; a resample only weighs the sorted list, and 32 of them are summed side by side in
   compiled code (`analysis.paired.kernels`);
+- quadratic kappa, and such metrics of many labels, are functions of sums over images (`analysis.paired.sums`);
 - any other metric is called on each resample.
 """
 
@@ -19,6 +20,8 @@ import numpy as np
 from analysis.metrics import class_f1, class_recall, ratio, table_mcc
 from analysis.paired.lanes import BLOCK, LANES, ROW_BYTES, WIDE_FROM
 from analysis.paired.models import Joint, Metric, Model, Ranking, metric_function, rank, ranked_classes, ranking
+from analysis.paired.sums import image_sums, resampled_sums
+from analysis.tasks import members
 
 # Indices of drawn units (lanes, units), or swaps (lanes, units), to values (lanes, models).
 Values = Callable[[np.ndarray], np.ndarray]
@@ -54,6 +57,9 @@ def resampled_values(
         rankings = [ranking for model in models for ranking in model.rankings]
         areas = _Areas(rankings, [rows] * len(rankings), len(models), units, units)
         return areas.of_units
+    sums = image_sums(metric, models)
+    if sums is not None:
+        return lambda indices: resampled_sums(sums, codes, units, indices)
     if isinstance(metric, str) and metric in TABLE_METRICS:
         if codes is None:
             # Images in one cell of the joint table are alike: what is drawn is counted per cell.
@@ -86,13 +92,13 @@ def swapped_values(metric: Metric, a: Model, b: Model, codes: np.ndarray | None)
     units = int(rows.max()) + 1
     if metric == "macro_auc_ovr":
         # Both models' scores in one sorted list; a swap chooses whose score an image shows.
-        pooled, twice = np.concatenate([a.probabilities, b.probabilities]), np.tile(labels, 2)
+        pooled, twice = np.concatenate([a.probabilities, b.probabilities]), np.concatenate([labels, labels])
         places = [np.concatenate([rows, rows + units]), np.concatenate([rows + units, rows])]
-        own = [ranking(pooled[:, k], twice == k) for k in ranked_classes(twice, a.classes)]
+        own = [ranking(pooled[:, k], members(twice, k)) for k in ranked_classes(twice, a.classes)]
         rankings, shown = own * 2, [row.astype(np.uint32) for row in places for _ in own]
         areas = _Areas(rankings, shown, 2, 2 * units, 1)
         return lambda swaps: areas.of_weights(np.concatenate([~swaps, swaps], axis=1))
-    if isinstance(metric, str) and metric in TABLE_METRICS:
+    if isinstance(metric, str) and metric in TABLE_METRICS and not a.has_many:
         return _swapped_tables(TABLE_METRICS[metric], labels, a, b, rows)
     function = metric_function(metric)
 

@@ -10,7 +10,7 @@ only records and predictions are read, so will the artifacts that MLflow keeps o
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from analysis.records.places import RECORDS, records_folder
 from analysis.records.predictions import SPLITS
 from analysis.records.schema import COSTS, DRIVER, STATUSES, Record, shortened
 from analysis.records.sources import manifest_sources
+from analysis.tasks import CLASSIFICATION
 
 NEVER_RAN = "no record in the ledger: not run yet"
 # Columns of the table that are copied as they stand, None where a record lacks them.
@@ -136,8 +137,8 @@ def load_ledger(
         raise ValueError(f"{place}: must hold a record of what was selected, got none")
     _refuse_mixtures(found, folder)
 
-    axes = _axes(found)
-    table = pd.DataFrame([_row(record, axes) for record in found])
+    axes, names = _axes(found), _metrics(found)
+    table = pd.DataFrame([_row(record, axes, names) for record in found])
     known = [sources.get(r["dataset"], r.get("source_key")) for r in found]
     table["source_key"] = [None if key == name else key for name, key in zip(table["dataset"], known)]
     numbers = [
@@ -205,7 +206,7 @@ def _refuse_mixtures(records: list[Record], folder: Path) -> None:
         seen[key] = record["cell_id"]
 
 
-def _row(record: Record, axes: list[str]) -> dict[str, Any]:
+def _row(record: Record, axes: list[str], names: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {name: record[name] for name in ("cell_id", "variant_id", "recipe_id")}
     row |= {name: record.get(name) for name in DRIVER}
     row["variant_label"] = record.get("variant_label") or record["variant_id"]
@@ -218,7 +219,7 @@ def _row(record: Record, axes: list[str]) -> dict[str, Any]:
     row["error"] = _message(record) if record["status"] == "failed" else None
     for split in SPLITS:
         metrics = record.get(split) or {}
-        row |= {f"{split}.{name}": metrics.get(name) for name in METRICS}
+        row |= {f"{split}.{name}": metrics.get(name) for name in names}
         row[f"{split}.missing_classes"] = _scalar(metrics.get("missing_classes") or None)
     cost = record.get("cost") or {}
     return row | {f"cost.{name}": cost.get(name) for name in COSTS}
@@ -227,6 +228,12 @@ def _row(record: Record, axes: list[str]) -> dict[str, Any]:
 def _axes(records: list[Record]) -> list[str]:
     """Every axis that some variant sets, in the order of appearance."""
     return list(dict.fromkeys(name for record in records for name in record["variant"]))
+
+
+def _metrics(records: list[Record]) -> list[str]:
+    """The metrics that are columns: all, but for one that needs classes in an order where no record has it."""
+    measured = {name for record in records for name in record.get("test") or ()}
+    return [name for name in METRICS if CLASSIFICATION.defines(name) or name in measured]
 
 
 def _scalar(value: Any) -> Any:

@@ -20,6 +20,7 @@ import pandas as pd
 from analysis.metrics import METRICS, accuracy, checked, macro_auc_ovr
 from analysis.records.origins import source_key
 from analysis.records.predictions import Predictions
+from analysis.tasks import task_of
 
 SPLITS = ("train", "val", "test")
 NATIVE_SIZE = 28
@@ -103,7 +104,10 @@ def read_predictions(path: Path | str) -> PredictionFile:
 
 
 def medmnist_labels(root: Path | str, flag: str, split: str = "test", size: int = NATIVE_SIZE) -> np.ndarray:
-    """The labels (images,) of a split of MedMNIST's file in `root`. Raises ValueError, one line starting with it."""
+    """The labels of a split of MedMNIST's file in `root`: (images,), or (images, labels) where there are several.
+
+    Raises ValueError, one line starting with the file.
+    """
     path = Path(root) / f"{flag}{'' if size == NATIVE_SIZE else f'_{size}'}.npz"
     try:
         with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
@@ -114,8 +118,8 @@ def medmnist_labels(root: Path | str, flag: str, split: str = "test", size: int 
         raise ValueError(f"{path}: must hold {split}_labels, got {problem}") from None
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise ValueError(f"{path}: {split}_labels must be one label an image, got shape {labels.shape}")
+    if labels.ndim not in (1, 2):
+        raise ValueError(f"{path}: {split}_labels must be (images,) or (images, labels), got shape {labels.shape}")
     return labels.astype(np.int64)
 
 
@@ -149,7 +153,8 @@ def load_predictions(folders: Mapping[str, Path | str], root: Path | str) -> pd.
             taken[model, dataset, seed] = path.name
             labels = medmnist_labels(root, file.flag, file.split, file.size)
             try:
-                values = {name: metric(labels, file.probabilities) for name, metric in METRICS.items()}
+                names = [name for name in METRICS if task_of(labels).defines(name)]
+                values = {name: METRICS[name](labels, file.probabilities) for name in names}
             except ValueError as problem:
                 raise ValueError(f"{path}: {problem}") from None
             _check_claims(path, file, values)

@@ -22,7 +22,10 @@ KEPT_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class Predictions:
-    """One split's predictions of one cell: probabilities (images, classes), labels, ids and groups, (images,) each."""
+    """One split's predictions of one cell: probabilities (images, classes), labels, ids and groups, (images,) each.
+
+    Where an image may have several labels, labels are (images, labels), 0 or 1.
+    """
 
     probabilities: np.ndarray
     labels: np.ndarray
@@ -40,7 +43,7 @@ class Predictions:
 class Pairing:
     """Two variants on the same images: probabilities (seeds, images, classes), one seed of each beside the other.
 
-    labels, ids and groups (or None) are (images,) and hold for all of them.
+    labels (of several an image: (images, labels)), ids and groups (or None) are (images,) and hold for all of them.
     """
 
     labels: np.ndarray
@@ -204,7 +207,7 @@ def _aligned(found: Predictions, first: Predictions) -> np.ndarray:
     if not alike:
         order = np.argsort(found.ids)[np.argsort(np.argsort(first.ids))]
     if not np.array_equal(found.labels[order], first.labels):
-        place = int(np.flatnonzero(found.labels[order] != first.labels)[0])
+        place = int(np.nonzero(found.labels[order] != first.labels)[0][0])
         raise ValueError(
             f"labels must be those of its pair, got {found.labels[order][place]} for image {first.ids[place]} "
             f"in place of {first.labels[place]}"

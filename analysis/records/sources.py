@@ -10,6 +10,8 @@ import numpy as np
 
 from analysis.words import counted, listed
 
+# What follows the name of a data set that is one of its folds, before the fold's number.
+FOLD = "@fold"
 # The key of a manifest that holds every data set's source, by name.
 SOURCE_KEYS = "source_keys"
 
@@ -20,6 +22,19 @@ def files_by_source(datasets: Iterable[str], sources: Mapping[str, str]) -> list
     for name in datasets:
         found.setdefault(sources.get(name, name), []).append(name)
     return [tuple(dict.fromkeys(names)) for names in found.values()]
+
+
+def fold_of(name: str) -> tuple[str, int | None]:
+    """A data set's name without its fold, and the number of the fold; None where it is none."""
+    base, _, number = name.rpartition(FOLD)
+    return (base, int(number)) if base and number.isdecimal() else (name, None)
+
+
+def folds_alone(datasets: Collection[str]) -> str | None:
+    """The name of the data set of which all of these are folds; None where one is no fold, or one of another."""
+    parts = [fold_of(name) for name in datasets]
+    bases = {base for base, fold in parts if fold is not None}
+    return bases.pop() if len(bases) == 1 and all(fold is not None for _, fold in parts) else None
 
 
 def unit_name(files: Sequence[str]) -> str:

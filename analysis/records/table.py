@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
+from analysis.metrics import METRICS
 from analysis.records.sources import files_by_source, unit_name
 
 Matrix: TypeAlias = pd.DataFrame | np.ndarray | Sequence[Sequence[float]]
@@ -29,6 +30,11 @@ def metric_column(table: pd.DataFrame, metric: str) -> str:
             return name
     known = ", ".join(c.removeprefix("test.") for c in table.columns if c.startswith("test.")) or ", ".join(table)
     raise ValueError(f"metric must be one of {known}, got {metric!r}")
+
+
+def measured(table: pd.DataFrame, split: str = "test") -> list[str]:
+    """The declared metrics that a table of cells has on a split, in the order of their declaration."""
+    return [name for name in METRICS if f"{split}.{name}" in table]
 
 
 def finished_cells(table: pd.DataFrame, metric: str) -> pd.DataFrame:

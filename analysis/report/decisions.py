@@ -15,6 +15,7 @@ from analysis.distributions import normal_quantile, t_quantile
 from analysis.interval import Interval
 from analysis.metrics import checked
 from analysis.records.predictions import Predictions
+from analysis.tasks import decided, members, supports
 
 BINS = 10
 LEVEL = 0.95
@@ -87,7 +88,7 @@ class Decisions:
                 return
             order = np.argsort(found.ids)[np.argsort(np.argsort(self.ids))]
         labels, probabilities = checked(found.labels, found.probabilities)
-        predicted = probabilities.argmax(axis=1)
+        predicted = decided(probabilities, labels.ndim == 2)
         self.predicted.append((predicted if order is None else predicted[order]).astype(np.int32))
         bias, error = _calibration(labels, probabilities)
         self.bias.append(bias)
@@ -109,14 +110,19 @@ class Decisions:
         n_seeds = len(self.predicted)
         if n_seeds < 2:
             return None
-        decided = np.stack(self.predicted, axis=1)
-        counts = np.stack([(decided == k).sum(axis=1) for k in range(self.n_classes)], axis=1)
+        answers = np.stack(self.predicted, axis=1)
+        # Of several labels an image each has two answers, and their shares are averaged.
+        kinds = 2 if self.labels.ndim == 2 else self.n_classes
+        counts = np.stack([(answers == k).sum(axis=1) for k in range(kinds)], axis=1)
         pairs = n_seeds * (n_seeds - 1) / 2
         differing = 1.0 - (counts * (counts - 1) / 2).sum(axis=1) / pairs
+        settled = counts.max(axis=1) == n_seeds
+        if self.labels.ndim == 2:
+            differing, settled = differing.mean(axis=1), settled.all(axis=1)
         mean, error, n = _clustered(differing, self._codes)
         half = t_quantile((1 + LEVEL) / 2, n - 1) * error if n > 1 else math.nan
         ends = (max(0.0, mean - half), min(1.0, mean + half)) if n > 1 else (math.nan, math.nan)
-        unsettled = float((counts.max(axis=1) < n_seeds).mean())
+        unsettled = float((~settled).mean())
         return Instability(mean, Interval(*ends, LEVEL, self._over, n), unsettled, n_seeds)
 
     def worst_class(self) -> WorstClass | None:
@@ -124,23 +130,24 @@ class Decisions:
         if not self.predicted:
             return None
         hits = (np.stack(self.predicted, axis=1) == self.labels[:, None]).mean(axis=1)
-        present = np.flatnonzero(np.bincount(self.labels, minlength=self.n_classes))
+        present = np.flatnonzero(supports(self.labels, self.n_classes))
         level = 1 - (1 - LEVEL) / len(present)
         found = []
         for label in map(int, present):
-            here = self.labels == label
-            mean, error, n = _clustered(hits[here], self._codes[here])
+            here = members(self.labels, label)
+            own = hits[here] if hits.ndim == 1 else hits[here, label]
+            mean, error, n = _clustered(own, self._codes[here])
             found.append((mean, *_wilson(mean, error, int(here.sum()), len(self.predicted), level), label, n))
         recall, _, _, label, n = min(found)
         low, high = min(row[1] for row in found), min(row[2] for row in found)
         interval = Interval(low, high, LEVEL, self._over, n)
-        return WorstClass(label, recall, interval, int((self.labels == label).sum()))
+        return WorstClass(label, recall, interval, int(members(self.labels, label).sum()))
 
     def by_class(self) -> ClassCalibration | None:
         """Calibration of each class; None without any seed."""
         if not self.predicted:
             return None
-        frequency = np.bincount(self.labels, minlength=self.n_classes) / len(self.labels)
+        frequency = supports(self.labels, self.n_classes) / len(self.labels)
         return ClassCalibration(frequency, np.mean(self.bias, axis=0), np.mean(self.error, axis=0))
 
 
@@ -148,7 +155,10 @@ def _calibration(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndar
     """Mean probability minus frequency, and calibration error in ten bins, of each class, (classes,) both."""
     count, classes = probabilities.shape
     gaps = probabilities.copy()
-    gaps[np.arange(count), labels] -= 1.0
+    if labels.ndim == 2:
+        gaps -= labels
+    else:
+        gaps[np.arange(count), labels] -= 1.0
     bins = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(classes)
     sums = np.bincount(bins.ravel(), weights=gaps.ravel(), minlength=BINS * classes).reshape(classes, BINS)
     return gaps.mean(axis=0), np.abs(sums).sum(axis=1) / count

@@ -10,7 +10,7 @@ from analysis.across.standings import Standings, standings
 from analysis.explanations.figures import receptive_fields
 from analysis.explanations.stored import PLACES, Explanations, find_explanations
 from analysis.explanations.table import score_table
-from analysis.metrics import METRICS
+from analysis.records.table import measured
 from analysis.rendering.canvas import Drawing, Picture, render
 from analysis.rendering.tables import Table, to_markdown
 from analysis.report.cost import outlook
@@ -117,7 +117,8 @@ def show_figures(study: Evidence, verdicts: list[Verdict]) -> None:
 
 def show_cost(study: Evidence, split: str = "test") -> dict[str, Standings]:
     """Shows metrics against MACs on a split, and returns the standings of the variants by metric."""
-    places = {metric: standings(study.table, metric, list(study.variants), split=split) for metric in METRICS}
+    names = measured(study.table, split)
+    places = {metric: standings(study.table, metric, list(study.variants), split=split) for metric in names}
     show(cost(study, places, split))
     return places
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.metrics import checked, confusion
 from analysis.records.predictions import Predictions, check_recorded, load_probabilities
+from analysis.tasks import decided, supports
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,11 @@ HELD = "macro_f1"
 class Tally:
     """The counts of one variant on one data set, seeds added up: every test image counts once per seed.
 
-    confusion: (true class, predicted class). counts, hits, confidence: (bins,) images, correct ones, and the sum of
-    their confidence, by bins of confidence. n_seeds: cells added up; n_images: test images of one of them.
+    confusion: (true class, predicted class); of several labels an image (label, predicted label), images with the one
+    for which the other is predicted. supports (classes,): images of each class or label. counts, hits, confidence:
+    (bins,) images, correct ones, and the sum of their confidence, by bins of confidence; of several labels an image
+    each is a question of its own: probabilities, those whose label is there, and their sum. has_many: whether there are
+    several. n_seeds: cells added up; n_images: test images of one of them.
     """
 
     confusion: np.ndarray
@@ -39,6 +43,8 @@ class Tally:
     confidence: np.ndarray
     n_seeds: int
     n_images: int
+    supports: np.ndarray
+    has_many: bool = False
 
 
 def tally_cells(
@@ -77,16 +83,23 @@ def tally_cells(
 
 def _tally(labels: np.ndarray, probabilities: np.ndarray) -> Tally:
     labels, probabilities = checked(labels, probabilities)
-    predicted = probabilities.argmax(axis=1)
-    confidence = probabilities[np.arange(len(labels)), predicted]
+    has_many = labels.ndim == 2
+    predicted = decided(probabilities, has_many)
+    if has_many:
+        confidence, right, counted = probabilities.reshape(-1), labels.reshape(-1), labels.T @ predicted
+    else:
+        confidence, right = probabilities[np.arange(len(labels)), predicted], predicted == labels
+        counted = confusion(labels, probabilities)
     bins = np.minimum((confidence * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
     return Tally(
-        confusion=confusion(labels, probabilities),
+        confusion=counted,
         counts=np.bincount(bins, minlength=CONFIDENCE_BINS),
-        hits=np.bincount(bins, weights=predicted == labels, minlength=CONFIDENCE_BINS),
+        hits=np.bincount(bins, weights=right, minlength=CONFIDENCE_BINS),
         confidence=np.bincount(bins, weights=confidence, minlength=CONFIDENCE_BINS),
         n_seeds=1,
         n_images=len(labels),
+        supports=supports(labels, probabilities.shape[1]),
+        has_many=has_many,
     )
 
 
@@ -98,4 +111,6 @@ def _sum(a: Tally, b: Tally) -> Tally:
         confidence=a.confidence + b.confidence,
         n_seeds=a.n_seeds + b.n_seeds,
         n_images=max(a.n_images, b.n_images),
+        supports=a.supports + b.supports,
+        has_many=a.has_many,
     )

@@ -13,11 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from analysis.across.standings import standings
 from analysis.hashes import content_hash
-from analysis.metrics import METRICS
 from analysis.records.ledger import read_records
 from analysis.records.places import ledger_folder
 from analysis.records.schema import STATUSES
 from analysis.records.sources import SOURCE_KEYS
+from analysis.records.table import measured
 from analysis.rendering.html import Html, note, paragraph
 from analysis.report.drawing import Draw, draw_and_clear
 from analysis.report.evidence import Evidence, load_evidence
@@ -53,7 +53,8 @@ def write_together(
             verdicts += decided
             warnings += [f"no verdicts of {evidence.name}: {problem}"] if problem else []
         split = "validation" if both.is_search else "test"
-        places = {name: standings(both.table, name, list(both.variants), split=split) for name in METRICS}
+        names = measured(both.table, split)
+        places = {name: standings(both.table, name, list(both.variants), split=split) for name in names}
         rng = np.random.default_rng(SEED)
         results = claims.results(both, verdicts, split)
         made = [

@@ -16,9 +16,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from analysis.across.standings import standings
-from analysis.metrics import METRICS
 from analysis.records.manifests import parsed_manifests
 from analysis.records.places import ledger_folder
+from analysis.records.table import measured
 from analysis.rendering.html import Html, whole_page
 from analysis.rendering.marks import DRAWN_VARIANTS, marks
 from analysis.rendering.tables import to_csv, to_latex, to_markdown
@@ -77,7 +77,8 @@ def write_report(
         drawn = _evidence_parts(evidence, draw)
         # A search chose by validation, so that is what its picture shows: test results of the chosen are no choice.
         split = "validation" if evidence.is_search else "test"
-        places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in METRICS}
+        names = measured(evidence.table, split)
+        places = {name: standings(evidence.table, name, list(evidence.variants), split=split) for name in names}
         verdicts: list[Verdict] | None = None
         forests: dict[int, Coming] = {}
         if deciding is not None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.arguments import whole
 from analysis.power import detectable_effect, smallest_adjusted_p
+from analysis.rendering.arguments import whole
 from analysis.selftest.goldens import Check, goldens
 from analysis.selftest.simulation import (
     TRUTHS,

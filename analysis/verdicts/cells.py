@@ -32,6 +32,7 @@ class Row:
     n_test: float
     cell_id: str
     missing_classes: str | None
+    n_train: float
 
 
 class Cells:
@@ -62,7 +63,7 @@ class Cells:
             finished_cells(table, metric)
         values = table[metric_column(table, metric)].astype(np.float64).to_numpy()
         rows: dict[str, list[Row]] = {}
-        for place, (variant, dataset, seed, status, value, macs, n_test, cell_id, missing) in enumerate(
+        for place, (variant, dataset, seed, status, value, macs, n_test, cell_id, missing, n_train) in enumerate(
             zip(
                 table["variant_id"],
                 table["dataset"],
@@ -73,12 +74,13 @@ class Cells:
                 self._column("n_test", math.nan),
                 self._column("cell_id", ""),
                 self._column("test.missing_classes", None),
+                self._column("n_train", math.nan),
             )
         ):
             known = missing if isinstance(missing, str) else None
             finite = value if math.isfinite(value) else None
             done = bool(status == "done")
-            row = Row(place, variant, dataset, int(seed), done, finite, macs, n_test, cell_id, known)
+            row = Row(place, variant, dataset, int(seed), done, finite, macs, n_test, cell_id, known, n_train)
             rows.setdefault(variant, []).append(row)
         return rows
 
@@ -136,6 +138,7 @@ def _pair(dataset: str, rows: Sequence[tuple[Row, Row]]) -> PairedCells:
         difference=float(differences.mean()),
         n_seeds=sum(baseline.seed != MEAN_OF_SEEDS for baseline, _ in rows),
         n_test=0 if pd.isna(n_test) else int(n_test),
+        n_train=0 if pd.isna(rows[0][0].n_train) else int(rows[0][0].n_train),
         cost_ratio=float(ratios.mean()) if len(ratios) else math.nan,
         baseline_cells=tuple(baseline.cell_id for baseline, _ in rows),
         against_cells=tuple(against.cell_id for _, against in rows),

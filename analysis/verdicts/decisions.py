@@ -6,6 +6,8 @@
   beside it.
 - *These data sets*, where a contrast declares so (or all data sets are of one source): data sets are fixed, seeds and
   test images drawn anew on each; one stratified t test of their mean, never surer than the images alone allow.
+- *Folds of this data set*, where all are folds of one: training and test images are drawn anew (Nadeau and Bengio's
+  corrected t test), never as if folds were data sets.
 - *This data set*, with one data set: seeds and test images are drawn anew (two-level bootstrap).
 - *These weights*, with one seed on one data set: test images are drawn anew (DeLong for macro-AUC, else a paired
   bootstrap).
@@ -37,9 +39,10 @@ from analysis.records.sources import averaged, counted_units, files_by_source, t
 from analysis.records.table import sources_of
 from analysis.verdicts.cells import Cells, paired_cells
 from analysis.verdicts.declared import Contrast, Declaration, Declared, as_declared, read_declaration, under_its_hash
+from analysis.verdicts.folds import are_folds, note_on_folds, over_folds
 from analysis.verdicts.images import Answer, Images, Question, answers
 from analysis.verdicts.judgement import Judgement, in_general, on_these, untested
-from analysis.verdicts.levels import FEWEST_SEEDS, IN_GENERAL, THESE_DATA_SETS
+from analysis.verdicts.levels import FEWEST_FOLDS, FEWEST_SEEDS, IN_GENERAL, OVER_FOLDS, THESE_DATA_SETS
 from analysis.verdicts.pairs import PairedCells
 from analysis.verdicts.revisions import Revisions
 from analysis.verdicts.verdict import DatasetDifference, Outcome, Verdict
@@ -300,6 +303,9 @@ def _found(declared: Declared, cells: _Paired, answer: Answer) -> Verdict:
     over = f"{unit_noun([here.dataset for here in pairs], cells.sources)}s"
     if cells.is_general:
         judged = in_general(differences, contrast.margin, over)
+    elif are_folds(pairs):
+        judged = over_folds(pairs, contrast.margin)
+        notes.append(note_on_folds(pairs))
     elif len(pairs) > 1:
         judged = _on_these(pairs, answer, cells.sources, contrast.margin)
     else:
@@ -362,7 +368,10 @@ def _settled(found: Verdict, adjusted_p: float, adjusted_equivalence_p: float) -
         outcome = "superior" if better > 0 else "inferior"
     reasons = list(found.reasons)
     confirmatory = contrast.contrasts_hash is not None and contrast.kind == "confirmatory"
-    if confirmatory and contrast.level == THESE_DATA_SETS:
+    if confirmatory and contrast.level == THESE_DATA_SETS and found.level == OVER_FOLDS:
+        if found.n_datasets < FEWEST_FOLDS:
+            reasons.append(f"a claim over folds takes {FEWEST_FOLDS} of them, got {found.n_datasets}")
+    elif confirmatory and contrast.level == THESE_DATA_SETS:
         if 0 < found.n_seeds < FEWEST_SEEDS:
             reasons.append(
                 f"a claim on these data sets takes {FEWEST_SEEDS} seeds on each, got {found.n_seeds} where fewest"

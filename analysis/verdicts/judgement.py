@@ -182,7 +182,7 @@ def _without_width(metric: str, interval: Interval, images: Matched) -> str:
     pairs = list(zip(images.against, images.baseline))
     if metric == "macro_auc_ovr":
         # Of two classes the second column is the ranking.
-        first = 1 if images.models[0].classes == 2 else 0
+        first = 1 if images.models[0].classes == 2 and images.labels.ndim == 1 else 0
         scores = [(a.probabilities[:, first:], b.probabilities[:, first:]) for a, b in pairs]
         bound = ranking_bound(images.labels, scores, images.codes)
         if bound is None:

@@ -8,7 +8,7 @@ class PairedCells:
     """The paired cells of one data set, by the seeds that both variants finished, and what their records say.
 
     values: the contrast's metric, by cell_id. weight: what it counts beside other data sets, 1 / k of k files of one
-    source.
+    source. n_train: training images, 0 where records do not tell.
     """
 
     dataset: str
@@ -20,3 +20,4 @@ class PairedCells:
     against_cells: tuple[str, ...]
     values: dict[str, float]
     weight: float = 1.0
+    n_train: int = 0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from analysis.across.rank_tests import Location
 from analysis.interval import Interval
-from analysis.records.sources import counted_units
+from analysis.records.sources import counted_units, folds_alone
 from analysis.verdicts.declared import Contrast
-from analysis.verdicts.levels import IN_GENERAL, THESE_DATA_SETS, THIS_DATA_SET
+from analysis.verdicts.levels import IN_GENERAL, OVER_FOLDS, THESE_DATA_SETS, THIS_DATA_SET
 from analysis.words import bounds, counted, listed, metric_name, p_value, percent, signed
 
 if TYPE_CHECKING:
@@ -181,6 +181,9 @@ def _where(verdict: Verdict) -> str:
     names = listed([part.dataset for part in verdict.per_dataset])
     if verdict.level == THESE_DATA_SETS:
         return f"on the data sets {names}, which says nothing of others"
+    if verdict.level == OVER_FOLDS:
+        base = folds_alone([part.dataset for part in verdict.per_dataset])
+        return f"on {base} split anew, which says nothing of other data sets"
     if verdict.level == THIS_DATA_SET:
         return f"on {names}, which says nothing of other data sets"
     if verdict.level:
@@ -243,6 +246,8 @@ def _sizes(verdict: Verdict) -> str:
     if seeds == {0}:
         shown = "means as printed"
     images = f", {counted(verdict.n_images, 'test image')}" if verdict.n_images else ""
+    if verdict.level == OVER_FOLDS:
+        return f"{counted(verdict.n_datasets, 'fold')} of one source, {shown}{images}"
     return f"{counted_units(verdict.n_datasets, verdict.n_sources)}, {shown}{images}"
 
 

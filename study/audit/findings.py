@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.tasks import supports
 from study.audit.alike import TURNS, Pairs, find_pairs
 from study.audit.files import mixture
 from study.audit.overlap import EARLIER, overlap
@@ -77,7 +78,7 @@ def _about(dataset: Dataset, form: str) -> dict[str, Any]:
         "image_size": list(splits["train"].images.shape[1:3]),
         "n": {split: len(splits[split]) for split in SPLITS},
         "class_counts": {
-            split: {name: int((splits[split].labels == label).sum()) for label, name in enumerate(info.classes)}
+            split: dict(zip(info.classes, map(int, supports(splits[split].labels, len(info.classes)))))
             for split in SPLITS
         },
         "groups": _groups(dataset),

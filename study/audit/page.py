@@ -18,6 +18,7 @@ from analysis.report.section import Part, make_part
 from analysis.words import counted
 from study.audit.alike import LIKELY, MOST_BITS, SURE
 from study.audit.pixels import BORDER
+from study.audit.pool import combinations
 from study.audit.sheets import LookUp, pair_sheet, single_sheet
 from study.data.protocol import SPLITS, Dataset
 
@@ -149,11 +150,13 @@ def _pictures(name: str, dataset: Dataset, found: Mapping[str, Any]) -> list[Pic
         if alike["examples"][kind]
     ]
     rows = {str(image_id): row for row, image_id in enumerate(np.concatenate([dataset.splits[s].ids for s in SPLITS]))}
-    labels = np.concatenate([dataset.splits[split].labels for split in SPLITS])
+    titles, labels = combinations(
+        dataset.info.classes, np.concatenate([dataset.splits[split].labels for split in SPLITS])
+    )
     for kind, (title, text) in SINGLES.items():
         odd = found["looks"][kind]
         if odd["names"]:
-            images = [(rows[each], each, dataset.info.classes[labels[rows[each]]]) for each in odd["names"]]
+            images = [(rows[each], each, titles[labels[rows[each]]]) for each in odd["names"]]
             drawings.append(single_sheet(f"{name}_{kind}", title, text, images, odd["count"], image))
     return [render(drawing) for drawing in drawings]
 

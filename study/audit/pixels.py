@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.tasks import members, supports
 from study.data.lying import blocks
 from study.data.protocol import SPLITS, Dataset
 
@@ -124,14 +125,15 @@ def looks(dataset: Dataset, found: Looks) -> dict[str, Any]:
 def rates(flags: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, float]:
     """The share of flagged images in each class that has any."""
     return {
-        name: round(float(flags[labels == label].mean()), 4)
+        name: round(float(flags[members(labels, label)].mean()), 4)
         for label, name in enumerate(classes)
-        if (labels == label).any()
+        if members(labels, label).any()
     }
 
 
 def tells(flags: np.ndarray, labels: np.ndarray, n_classes: int) -> bool:
     """Whether the flags are so much more frequent in one class than in another that they tell the two apart."""
-    counts = np.bincount(labels, minlength=n_classes)
-    rates = np.bincount(labels, weights=flags, minlength=n_classes)[counts >= FEWEST] / counts[counts >= FEWEST]
+    counts = supports(labels, n_classes)
+    flagged = supports(labels[flags.astype(bool)], n_classes)
+    rates = flagged[counts >= FEWEST] / counts[counts >= FEWEST]
     return len(rates) > 1 and float(rates.max() - rates.min()) >= TELLING

@@ -21,8 +21,9 @@ BLOCK = 256
 class Pool:
     """All images of a data set in one row each, in the order train, val, test.
 
-    splits (n,): place in SPLITS. labels (n,), ids (n,), groups (n,) or None: as in the data set. copies (n, 32, 32)
-    uint8: grey, resized by Pillow's bilinear filter. contents (n,): the same number for images of equal pixels.
+    splits (n,): place in SPLITS. labels (n,), ids (n,), groups (n,) or None: as in the data set; where an image may
+    have several labels, each combination of them counts as a class here, which names them. copies (n, 32, 32) uint8:
+    grey, resized by Pillow's bilinear filter. contents (n,): the same number for images of equal pixels.
     constant (n,): whether all pixels are equal, so that there is nothing to compare.
     """
 
@@ -77,17 +78,27 @@ def pool_of(dataset: Dataset, most: int | None = None) -> Pool:
         contents.append(seen.setdefault(digest, len(seen)))
         constant.append(bool((image == image[:1, :1]).all()))
         copies.append(small(image))
+    titles, labels = combinations(dataset.info.classes, np.concatenate([split.labels for split in splits]))
     groups = [split.groups for split in splits if split.groups is not None]
     return Pool(
-        classes=dataset.info.classes,
+        classes=titles,
         splits=places.astype(np.int8),
-        labels=np.concatenate([split.labels for split in splits])[rows],
+        labels=labels[rows],
         ids=np.concatenate([split.ids for split in splits])[rows],
         groups=np.concatenate(groups)[rows] if len(groups) == len(SPLITS) else None,
         copies=np.stack(copies),
         contents=np.array(contents),
         constant=np.array(constant),
     )
+
+
+def combinations(classes: tuple[str, ...], labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    """Class names and labels (n,) as they are; of several labels an image, each combination as a class of its own."""
+    if labels.ndim == 1:
+        return classes, labels
+    kinds, codes = np.unique(labels, axis=0, return_inverse=True)
+    titles = [" + ".join(name for name, there in zip(classes, kind) if there) or "no label" for kind in kinds]
+    return tuple(titles), codes.reshape(-1)
 
 
 def _images(dataset: Dataset, rows: np.ndarray, places: np.ndarray, starts: np.ndarray) -> Iterator[np.ndarray]:

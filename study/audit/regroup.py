@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from analysis.audits import faults
 from analysis.json_file import read_object
+from analysis.tasks import CLASSIFICATION
 from analysis.words import counted, listed
 from study.audit.alike import Pairs
 from study.audit.findings import short_audit
@@ -123,12 +124,14 @@ def write_copy(dataset: Dataset, pool: Pool, regrouping: Regrouping, folder: Pat
     images = [dataset.splits[split].images for split in SPLITS]
     starts = np.cumsum([0, *(len(part) for part in images)])
     arrays: dict[str, Any] = {}
-    kind = np.uint8 if len(pool.classes) <= 256 else np.int64
+    labels = np.concatenate([dataset.splits[split].labels for split in SPLITS])
+    kind = np.uint8 if len(dataset.info.classes) <= 256 else np.int64
     for place, split in enumerate(SPLITS):
         rows = np.flatnonzero(regrouping.split == place)
         found = np.stack([images[pool.splits[row]][row - starts[pool.splits[row]]] for row in rows])
         arrays[f"{split}_images"] = found[..., 0] if found.shape[-1] == 1 else found
-        arrays[f"{split}_labels"] = pool.labels[rows].astype(kind)[:, None]
+        own = labels[rows].astype(kind)
+        arrays[f"{split}_labels"] = own if own.ndim == 2 else own[:, None]
         arrays[f"{split}_groups"] = regrouping.group[rows].astype(np.int32)
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
@@ -161,6 +164,7 @@ def _entry(
         **{key: value for key, value in (entry if isinstance(entry, dict) else {}).items() if key in KEPT},
         "modality": dataset.info.modality,
         "classes": list(dataset.info.classes),
+        **({"task": dataset.info.task} if dataset.info.task != CLASSIFICATION.name else {}),
         "n": {split: len(arrays[f"{split}_labels"]) for split in SPLITS},
         "grouping": GROUPING,
         "source_key": dataset.info.source_key,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.json_file import read_object
+from analysis.tasks import Task, task_named
 
 FILE_NAME = "datasets.json"
 
@@ -17,6 +18,7 @@ class Entry:
     classes: tuple[str, ...] | None = None
     md5: str | None = None
     source_key: str | None = None
+    task: Task | None = None
 
 
 def read_entry(root: Path, name: str) -> Entry:
@@ -32,6 +34,7 @@ def read_entry(root: Path, name: str) -> Entry:
         classes=_classes(path, name, entry.get("classes")),
         md5=_text(path, name, "md5", entry.get("md5")),
         source_key=_text(path, name, "source_key", entry.get("source_key")) or None,
+        task=_task(path, name, _text(path, name, "task", entry.get("task"))),
     )
 
 
@@ -47,6 +50,10 @@ def _text(path: Path, name: str, key: str, value: object) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{path}: {name}.{key} must be text, got {value!r}")
     return value
+
+
+def _task(path: Path, name: str, value: str | None) -> Task | None:
+    return None if value is None else task_named(value, f"{path}: {name}.task")
 
 
 def _classes(path: Path, name: str, value: object) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from typing import IO
 
 import numpy as np
 
+from analysis.tasks import CLASSIFICATION, Task
 from study.data import lying
 from study.data.protocol import Dataset, Digest, Split, assemble, checked_split
 from study.data.shelf import Place, Shelf, Writing
@@ -38,6 +39,7 @@ class About:
     name: str
     modality: str
     source_key: str
+    task: Task = CLASSIFICATION
 
 
 def take_in(
@@ -82,7 +84,7 @@ def _taken(
     notes: tuple[str, ...],
     writing: Writing | None,
 ) -> Dataset:
-    digest = Digest(classes)
+    digest = Digest(classes, about.task)
     taken: dict[str, Split] = {}
     places: dict[str, Place] = {}
     for split, incoming in splits.items():
@@ -100,9 +102,11 @@ def _taken(
                 sink.add(chunk)
         images = sink.images()
         assert sink.filled == shape[0], f"{where}: {split} has {sink.filled} of {shape[0]} images"
-        taken[split] = checked_split(where, split, images, incoming.labels, incoming.groups, incoming.ids)
+        taken[split] = checked_split(where, split, images, incoming.labels, incoming.groups, incoming.ids, about.task)
         digest.end(taken[split].labels, taken[split].groups)
-    dataset = assemble(about.name, about.modality, classes, taken, where, about.source_key, notes=notes, digest=digest)
+    dataset = assemble(
+        about.name, about.modality, classes, taken, where, about.source_key, notes=notes, digest=digest, task=about.task
+    )
     if writing is not None:
         writing.keep(dataset, places)
     return dataset

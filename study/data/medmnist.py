@@ -6,7 +6,9 @@ from typing import Any
 from urllib.error import HTTPError
 
 from analysis.records.origins import source_key
+from analysis.tasks import task_named
 from study.data.catalogue import check_md5
+from study.data.intake import About
 from study.data.npz import file_stamp, read_npz
 from study.data.protocol import Dataset, unknown_name
 from study.data.shelf import Shelf
@@ -16,6 +18,7 @@ SIZES = (28, 64, 128, 224)
 MODALITIES = {
     "bloodmnist": "blood cell microscopy",
     "breastmnist": "breast ultrasound",
+    "chestmnist": "chest X-ray",
     "dermamnist": "dermatoscopy",
     "octmnist": "retinal OCT",
     "organamnist": "abdominal CT, axial",
@@ -29,7 +32,7 @@ MODALITIES = {
 
 
 def flags() -> list[str]:
-    """Names of MedMNIST's 2-D sets with one label per image."""
+    """Names of MedMNIST's 2-D sets."""
     return sorted(flag for flag, facts in _facts().items() if _refusal(flag, facts) is None)
 
 
@@ -77,7 +80,8 @@ class MedMnistSets:
             self._fetch(name, facts, path, url)
         check_md5(path, md5)
         classes = [facts["label"][str(label)] for label in range(len(facts["label"]))]
-        return read_npz(path, name, MODALITIES.get(name, "unknown"), classes, source_key(name), shelf)
+        task = task_named(facts["task"], f"medmnist: the task of {name}")
+        return read_npz(path, About(name, MODALITIES.get(name, "unknown"), source_key(name), task), classes, shelf)
 
     def _path(self, name: str) -> Path:
         return self._root / f"{name}{self._suffix}.npz"
@@ -104,8 +108,6 @@ class MedMnistSets:
 def _refusal(name: str, facts: dict[str, Any]) -> str | None:
     if name.endswith("3d"):
         return "must hold images, got volumes: 3-D sets are not supported"
-    if facts["task"].startswith("multi-label"):
-        return "must hold one label an image, got several: multi-label sets are not supported"
     return None
 
 

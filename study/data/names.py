@@ -4,25 +4,18 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from analysis.records.sources import FOLD as FOLD
+from analysis.records.sources import fold_of as fold_of
+
 
 def normal(name: str) -> str:
     """A name in Unicode's composed form (NFC): archives made on a Mac hold the decomposed one."""
     return unicodedata.normalize("NFC", name)
 
 
-# What follows the name of a data set that is one of its folds, before the fold's number.
-FOLD = "@fold"
-
-
-def fold_names(name: str, folds: int) -> list[str]:
-    """The names of a data set's folds."""
-    return [f"{name}{FOLD}{number}" for number in range(1, folds + 1)]
-
-
-def fold_of(name: str) -> tuple[str, int | None]:
-    """A data set's name without its fold, and the number of the fold; None where it is none."""
-    base, _, number = name.rpartition(FOLD)
-    return (base, int(number)) if base and number.isdecimal() else (name, None)
+def fold_names(name: str, folds: int, repeats: int = 1) -> list[str]:
+    """The names of a data set's folds; those of each further repeat go on in number."""
+    return [f"{name}{FOLD}{number}" for number in range(1, folds * repeats + 1)]
 
 
 def child(folder: Path, name: str) -> Path | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.records.origins import source_key
+from analysis.tasks import CLASSIFICATION
 from study.data import lying
 from study.data.catalogue import FILE_NAME, check_md5, read_entry
 from study.data.intake import About, Incoming, take_in
@@ -47,7 +48,8 @@ class NpzFolder:
         entry = read_entry(self.root, name)
         if entry.md5 is not None:
             check_md5(path, entry.md5)
-        return read_npz(path, name, entry.modality, entry.classes, source_key(name, entry.source_key), shelf)
+        about = About(name, entry.modality, source_key(name, entry.source_key), entry.task or CLASSIFICATION)
+        return read_npz(path, about, entry.classes, shelf)
 
     def _path(self, name: str) -> Path:
         path = child(self.root, f"{name}.npz") if Path(name).name == name else None
@@ -56,20 +58,23 @@ class NpzFolder:
         return path
 
 
-def read_npz(
-    path: Path, name: str, modality: str, classes: Sequence[str] | None, source: str, shelf: Shelf | None = None
-) -> Dataset:
-    """The data set in one MedMNIST-layout file. `classes` None: as many as train has labels; `source`: its key."""
+def read_npz(path: Path, about: About, classes: Sequence[str] | None, shelf: Shelf | None = None) -> Dataset:
+    """The data set in one MedMNIST-layout file. `classes` None: as many as train has labels."""
     if shelf is not None and image_bytes(path) > lying.HELD:
-        return _read_in_parts(path, About(name, modality, source), classes, shelf)
+        return _read_in_parts(path, about, classes, shelf)
     arrays = _arrays(path)
     splits = {
         split: checked_split(
-            str(path), split, arrays[f"{split}_images"], arrays[f"{split}_labels"], arrays.get(f"{split}_groups")
+            str(path),
+            split,
+            arrays[f"{split}_images"],
+            arrays[f"{split}_labels"],
+            arrays.get(f"{split}_groups"),
+            task=about.task,
         )
         for split in SPLITS
     }
-    return assemble(name, modality, classes, splits, str(path), source)
+    return assemble(about.name, about.modality, classes, splits, str(path), about.source_key, task=about.task)
 
 
 def _read_in_parts(path: Path, about: About, classes: Sequence[str] | None, shelf: Shelf) -> Dataset:
@@ -80,10 +85,11 @@ def _read_in_parts(path: Path, about: About, classes: Sequence[str] | None, shel
         incoming = {}
         for split, member in members.items():
             labels, groups = arrays[f"{split}_labels"], arrays.get(f"{split}_groups")
-            known = checked_parts(str(path), split, member.like(), labels, groups, None)
+            known = checked_parts(str(path), split, member.like(), labels, groups, None, about.task)
             incoming[split] = Incoming(known.labels, known.ids, known.groups, member.chunks(), member.place())
-        top = int(incoming["train"].labels.max()) + 1
-        titles = list(classes) if classes is not None else [f"class {label}" for label in range(top)]
+        train = incoming["train"].labels
+        top, noun = (train.shape[1], "label") if about.task.has_many else (int(train.max()) + 1, "class")
+        titles = list(classes) if classes is not None else [f"{noun} {label}" for label in range(top)]
         return take_in(about, titles, incoming, str(path), shelf=shelf)
 
 

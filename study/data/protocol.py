@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.tasks import CLASSIFICATION, MULTILABEL, Task, supports
 from medmamba_variants.hints import did_you_mean
 from study.data.lying import blocks, mapping_of
 
@@ -22,7 +23,7 @@ class DatasetInfo:
     `image_size` is pixels a side, or (height, width) where images are not square; `fingerprint` is 16 hex digits.
     `notes` say in a line each what a reader of results must know of the reading, such as how many files were left out.
     `source_key` names the collection that the images come from, by default the set's own name: sets of one key count
-    once in statistics across data sets (`analysis.records.sources`).
+    once in statistics across data sets (`analysis.records.sources`). `task` is one of `analysis.tasks.TASKS`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class DatasetInfo:
     fingerprint: str
     source_key: str = ""
     notes: tuple[str, ...] = ()
+    task: str = CLASSIFICATION.name
 
     def __post_init__(self) -> None:
         if not self.source_key:
@@ -47,7 +49,8 @@ class Split:
     """A split: images (n, height, width, channels) uint8, labels (n,) int64, ids (n,) str, groups (n,) int64 or None.
 
     Images of one group (patient, lesion, tissue tile) are not independent. `masks` (n, height, width) uint8 is 1 where
-    the finding lies, which is known only for phantoms. All users in a process share the arrays: never write to them.
+    the finding lies, which is known only for phantoms. Where an image may have several labels, or none, labels are 0 or
+    1 of each, (n, labels). All users in a process share the arrays: never write to them.
     """
 
     images: np.ndarray
@@ -82,12 +85,14 @@ class DividedGroupsError(ValueError):
 class Digest:
     """The fingerprint of a data set in the making, whose splits come in order, the images of one in chunks or at once.
 
-    It is the SHA-256 of class names, images, labels and groups. Name, modality, source and ids do not count: a renamed
-    copy of a file is the same data.
+    It is the SHA-256 of class names, images, labels and groups, and of the task where it is not classification. Name,
+    modality, source and ids do not count: a renamed copy of a file is the same data.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], task: Task = CLASSIFICATION) -> None:
         self._digest = hashlib.sha256(json.dumps(list(classes), ensure_ascii=True).encode())
+        if task is not CLASSIFICATION:
+            self._digest.update(f"|task {task.name}|".encode())
 
     def begin(self, name: str, shape: tuple[int, ...], grouped: bool) -> None:
         """Starts a split of images of this shape (n, height, width, channels)."""
@@ -108,9 +113,9 @@ class Digest:
         return self._digest.hexdigest()[:16]
 
 
-def fingerprint(classes: Sequence[str], splits: Mapping[str, Split]) -> str:
+def fingerprint(classes: Sequence[str], splits: Mapping[str, Split], task: Task = CLASSIFICATION) -> str:
     """Sixteen hex digits that stand for class names, images, labels and groups of every split; see `Digest`."""
-    digest = Digest(classes)
+    digest = Digest(classes, task)
     for name in SPLITS:
         split = splits[name]
         digest.begin(name, split.images.shape, split.groups is not None)
@@ -131,6 +136,7 @@ def assemble(
     *,
     notes: Iterable[str] = (),
     digest: Digest | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Dataset:
     """The data set made of some splits. Raises a ValueError that begins with `where` (a path) and says what is wrong.
 
@@ -144,7 +150,7 @@ def assemble(
             raise ValueError(
                 f"{where}: {split_name}_images must have the size of train_images, {_words(first)}, got {_words(shape)}"
             )
-    names = _checked_classes(classes, splits, where)
+    names = (_checked_labels if task.has_many else _checked_classes)(classes, splits, where)
     _refuse_partial_groups(splits, where)
     height, width, channels = first
     info = DatasetInfo(
@@ -156,9 +162,10 @@ def assemble(
         n_train=len(splits["train"]),
         n_val=len(splits["val"]),
         n_test=len(splits["test"]),
-        fingerprint=fingerprint(names, splits) if digest is None else digest.hexdigest(),
+        fingerprint=fingerprint(names, splits, task) if digest is None else digest.hexdigest(),
         source_key=source_key,
         notes=(*notes, *_absent_classes(names, splits)),
+        task=task.name,
     )
     dataset = Dataset(info, dict(splits))
     _refuse_shared_groups(dataset, where)
@@ -172,9 +179,10 @@ def checked_split(
     labels: np.ndarray,
     groups: np.ndarray | None,
     ids: np.ndarray | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Split:
     """A split in the protocol's layout from MedMNIST-layout arrays; `ids` None: "train/0", "train/1" and so on."""
-    checked = checked_parts(where, name, images, labels, groups, ids)
+    checked = checked_parts(where, name, images, labels, groups, ids, task)
     return replace(checked, images=np.ascontiguousarray(checked.images))
 
 
@@ -185,6 +193,7 @@ def checked_parts(
     labels: np.ndarray,
     groups: np.ndarray | None,
     ids: np.ndarray | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Split:
     """A split as `checked_split` makes it, except that its images lie as they came: not one of them is looked at."""
     if images.dtype != np.uint8:
@@ -200,7 +209,8 @@ def checked_parts(
         raise ValueError(f"{where}: {name}_images must hold at least one image, got an empty split")
     if 0 in images.shape:
         raise ValueError(f"{where}: {name}_images must hold images with pixels, got the shape {images.shape}")
-    labels = _column(where, f"{name}_labels", labels, len(images))
+    label_key = f"{name}_labels"
+    labels = (_rows if task.has_many else _column)(where, label_key, labels, len(images))
     if groups is not None:
         groups = _column(where, f"{name}_groups", groups, len(images))
     if ids is None:
@@ -221,14 +231,46 @@ def _column(where: str, key: str, values: np.ndarray, count: int) -> np.ndarray:
         raise ValueError(f"{where}: {key} must be integers, got {values.dtype}")
     if values.ndim == 2 and values.shape[1] > 1 and key.endswith("_labels"):
         raise ValueError(
-            f"{where}: {key} must hold one label an image, shape (n,) or (n, 1), got {values.shape}: "
-            "multi-label sets are not supported"
+            f"{where}: {key} must hold one label an image, shape (n,) or (n, 1), got {values.shape}; where an "
+            f"image may have several, its entry in datasets.json says so (task: {MULTILABEL.name})"
         )
     if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] != 1):
         raise ValueError(f"{where}: {key} must have the shape (n,) or (n, 1), got {values.shape}")
     if len(values) != count:
         raise ValueError(f"{where}: {key} must be as many as the images, {count}, got {len(values)}")
     return values.reshape(-1).astype(np.int64)
+
+
+def _rows(where: str, key: str, values: np.ndarray, count: int) -> np.ndarray:
+    """Labels of 0 and 1, (n, labels)."""
+    if values.dtype.kind not in "iub":
+        raise ValueError(f"{where}: {key} must be integers, got {values.dtype}")
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(
+            f"{where}: {key} must be 0 or 1 for each of two labels or more, (n, labels), got {values.shape}"
+        )
+    if len(values) != count:
+        raise ValueError(f"{where}: {key} must be as many as the images, {count}, got {len(values)}")
+    wrong = values[(values < 0) | (values > 1)]
+    if wrong.size:
+        raise ValueError(f"{where}: {key} must be 0 or 1 for each label, got {wrong[0]}")
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
+def _checked_labels(classes: Sequence[str] | None, splits: Mapping[str, Split], where: str) -> tuple[str, ...]:
+    """The names of labels of which an image may have several; each is there, and absent, in train."""
+    count = splits["train"].labels.shape[1]
+    names = tuple(classes) if classes is not None else tuple(f"label {label}" for label in range(count))
+    for name in SPLITS:
+        found = splits[name].labels.shape[1]
+        if found != len(names):
+            raise ValueError(f"{where}: {name}_labels must have {len(names)} labels ({', '.join(names)}), got {found}")
+    totals = splits["train"].labels.sum(axis=0)
+    for label, title in enumerate(names):
+        if totals[label] in (0, len(splits["train"])):
+            came = "none" if totals[label] == 0 else "it in all"
+            raise ValueError(f"{where}: train_labels must hold images with {title} and without it, got {came}")
+    return names
 
 
 def _checked_classes(classes: Sequence[str] | None, splits: Mapping[str, Split], where: str) -> tuple[str, ...]:
@@ -261,8 +303,8 @@ def _checked_classes(classes: Sequence[str] | None, splits: Mapping[str, Split],
 def _absent_classes(classes: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
     """A note for each split without an image of some class: metrics there are means over the classes it has."""
     for name in SPLITS:
-        there = np.unique(splits[name].labels)
-        absent = [title for label, title in enumerate(classes) if label not in there]
+        counts = supports(splits[name].labels, len(classes))
+        absent = [title for label, title in enumerate(classes) if counts[label] == 0]
         if absent:
             yield f"{name} holds no image of {', '.join(absent)}: means over classes there leave it out"
 

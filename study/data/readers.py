@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from medmamba_variants.design.kinds import UNSET, Flag, Setting, Text, whole
+from analysis.tasks import TASKS
+from medmamba_variants.design.kinds import UNSET, Choice, Flag, Setting, Text, whole
 from study.data.declared import AXIS, COLUMNS, SPLIT, WINDOW
 from study.data.names import child
 from study.data.phantoms.dials import COMMON_DIALS
@@ -108,7 +109,9 @@ def _table(root: str | None, settings: Mapping[str, Any]) -> Reader:
 
 
 def _decoding(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    return settings["image_size"], *(settings.get(key) for key in ("split", "window", "axis", "folds"))
+    return settings["image_size"], *(
+        settings.get(key) for key in ("split", "window", "axis", "folds", "task", "repeats")
+    )
 
 
 # Without a default, which the process decides.
@@ -118,6 +121,10 @@ OF_IMAGE_FILES = {
     "image_size": Setting(whole(8, 4096), "pixels a side that image files are read at", default=None),
     "split": Setting(SPLIT, "shares of val and test for data that come without, by class and group, with a seed"),
     "folds": Setting(whole(2, 100), "in place of a split: each set is that many, NAME@fold1 and so on, of one source"),
+    "repeats": Setting(whole(2, 100), "times that folds are dealt out, each anew: their numbers go on"),
+    "task": Setting(
+        Choice(tuple(TASKS)), "what labels mean: classes, classes in the order of their names, several labels"
+    ),
     "window": Setting(WINDOW, "what becomes black and what white where a channel has more than eight bits"),
     "axis": Setting(AXIS, "the axis of the body across which volumes are cut into slices"),
     **CACHE,

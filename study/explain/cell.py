@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.explanations.pointing import spread
+from analysis.tasks import TASKS
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import MedMambaVariant, build_model
 from study.data.protocol import Split
@@ -59,6 +60,7 @@ def explain_cell(cell: Cell, options: Options) -> Explanation:
     Raises ValueError for a network by other people, whose maps and stages are not known, and where the training fails.
     """
     variant = own_variant(cell)
+    _refuse_several(cell)
     kept: list[tuple[nn.Module, Normalise]] = []
     record, probabilities = run_cell(
         cell,
@@ -95,6 +97,14 @@ def own_variant(cell: Cell) -> VariantConfig:
     if not isinstance(cell.variant, VariantConfig):
         raise ValueError(f"the variant must be one of MedMamba to be explained, got {cell.variant.label()}")
     return cell.variant
+
+
+def _refuse_several(cell: Cell) -> None:
+    data = load_dataset(dict(cell.data.source), cell.data.name)
+    if TASKS[data.info.task].has_many:
+        raise ValueError(
+            f"the data set must have one class an image to be explained, got {data.info.name}, with several"
+        )
 
 
 def explain(

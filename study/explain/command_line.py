@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.arguments import whole
+from analysis.rendering.arguments import whole
 from medmamba_variants.hints import did_you_mean
 from study.telling.command import DEFAULT_STORE, Parser, read_settings, ready_streams
 

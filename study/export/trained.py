@@ -9,21 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from analysis.tasks import CLASSIFICATION, TASKS, Task
 from medmamba_variants.networks import build_network, read_network
 from study.store.weights import Kept, read_kept
+from study.training.tasks import ACTIVATIONS
 
 
 class Predictor(nn.Module):
     """A network that takes images as they are stored: uint8 (batch, height, width, channels) in, probabilities out.
 
-    Probabilities are (batch, classes) in the order of the classes' names.
+    Probabilities are (batch, classes) in the order of the classes' names; of several labels an image, one of each.
     """
 
     scale: Tensor
     offset: Tensor
 
-    def __init__(self, network: nn.Module, scale: Tensor, offset: Tensor) -> None:
+    def __init__(self, network: nn.Module, scale: Tensor, offset: Tensor, task: Task = CLASSIFICATION) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[task.activation]
         self.network = network
         self.register_buffer("scale", scale)
         self.register_buffer("offset", offset)
@@ -31,7 +34,7 @@ class Predictor(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         # Bit for bit what cells train on.
         inputs = torch.addcmul(self.offset, images.float(), self.scale).permute(0, 3, 1, 2)
-        probabilities: Tensor = self.network(inputs).float().softmax(dim=1)
+        probabilities: Tensor = self.activation(self.network(inputs).float())
         return probabilities
 
 
@@ -72,7 +75,8 @@ def build(kept: Kept, where: str) -> Trained:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{where}: weights must fit the variant in the file, got {reason}") from None
     scale, offset = (torch.tensor(about["normalisation"][name]) for name in ("scale", "offset"))
-    return Trained(Predictor(network, scale, offset).eval().requires_grad_(False), about)
+    task = TASKS[about.get("task", CLASSIFICATION.name)]
+    return Trained(Predictor(network, scale, offset, task).eval().requires_grad_(False), about)
 
 
 def kept_file(store: Path, cell: str) -> Path:

@@ -365,9 +365,10 @@ class _Reader:
         return tuple(fold for name in self.values["datasets"] for fold in self.folds(name))
 
     def folds(self, name: str) -> list[str]:
-        folds = self.values.get("source", {}).get("folds")
+        source = self.values.get("source", {})
+        folds = source.get("folds")
         built_in = folds is None or name.startswith(PHANTOM_PREFIX) or fold_of(name)[1] is not None
-        return [name] if built_in else fold_names(name, folds)
+        return [name] if built_in else fold_names(name, folds, source.get("repeats", 1))
 
     def own_sources(self) -> dict[str, str]:
         """The sources that the file names, of its own data sets."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from analysis.metrics import METRICS
+from analysis.tasks import TASKS, Task
 from study.data import DatasetInfo, open_source
 from study.data.sources import image_bytes
 from study.declaration.cells import DataRef
@@ -32,8 +34,25 @@ def read_inputs(study: Study) -> Inputs:
         source = open_source(specs[name])
         found[name] = source.describe(name)
         sizes[name] = image_bytes(source.load(name))
+    _refuse_undefined(study, {name: TASKS[info.task] for name, info in found.items()})
     infos = {
         name: replace(info, source_key=study.own_sources.get(name, info.source_key)) for name, info in found.items()
     }
     refs = {name: DataRef(name, info.fingerprint, specs[name], info.source_key) for name, info in infos.items()}
     return Inputs(refs, infos, sizes)
+
+
+def _refuse_undefined(study: Study, tasks: Mapping[str, Task]) -> None:
+    """Raises ValueError, one line, for a metric of the study that is not defined for every data set's task."""
+    asked = {f"contrasts.{contrast.name}.metric": contrast.metric for contrast in study.contrasts}
+    asked |= {f"strategy.objectives.{name}": name for name in study.strategy.objectives if name in METRICS}
+    if study.tuning is not None:
+        asked["tuning metric"] = study.tuning.metric
+    for place, metric in asked.items():
+        for name, task in tasks.items():
+            if not task.defines(metric):
+                shared = [other for other in METRICS if all(each.defines(other) for each in tasks.values())]
+                raise ValueError(
+                    f"{study.path}: {place} must be defined for the task of every data set ({', '.join(shared)}), got "
+                    f"{metric}, which is not for {name} ({task.words})"
+                )

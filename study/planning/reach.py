@@ -15,8 +15,8 @@ from analysis.power import (
     smallest_adjusted_p,
 )
 from analysis.records.ledger import load_ledger
-from analysis.records.sources import counted_units, files_by_source
-from analysis.verdicts.levels import FEWEST_SEEDS, THESE_DATA_SETS
+from analysis.records.sources import counted_units, files_by_source, folds_alone
+from analysis.verdicts.levels import FEWEST_FOLDS, FEWEST_SEEDS, THESE_DATA_SETS
 from analysis.words import counted, metric_name
 from study.declaration.cells import DataRef
 from study.declaration.definition import Contrast, Study
@@ -136,10 +136,12 @@ def family_size(study: Study, contrast: Contrast) -> int:
 def smallest_p(study: Study, contrast: Contrast, refs: Refs = None) -> float:
     """The smallest p, adjusted within its family, that a contrast can have on the sources of the study's data sets.
 
-    On these data sets, where they are fixed, any with three seeds; without them 1.
+    On these data sets, where they are fixed, any with three seeds, or three folds where all are folds of one; without
+    them 1.
     """
     if is_fixed(contrast):
-        return 0.0 if len(study.seeds) >= FEWEST_SEEDS else 1.0
+        folds = len(study.datasets) >= FEWEST_FOLDS and folds_alone(study.datasets) is not None
+        return 0.0 if folds or len(study.seeds) >= FEWEST_SEEDS else 1.0
     return smallest_adjusted_p(n_sources(study, refs), family_size(study, contrast), study.correction)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from analysis.records.schema import SCHEMA, Record
+from analysis.tasks import CLASSIFICATION
 from study.data.protocol import Dataset
 from study.data.sources import load_dataset
 from study.declaration.cells import NUMERICS_VERSION, Cell
@@ -127,6 +128,7 @@ def _describe(data: Dataset, cell: Cell) -> Record:
         )
     return {
         **({"data_notes": list(info.notes)} if info.notes else {}),
+        **({"task": info.task} if info.task != CLASSIFICATION.name else {}),
         "modality": info.modality,
         "classes": list(info.classes),
         "channels": info.channels,

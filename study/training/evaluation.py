@@ -8,13 +8,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
 from analysis.metrics import DECLARED, Scored
+from analysis.tasks import CLASSIFICATION, Task
 from study.training.images import EVALUATION_BATCH, Images, MappedImages, Normalise
+from study.training.tasks import loss_of, probabilities_of
 
 RUNNING = ("macro_f1", "macro_auc_ovr", "balanced_accuracy")
 
@@ -46,24 +47,25 @@ def validate(
     num_classes: int,
     cast: Callable[[], Any],
     at_once: int = EVALUATION_BATCH,
+    task: Task = CLASSIFICATION,
 ) -> tuple[float, dict[str, float]]:
-    """The mean cross-entropy and the running metrics on the validation split, as a record defines them.
+    """The mean loss of the task, unsmoothed, and the running metrics on the validation split, as a record defines them.
 
     A class without an image takes no part in any of them. torchmetrics would count it as 0 in the AUC, and as 0 in the
     balanced accuracy once it is predicted, so that its values serve only where every class has an image. There they are
     the same to 1e-6, and are kept for their last bits, which decide between epochs that tie.
     """
-    total, scores = 0.0, []
+    total, scores, loss = 0.0, [], loss_of(task)
     with _evaluating(model):
         for logits, labels in _logits(model, images, normalise, cast, at_once):
-            total += float(F.cross_entropy(logits, labels, reduction="sum"))
-            scores.append(logits.softmax(dim=1))
+            total += float(loss(logits, labels, None, 0.0, "sum"))
+            scores.append(probabilities_of(task, logits))
         values = _running_metrics(torch.cat(scores), images.labels, num_classes)
     return total / len(images), values
 
 
 def _running_metrics(scores: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
-    if len(labels.unique()) < num_classes:
+    if labels.ndim == 2 or len(labels.unique()) < num_classes:
         scored = Scored(labels.cpu().numpy(), scores.cpu().numpy())
         return {name: float(DECLARED[name].value(scored)) for name in RUNNING}
     metrics = _complete_metrics(num_classes, labels.device)
@@ -90,7 +92,9 @@ def predict(
     normalise: Normalise,
     cast: Callable[[], Any],
     at_once: int = EVALUATION_BATCH,
+    task: Task = CLASSIFICATION,
 ) -> Tensor:
     """Probabilities (n, classes) of a split's images, of which `at_once` go through the network at a time."""
     with _evaluating(model):
-        return torch.cat([logits.softmax(dim=1) for logits, _ in _logits(model, images, normalise, cast, at_once)])
+        found = _logits(model, images, normalise, cast, at_once)
+        return torch.cat([probabilities_of(task, logits) for logits, _ in found])

@@ -46,7 +46,7 @@ def described(record: Record, normaliser: Normaliser) -> dict[str, Any]:
     side = record["image_size"]
     names = ("cell_id", "variant_id", "recipe_id", "dataset", "data_fingerprint", "seed", "numerics_version")
     return {
-        **{name: record[name] for name in ("variant", "classes", "channels")},
+        **{name: record[name] for name in ("variant", "classes", "channels", "task") if name in record},
         "image_size": side if isinstance(side, list) else [side, side],
         "normalisation": {"scale": normaliser.scale.tolist(), "offset": normaliser.offset.tolist()},
         **{name: record[name] for name in (*names, "best_epoch", "versions", "commit")},

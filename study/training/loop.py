@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from analysis.metrics import all_metrics
 from analysis.records.schema import Record
+from analysis.tasks import TASKS
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.networks import build_network, network_cost, without_weights
 from medmamba_variants.peers.starting import frozen_parts, start_from_weights
@@ -30,6 +31,7 @@ from study.training.clipping import clip_gradients
 from study.training.evaluation import predict, validate
 from study.training.images import EVALUATION_BATCH, Normalise, Normaliser, as_trained
 from study.training.steps import add_gradients
+from study.training.tasks import class_weights
 
 Probabilities = dict[str, np.ndarray]
 
@@ -65,7 +67,7 @@ def train_network(
     train = splits["train"]
     height, width = train.size
     normalise = Normaliser(train)
-    num_classes = len(info.classes)
+    num_classes, task = len(info.classes), TASKS[info.task]
 
     shape = {"num_classes": num_classes, "in_channels": info.channels}
     counted = network_cost(cell.variant, image_size=(height, width), **shape)
@@ -83,7 +85,7 @@ def train_network(
     optimizer = _optimizer(model, recipe)
     parameters = list(model.parameters())
     schedule = _schedule(optimizer, recipe, epochs * steps, steps)
-    weights = _class_weights(train.labels, num_classes) if recipe.class_weights else None
+    weights = class_weights(task, train.labels, num_classes) if recipe.class_weights else None
     order = torch.Generator().manual_seed(stream_seed(cell.seed, 1))
     changes = torch.Generator().manual_seed(stream_seed(cell.seed, 2))
     cast = _autocast(recipe, device)
@@ -114,6 +116,7 @@ def train_network(
                 smoothing=recipe.label_smoothing,
                 cast=cast,
                 micro_batch=micro_batch,
+                task=task,
             )
             if recipe.clip_grad_norm:
                 clip_gradients(parameters, recipe.clip_grad_norm)
@@ -132,7 +135,7 @@ def train_network(
         if not math.isfinite(train_loss):
             raise NotFiniteError(_not_finite(losses, epoch, steps))
 
-        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast, at_once)
+        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast, at_once, task)
         reached.curves.append(
             {"epoch": epoch, "train_loss": train_loss, "val_loss": validation_loss}
             | {f"val_{name}": value for name, value in metrics.items()}
@@ -157,8 +160,8 @@ def train_network(
     results: Record = {}
     for split_name, long_name in (("val", "validation"), ("test", "test")):
         split = data.splits[split_name]
-        scores = predict(evaluated, splits[split_name], normalise, cast, at_once).cpu().numpy()
-        results[long_name] = all_metrics(split.labels, scores, classes=info.classes)
+        scores = predict(evaluated, splits[split_name], normalise, cast, at_once, task).cpu().numpy()
+        results[long_name] = all_metrics(split.labels, scores, classes=info.classes, task=task)
         probabilities[f"{long_name}_probabilities"] = scores
         probabilities[f"{long_name}_labels"] = np.asarray(split.labels)
         probabilities[f"{long_name}_ids"] = np.asarray(split.ids)
@@ -218,12 +221,6 @@ def _schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, updates: int, st
     )
     schedule.step_update(0)
     return schedule
-
-
-def _class_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Weights (classes,) inverse to class frequency, with mean one over the images."""
-    counts = torch.bincount(labels, minlength=num_classes).clamp_min(1).float()
-    return len(labels) / (num_classes * counts)
 
 
 def _autocast(recipe: Recipe, device: torch.device) -> Callable[[], Any]:

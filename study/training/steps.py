@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from analysis.tasks import CLASSIFICATION, Task
+from study.training.tasks import loss_of
 
 # How torch names a lack of memory where its error has no class of its own.
 NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "out of memory")
@@ -30,27 +32,29 @@ def add_gradients(
     smoothing: float,
     cast: Callable[[], Any],
     micro_batch: int | None,
+    task: Task = CLASSIFICATION,
 ) -> Tensor:
-    """The mean cross-entropy () of a batch, detached, after its gradients were added to those of the parameters.
+    """The mean loss () of a batch for a task, detached, after its gradients were added to those of the parameters.
 
     images: (batch, channels, height, width), normalised. weight: of each class, or None. With `micro_batch` the batch
     goes through in equal parts of at most that many images, whose gradients add up to those of the whole; norms over a
     batch then see the parts.
     """
+    loss_function = loss_of(task)
     if micro_batch is None or micro_batch >= len(labels):
         with cast():
             logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels, weight=weight, label_smoothing=smoothing)
+        loss = loss_function(logits.float(), labels, weight, smoothing, "mean")
         loss.backward()
         return loss.detach()
     parts = math.ceil(len(labels) / micro_batch)
-    # torch divides by the weights of the labels, also where it smooths.
-    share = 1 / (len(labels) if weight is None else weight[labels].sum())
+    # torch divides a cross-entropy by the weights of the labels, also where it smooths.
+    share = 1 / (len(labels) if weight is None or task.has_many else weight[labels].sum())
     total = torch.zeros((), device=labels.device)
     for some, theirs in zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True):
         with cast():
             logits = model(some)
-        sums = F.cross_entropy(logits.float(), theirs, weight=weight, label_smoothing=smoothing, reduction="sum")
+        sums = loss_function(logits.float(), theirs, weight, smoothing, "sum")
         loss = sums * share
         loss.backward()
         total += loss.detach()

@@ -161,8 +161,8 @@ WRONG: dict[str, tuple[dict[str, np.ndarray | None], str]] = {
     "float labels": ({"val_labels": np.zeros(4)}, "val_labels must be integers, got float64"),
     "multi-label": (
         {"train_labels": np.zeros((8, 14), np.uint8)},
-        "train_labels must hold one label an image, shape (n,) or (n, 1), got (8, 14): "
-        "multi-label sets are not supported",
+        "train_labels must hold one label an image, shape (n,) or (n, 1), got (8, 14); where an image may have "
+        "several, its entry in datasets.json says so (task: multilabel)",
     ),
     "deep labels": (
         {"train_labels": np.zeros((8, 1, 1), np.uint8)},

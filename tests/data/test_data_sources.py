@@ -16,6 +16,10 @@ from study.data.pictures.kinds import ENDINGS
 
 HEIGHT, WIDTH = 6, 9
 COUNTS = {"train": 4, "val": 2, "test": 3}
+FLAGS = (
+    "bloodmnist", "breastmnist", "chestmnist", "dermamnist", "octmnist", "organamnist", "organcmnist", "organsmnist",
+    "pathmnist", "pneumoniamnist", "retinamnist", "tissuemnist",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -301,17 +305,43 @@ def test_sets_that_do_not_fit_are_refused(tmp_path):
     from medmnist.info import INFO
 
     names = open_source(medmnist(tmp_path)).names()
-    assert len(names) == 11 and set(names) < set(INFO)
-    for name, words in (("chestmnist", "multi-label sets"), ("nodulemnist3d", "3-D sets")):
-        assert name not in names
-        with pytest.raises(ValueError, match=f"{name}_64.npz: must hold .*: {words} are not supported"):
-            load_dataset(medmnist(tmp_path), name)
+    assert len(names) == 12 and set(names) < set(INFO)
+    assert "nodulemnist3d" not in names
+    with pytest.raises(ValueError, match=r"nodulemnist3d_64\.npz: must hold .*: 3-D sets are not supported"):
+        load_dataset(medmnist(tmp_path), "nodulemnist3d")
     with pytest.raises(
         ValueError, match="medmnist: must hold the data set 'brestmnist', and does not; did you mean breastmnist"
     ):
         load_dataset(medmnist(tmp_path), "brestmnist")
     with pytest.raises(ValueError, match=r"source\.size must be 28, 64, 128, 224, got 32"):
         open_source(medmnist(tmp_path, size=32))
+
+
+@pytest.mark.parametrize("size", [28, 64, 128, 224])
+@pytest.mark.parametrize("flag", FLAGS)
+def test_all_twelve_sets_are_read_at_every_size(flag, size, tmp_path, monkeypatch):
+    """Files in MedMNIST's layout, under the package's own names of files, addresses and checksums."""
+    from medmnist.info import INFO
+
+    facts, suffix = INFO[flag], "" if size == 28 else f"_{size}"
+    assert facts[f"url{suffix}"].split("?")[0].endswith(f"/{flag}{suffix}.npz")
+    classes = len(facts["label"])
+    several = facts["task"].startswith("multi-label")
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("train", "val", "test"):
+        shape = (2 * classes, 4, 4, 3)[: 4 if facts["n_channels"] == 3 else 3]
+        arrays[f"{split}_images"] = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        own = np.arange(2 * classes) % classes
+        arrays[f"{split}_labels"] = np.eye(classes, dtype=np.uint8)[own] if several else own.astype(np.uint8)[:, None]
+    path = tmp_path / f"{flag}{suffix}.npz"
+    np.savez(path, **arrays)
+    monkeypatch.setitem(facts, f"MD5{suffix}", hashlib.md5(path.read_bytes()).hexdigest())
+    data = load_dataset(medmnist(tmp_path, size), flag)
+    tasks = {"chestmnist": "multilabel", "retinamnist": "ordinal"}
+    assert data.info.task == tasks.get(flag, "classification")
+    assert data.info.classes == tuple(facts["label"][str(k)] for k in range(classes))
+    labels = data.splits["test"].labels
+    assert labels.shape == ((2 * classes, classes) if several else (2 * classes,)) and labels.dtype == np.int64
 
 
 def test_every_set_has_a_modality():

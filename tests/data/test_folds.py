@@ -44,6 +44,22 @@ def test_every_image_is_tested_once_and_groups_stay_whole(grouped):
     assert {data.info.fingerprint for data in others}.isdisjoint(data.info.fingerprint for data in sets)
 
 
+def test_repeats_deal_the_images_out_anew(grouped):
+    once = read(grouped, "photos@fold1", folds=2, split={"val": 0.2})
+    sets = [read(grouped, f"photos@fold{n}", folds=2, repeats=3, split={"val": 0.2}) for n in range(1, 5)]
+    # The first repeat is what it is without others, but for its note.
+    assert sets[0].info.fingerprint == once.info.fingerprint
+    assert len({data.info.fingerprint for data in sets}) == 4
+    for first in (0, 2):
+        tested = [name for data in sets[first : first + 2] for name in data.splits["test"].ids]
+        assert len(tested) == len(set(tested)) == 40
+    assert sets[3].info.notes[0].startswith("fold 2 of 2, repeat 2 of 3, by class and group with seed 0")
+    assert refusal(grouped, "photos@fold7", folds=2, repeats=3).endswith("photos@fold6, got photos@fold7")
+    assert "source.repeats must be left out where source.folds is not given, got 3" in refusal(
+        grouped, "photos", split={"val": 0.2, "test": 0.2}, repeats=3
+    )
+
+
 def test_folds_pool_whatever_splits_there_are(tmp_path):
     write_folder(tmp_path, count=5)
     sets = folds_of(tmp_path, 3)
@@ -65,6 +81,8 @@ def test_a_study_names_the_set_and_gets_its_folds_as_one_source(grouped):
         "question: q\nbase: nano\naxes: {split_ratio: [0.5]}\nseeds: [0]\ndatasets: [photos, phantom_ct]\n"
         "source: {folds: 3}\nsources: {photos: ward}\n"
     )
+    study = load_study(file, data_root=grouped, settings={"source.repeats": "2"})
+    assert [name for name in study.datasets if "fold" in name] == [f"photos@fold{n}" for n in range(1, 7)]
     study = load_study(file, data_root=grouped)
     study.check_source()
     assert study.datasets == ("photos@fold1", "photos@fold2", "photos@fold3", "phantom_ct")

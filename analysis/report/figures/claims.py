@@ -14,7 +14,7 @@ from analysis.across.standings import Standings
 from analysis.metrics import LOWER_IS_BETTER
 from analysis.power import smallest_adjusted_p
 from analysis.rendering.canvas import GREY, INK, Drawing, file_name, lay_out, new_figure, room, style, width
-from analysis.verdicts.levels import IN_GENERAL
+from analysis.verdicts.levels import IN_GENERAL, OVER_FOLDS
 from analysis.verdicts.verdict import Verdict
 from analysis.words import UNITS, bounds, counted, distinct, listed, metric_name, p_value, quantity, share, signed
 
@@ -102,7 +102,14 @@ def forest(verdict: Verdict, name: str) -> Drawing:
     if len(rows) > 1 and not math.isnan(verdict.estimate):
         over = "data sets" if verdict.n_sources == verdict.n_datasets else "sources"
         what = f"mean over {over}" if verdict.level == IN_GENERAL else "mean of these data sets"
-        summaries.append((what, "Student's", verdict.estimate, verdict.interval))
+        summaries.append(
+            (
+                "mean over folds" if verdict.level == OVER_FOLDS else what,
+                "Student's",
+                verdict.estimate,
+                verdict.interval,
+            )
+        )
         if location is not None and location.interval.is_defined:
             summaries.append(("median of averages", "the signed-rank test's", location.estimate, location.interval))
     with style():

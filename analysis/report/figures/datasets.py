@@ -103,6 +103,7 @@ def reliability(
     if not tallies:
         return None
     reference = baseline if baseline is not None and baseline in tallies else next(iter(tallies))
+    several = tallies[reference].has_many
     with style():
         figure = Figure(figsize=(width(), 3.6 + 0.16 * math.ceil(len(tallies) / 2)), layout="constrained")
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
@@ -122,28 +123,33 @@ def reliability(
             shares = tally.counts / tally.counts.sum()
             below.stairs(shares, np.linspace(0, 1, CONFIDENCE_BINS + 1), color=mark.colour, linestyle=mark.line)
         axes.set_title(dataset)
-        axes.set_ylabel("accuracy, test")
+        axes.set_ylabel("frequency of a label, test" if several else "accuracy, test")
         axes.set_ylim(0, 1.02)
         below.set_ylim(0, None)
         below.set_xlim(max(0.0, math.floor(10 * lowest - 0.5) / 10), 1.0)
-        below.set_xlabel("confidence (probability of the predicted class)")
-        below.set_ylabel("images")
+        told = "probability of a label, all labels together" if several else "probability of the predicted class"
+        below.set_xlabel(told if several else f"confidence ({told})")
+        below.set_ylabel("labels" if several else "images")
         below.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         below.yaxis.set_major_locator(MaxNLocator(2))
         legend_below(figure, axes)
     tally = tallies[reference]
+    distance = "frequency from probability" if several else "accuracy from confidence"
     gaps = "; ".join(f"{labels[v]} {share(_gap(t))}" for v, t in tallies.items())
     caption = f"Grey: {labels[reference]}, {counted(tally.n_images, 'test image')}; lines: {_seeds(tallies)}."
     return Drawing(
         f"calibration_{file_name(dataset)}", figure, f"{dataset}, calibration", caption,
-        f"Reliability diagram. Mean distance of accuracy from confidence: {gaps}.",
+        f"Reliability diagram. Mean distance of {distance}: {gaps}.",
     )  # fmt: skip
 
 
 def confusion_matrices(
     dataset: str, classes: Sequence[str], tallies: Mapping[str, Tally], labels: Mapping[str, str]
 ) -> Drawing | None:
-    """For each variant, the share of each true class (row) predicted as each class; None without predictions."""
+    """For each variant, the share of each true class (row) predicted as each class; None without predictions.
+
+    Of several labels an image, the share of images with a label (row) for which each label is predicted.
+    """
     if not tallies:
         return None
     count = len(next(iter(tallies.values())).confusion)
@@ -158,7 +164,7 @@ def confusion_matrices(
         short = dict(zip(tallies, distinct((labels[v] for v in tallies), room(24))))
         for place, (variant_id, tally) in enumerate(tallies.items()):
             ax = axes[place]
-            totals = tally.confusion.sum(axis=1, keepdims=True)
+            totals = tally.supports[:, None]
             shares = np.where(totals > 0, tally.confusion / np.maximum(totals, 1), np.nan)
             ax.imshow(shares, cmap="Greys", vmin=0, vmax=1.25)
             ax.set_title(short[variant_id])
@@ -180,17 +186,21 @@ def confusion_matrices(
                     number.set_in_layout(False)
         for ax in axes[len(tallies) :]:
             ax.set_axis_off()
-        figure.supxlabel("predicted class (numbered as the true classes)", fontsize=8)
-        figure.supylabel("true class", fontsize=8)
+        noun = "label" if next(iter(tallies.values())).has_many else "class"
+        figure.supxlabel(
+            f"predicted {noun} (numbered as the true {'labels' if noun == 'label' else 'classes'})", fontsize=8
+        )
+        figure.supylabel(f"true {noun}", fontsize=8)
         figure.suptitle(dataset, fontsize=8.5, x=0.02, ha="left")
     supports = next(iter(tallies.values()))
-    each = ", ".join(f"{n} {round(s / supports.n_seeds)}" for n, s in zip(names, supports.confusion.sum(axis=1)))
+    each = ", ".join(f"{n} {round(s / supports.n_seeds)}" for n, s in zip(names, supports.supports))
     recalls = "; ".join(f"{labels[v]} {', '.join(_recalls(t, names))}" for v, t in tallies.items())
     together = _seeds(tallies)
     return Drawing(
         f"confusion_{file_name(dataset)}", figure, f"{dataset}, confusion matrices",
-        f"{together}. Test images a class: {each}.",
-        f"Confusion matrices. Percent of each class recognised: {recalls}.",
+        f"{together}. Test images a {noun}: {each}."
+        + (" An image may have several labels, so rows do not add up to 100." if noun == "label" else ""),
+        f"Confusion matrices. Percent of each {noun} recognised: {recalls}.",
     )  # fmt: skip
 
 
@@ -218,7 +228,7 @@ def _gap(tally: Tally) -> float:
 
 
 def _recalls(tally: Tally, names: Sequence[str]) -> list[str]:
-    totals = tally.confusion.sum(axis=1)
+    totals = tally.supports
     return [
         f"{name} {100 * hit / total:.0f} %"
         for name, hit, total in zip(names, tally.confusion.diagonal(), totals)

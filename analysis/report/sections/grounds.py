@@ -21,6 +21,7 @@ from analysis.report.tables import decisions as decision_tables
 from analysis.report.tables import races as race_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
+from analysis.tasks import MULTILABEL
 from analysis.words import counted, listed, metric_name, share
 
 DECIDED = (
@@ -88,7 +89,7 @@ def classes(evidence: Evidence, drawn: Sequence[str]) -> Part:
 
 def _has_one_answer(record: Record) -> bool:
     """Whether a finished cell predicts one class for every image: recall 1 for that class, 0 for all others."""
-    if record["status"] != "done":
+    if record["status"] != "done" or record.get("task") == MULTILABEL.name:
         return False
     recalls = sorted(row["recall"] for row in record["test"]["per_class"] if row["support"])
     return len(recalls) > 1 and recalls[-1] == 1 and not any(recalls[:-1])

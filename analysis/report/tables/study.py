@@ -11,6 +11,7 @@ from analysis.across.standings import Standings, mean_costs
 from analysis.records.schema import Record
 from analysis.rendering.tables import Table
 from analysis.report.evidence import Evidence, absent_cells
+from analysis.tasks import QUADRATIC_KAPPA
 from analysis.verdicts.levels import IN_GENERAL
 from analysis.verdicts.verdict import corrected
 from analysis.words import METRIC_NAMES, NOTHING, bounds, counted, listed, quantity, share
@@ -49,6 +50,8 @@ def variant_standings(evidence: Evidence, places: Mapping[str, Standings], split
     costs = mean_costs(evidence.table, list(_COST_COLUMNS.values()), places[evidence.metrics[0]].datasets)
     counts = done.groupby("variant_id").size()
     shown = list(dict.fromkeys([*evidence.metrics[:2], *SHOWN_METRICS]))[: len(SHOWN_METRICS)]
+    if QUADRATIC_KAPPA in places and QUADRATIC_KAPPA not in shown and places[QUADRATIC_KAPPA].means:
+        shown.append(QUADRATIC_KAPPA)
     records, rows = [], []
     for variant_id, label in evidence.variants.items():
         cost = costs.loc[variant_id].to_dict() if variant_id in costs.index else {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records.origins import source_key
+from analysis.tasks import CLASSIFICATION, TASKS
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import SPLIT
 from study.data.files.beside import LeftOut, images_in, is_system, is_unnamed_image, refuse_folder_of_companions
@@ -27,7 +28,7 @@ class ImageFolder:
     without, which are cut out of train; one without any split is a folder of classes. An optional `groups.csv` in the
     data set's folder, with the columns image and group, names each image's patient. `window` and `axis` are those of
     `study.data.declared`, for images of more than eight bits a channel and for volumes. `folds`: how many sets each is,
-    by the names of `study.data.names.fold_names`.
+    by the names of `study.data.names.fold_names`. `task`: ordinal where classes have an order, that of their names.
     """
 
     def __init__(
@@ -38,13 +39,16 @@ class ImageFolder:
         window: str | Mapping[str, Any] | None = None,
         axis: str | None = None,
         folds: int | None = None,
+        task: str | None = None,
+        repeats: int | None = None,
     ) -> None:
         if image_size is not None and (type(image_size) is not int or image_size < 1):
             raise ValueError(f"source.image_size must be a positive number of pixels, got {image_size!r}")
         self.root = Path(root)
+        self._task = task
         self._image_size = image_size
         self._decoding = window, axis
-        self._folds = folds
+        self._folds, self._repeats = folds, repeats
         Decoder(*self._decoding)
         self._split = None if split is None else SPLIT.parse(dict(split), PATH)
         if not self.root.is_dir():
@@ -71,10 +75,15 @@ class ImageFolder:
 
     def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
         """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
-        base, fold = chosen_fold(name, self._folds)
+        base, fold = chosen_fold(name, self._folds, self._repeats)
         entry = read_entry(self.root, base)
-        files = _files(self._path(name), self._split, self._folds, fold)
-        about = About(name, entry.modality, source_key(base, entry.source_key))
+        files = _files(self._path(name), self._split, self._folds, fold, self._repeats)
+        task = entry.task or CLASSIFICATION if self._task is None else TASKS[self._task]
+        if task.has_many:
+            raise ValueError(
+                f"{self.root / base}: must hold one class an image, as folders do, got the task {task.name}"
+            )
+        about = About(name, entry.modality, source_key(base, entry.source_key), task)
         return read_files(about, files, Decoder(*self._decoding), self._image_size, shelf)
 
     def _path(self, name: str) -> Path:
@@ -85,7 +94,9 @@ class ImageFolder:
         return path
 
 
-def _files(folder: Path, split: Mapping[str, Any] | None, folds: int | None, fold: int | None) -> Files:
+def _files(
+    folder: Path, split: Mapping[str, Any] | None, folds: int | None, fold: int | None, repeats: int | None
+) -> Files:
     there = [name for name in SPLITS if (folder / name).is_dir()]
     found = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir())) or "no folder"
     if "train" not in there and (there or (split is None and folds is None)):
@@ -109,7 +120,7 @@ def _files(folder: Path, split: Mapping[str, Any] | None, folds: int | None, fol
     samples = with_groups(folder, samples)
     absent = [name for name in SPLITS if name not in (*there, "train")]
     if folds is not None and fold is not None:
-        samples, notes = folded(samples, folds, fold, split)
+        samples, notes = folded(samples, folds, fold, split, repeats)
     else:
         samples, notes = divided(samples, split, absent, str(folder), f"must hold the folder {{}}, got {found}")
     wrong = divided_group(samples, folder / GROUPS_FILE)

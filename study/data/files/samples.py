@@ -22,13 +22,14 @@ CHUNK_BYTES = 1 << 26
 class Sample:
     """A file of one picture or several, its split, its class by number, and its group, such as a patient, if known.
 
-    `name` is the file's path below the data set's folder, in one Unicode form and with slashes alone.
+    `name` is the file's path below the data set's folder, in one Unicode form and with slashes alone. `label` is the
+    numbers of several, in order, where an image may have several or none.
     """
 
     path: Path
     name: str
     split: str
-    label: int
+    label: int | tuple[int, ...]
     group: str | None = None
 
 
@@ -65,7 +66,7 @@ def read_files(
         repeats = [headers[sample.path].frames for sample in here]
         numbers = None if groups is None else np.array([groups[sample.path] for sample in here], dtype=np.int64)
         splits[split] = Incoming(
-            labels=np.repeat(np.array([sample.label for sample in here], dtype=np.int64), repeats),
+            labels=np.repeat(_labels(here, len(files.classes)), repeats, axis=0),
             ids=np.array([name for sample in here for name in _ids(files.folder, sample.path, headers[sample.path])]),
             groups=None if numbers is None else np.repeat(numbers, repeats),
             chunks=_chunks([sample.path for sample in here], decoder, colour, shape),
@@ -115,6 +116,16 @@ def _chunks(paths: Sequence[Path], decoder: Decoder, colour: bool, shape: _Shape
             held, held_bytes = [], 0
     if held:
         yield np.concatenate(held)
+
+
+def _labels(samples: Sequence[Sample], classes: int) -> np.ndarray:
+    """The class of each sample (n,), or 0 and 1 for each label of several, (n, classes)."""
+    if not any(isinstance(sample.label, tuple) for sample in samples):
+        return np.array([sample.label for sample in samples], dtype=np.int64)
+    found = np.zeros((len(samples), classes), dtype=np.int64)
+    for row, sample in zip(found, samples):
+        row[list(sample.label) if isinstance(sample.label, tuple) else sample.label] = 1
+    return found
 
 
 def _ids(folder: Path, path: Path, header: Header) -> list[str]:

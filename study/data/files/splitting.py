@@ -54,21 +54,25 @@ def divided(
     return [*cut, *(sample for sample in samples if sample.split != "train")], (note,)
 
 
-def chosen_fold(name: str, folds: int | None) -> tuple[str, int | None]:
+def chosen_fold(name: str, folds: int | None, repeats: int | None = None) -> tuple[str, int | None]:
     """A data set's name without its fold, and the fold. Raises ValueError where the study declares no such fold."""
     base, fold = fold_of(name)
-    if (fold is None) != (folds is None) or (fold is not None and not 1 <= fold <= (folds or 0)):
-        expected = f"{base}, without source.folds" if folds is None else f"{base}{FOLD}1 … {base}{FOLD}{folds}"
+    if repeats is not None and folds is None:
+        raise SettingError(("source", "repeats"), f"must be left out where source.folds is not given, got {repeats}")
+    last = (folds or 0) * (repeats or 1)
+    if (fold is None) != (folds is None) or (fold is not None and not 1 <= fold <= last):
+        expected = f"{base}, without source.folds" if folds is None else f"{base}{FOLD}1 … {base}{FOLD}{last}"
         raise ValueError(f"the data set must be {expected}, got {name}")
     return base, fold
 
 
 def folded(
-    samples: Sequence[Sample], folds: int, fold: int, split: Mapping[str, Any] | None
+    samples: Sequence[Sample], folds: int, fold: int, split: Mapping[str, Any] | None, repeats: int | None = None
 ) -> tuple[list[Sample], tuple[str, ...]]:
     """Samples of all splits dealt out anew for one of several folds, and a note that says so.
 
-    The test splits of all folds are disjoint and hold every image; `split` may declare the share of val, of all images,
+    The test splits of all folds are disjoint and hold every image; fold `folds` + 1 is the first of the second repeat,
+    and so on: each repeat deals the images out anew. `split` may declare the share of val, of all images,
     and the seed. Raises SettingError for a share of test, which is that of a fold.
     """
     given = SPLIT.parse(dict(split or {}), PATH)
@@ -78,14 +82,18 @@ def folded(
     if share >= 1 - 1 / folds:
         raise SettingError((*PATH, "val"), f"must leave images for train beside a fold of {folds}, got {share:g}")
     units, labels = [unit_of(sample) for sample in samples], [sample.label for sample in samples]
-    parts = assigned(units, labels, [1 / folds] * folds, seed)
-    rest = [place for place, part in enumerate(parts) if part != fold - 1]
+    repeat, place_in_repeat = divmod(fold - 1, folds)
+    # Beyond what a study can declare, so that no seed's second repeat is another seed's first.
+    drawn = seed + repeat * (1 << 32)
+    parts = assigned(units, labels, [1 / folds] * folds, drawn)
+    rest = [place for place, part in enumerate(parts) if part != place_in_repeat]
     of_rest = share / (1 - 1 / folds)
-    cut = assigned([units[place] for place in rest], [labels[place] for place in rest], [1 - of_rest, of_rest], seed)
+    cut = assigned([units[place] for place in rest], [labels[place] for place in rest], [1 - of_rest, of_rest], drawn)
     names = dict(zip(rest, (("train", "val")[part] for part in cut)))
     by = "class and group" if any(sample.group is not None for sample in samples) else "class"
+    which = f"fold {place_in_repeat + 1} of {folds}" + (f", repeat {repeat + 1} of {repeats}" if repeats else "")
     note = (
-        f"fold {fold} of {folds}, by {by} with seed {seed}, val {share:g} of the {len(samples):,} files: folds share "
+        f"{which}, by {by} with seed {seed}, val {share:g} of the {len(samples):,} files: folds share "
         "training images, so that they are one source and no independent data sets"
     )
     return [replace(sample, split=names.get(place, "test")) for place, sample in enumerate(samples)], (note,)
@@ -96,8 +104,12 @@ def unit_of(sample: Sample) -> str:
     return f"group {sample.group}" if sample.group is not None else f"file {sample.name}"
 
 
-def assigned(units: Sequence[str], labels: Sequence[int], shares: Sequence[float], seed: int) -> list[int]:
+def assigned(
+    units: Sequence[str], labels: Sequence[int | tuple[int, ...]], shares: Sequence[float], seed: int
+) -> list[int]:
     """The part of each item, such that an undivided unit lies in one part and every class has its share in each.
+
+    An item of several labels counts in each of them, one of none among those of none.
 
     Units are dealt out, large ones first, then in the order of a hash of their names and the seed, each to the part
     in which its classes are furthest below their share: least sum over classes of (count - quota)² / class size.
@@ -105,8 +117,12 @@ def assigned(units: Sequence[str], labels: Sequence[int], shares: Sequence[float
     """
     known = sorted(set(units))
     place = {unit: number for number, unit in enumerate(known)}
-    counts = np.zeros((len(known), max(labels, default=0) + 1))
-    np.add.at(counts, ([place[unit] for unit in units], list(labels)), 1)
+    several = [label if isinstance(label, tuple) else (label,) for label in labels]
+    # One more than the last label stands for none.
+    none = max((label for each in several for label in each), default=-1) + 1
+    counts = np.zeros((len(known), none + (() in several) or 1))
+    pairs = [(place[unit], label) for unit, each in zip(units, several) for label in each or (none,)]
+    np.add.at(counts, ([unit for unit, _ in pairs], [label for _, label in pairs]), 1)
     sizes = counts.sum(axis=0)
     # Lags behind the quota of each part and class.
     lag = np.outer(shares, sizes)

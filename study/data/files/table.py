@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.records.origins import source_key
+from analysis.tasks import CLASSIFICATION, TASKS, Task
 from analysis.words import counted
 from study.data.catalogue import FILE_NAME, read_entry
 from study.data.declared import COLUMNS, SPLIT
@@ -62,7 +63,8 @@ class TableFolder:
     """Reader of tables in one folder; images lie anywhere below the folder of the table's name, or the one declared.
 
     `image_size` resizes every image to that many pixels a side; `split` declares the shares of splits that no column
-    names; `window` and `axis` are those of `study.data.declared`. `folds`: how many sets each is.
+    names; `window` and `axis` are those of `study.data.declared`. `folds`: how many sets each is. `task`: what labels
+    mean; that of the catalogue unless it is given.
     """
 
     def __init__(
@@ -74,12 +76,15 @@ class TableFolder:
         window: str | Mapping[str, Any] | None = None,
         axis: str | None = None,
         folds: int | None = None,
+        task: str | None = None,
+        repeats: int | None = None,
     ) -> None:
         self.root = Path(root)
+        self._task = task
         self._layout = layout
         self._image_size = image_size
         self._decoding = window, axis
-        self._folds = folds
+        self._folds, self._repeats = folds, repeats
         Decoder(*self._decoding)
         self._split = None if split is None else SPLIT.parse(dict(split), PATH)
         if not self.root.is_dir():
@@ -108,10 +113,11 @@ class TableFolder:
     def read_onto(self, name: str, shelf: Shelf | None) -> Dataset:
         """The data set, checked; on the shelf, if there is one, where it is too large to be held."""
         table, folder = self._places(name)
-        base, fold = chosen_fold(name, self._folds)
+        base, fold = chosen_fold(name, self._folds, self._repeats)
         entry = read_entry(self.root, base)
-        files = _files(read_sheet(table), folder, self._layout, self._split, self._folds, fold)
-        about = About(name, entry.modality, source_key(base, entry.source_key))
+        task = entry.task or CLASSIFICATION if self._task is None else TASKS[self._task]
+        files = _files(read_sheet(table), folder, self._layout, self._split, self._folds, fold, task, self._repeats)
+        about = About(name, entry.modality, source_key(base, entry.source_key), task)
         return read_files(about, files, Decoder(*self._decoding), self._image_size, shelf)
 
     def _places(self, name: str) -> tuple[Path, Path]:
@@ -136,7 +142,14 @@ def _files(
     split: Mapping[str, Any] | None,
     folds: int | None,
     fold: int | None,
+    task: Task,
+    repeats: int | None,
 ) -> Files:
+    if task.has_many and isinstance(layout.label, str):
+        raise ValueError(
+            f"{sheet.path}: must have a column for each label where an image may have several, got the column "
+            f"{layout.label} (source.columns.label lists them)"
+        )
     labels = (layout.label,) if isinstance(layout.label, str) else layout.label
     optional = [getattr(layout, key) for key in ("split", "group", "source") if key in layout.named]
     sheet.need([layout.image, *labels, *optional])
@@ -144,26 +157,33 @@ def _files(
         raise ValueError(f"{sheet.path}: must hold a row an image, got none below the head")
     has_split, has_group = layout.split in sheet.columns, layout.group in sheet.columns
     images = _Images(sheet.path, folder)
-    rows: dict[Path, tuple[str, str, str | None]] = {}
+    rows: dict[Path, tuple[tuple[str, ...], str, str | None]] = {}
     repeats = 0
     for number, row in enumerate(sheet.rows):
         path = images.of(row[layout.image])
         facts = (
-            _label(sheet, row, layout, number),
+            _labels(sheet, row, layout, number, task),
             _split_of(sheet, row[layout.split], row[layout.image]) if has_split else "train",
             _present(sheet, row, layout.group, layout.image) if has_group else None,
         )
         repeats += path in rows
         if rows.setdefault(path, facts) != facts:
             raise ValueError(f"{sheet.path}: must say one thing of an image, got two of {row[layout.image]}")
-    classes = list(labels) if len(labels) > 1 else _ordered({label for label, _, _ in rows.values()})
+    classes = list(labels) if len(labels) > 1 else _ordered({label for own, _, _ in rows.values() for label in own})
+    numbers = {path: tuple(classes.index(label) for label in own) for path, (own, _, _) in rows.items()}
     samples = [
-        Sample(path, normal(path.relative_to(folder).as_posix()), part, classes.index(label), group)
-        for path, (label, part, group) in sorted(rows.items(), key=lambda item: (classes.index(item[1][0]), item[0]))
+        Sample(
+            path,
+            normal(path.relative_to(folder).as_posix()),
+            part,
+            numbers[path] if task.has_many else numbers[path][0],
+            group,
+        )
+        for path, (_, part, group) in sorted(rows.items(), key=lambda item: (numbers[item[0]], item[0]))
     ]
     there = {sample.split for sample in samples}
     if folds is not None and fold is not None:
-        samples, notes = folded(samples, folds, fold, split)
+        samples, notes = folded(samples, folds, fold, split, repeats)
     else:
         if "train" not in there:
             came = ", ".join(sorted(there))
@@ -228,18 +248,20 @@ class _Images:
         return tuple(notes)
 
 
-def _label(sheet: Sheet, row: Mapping[str, str], layout: Layout, number: int) -> str:
+def _labels(sheet: Sheet, row: Mapping[str, str], layout: Layout, number: int, task: Task) -> tuple[str, ...]:
+    """The label of a row, or its labels, where an image may have several or none."""
     if isinstance(layout.label, str):
-        return _present(sheet, row, layout.label, layout.image)
+        return (_present(sheet, row, layout.label, layout.image),)
     values = {name: row[name].lower() for name in layout.label}
     hits = [name for name, value in values.items() if value in YES]
-    if len(hits) != 1 or any(value not in YES + NO for value in values.values()):
+    if (len(hits) != 1 and not task.has_many) or any(value not in YES + NO for value in values.values()):
+        where = "or 0 in each of the columns {}" if task.has_many else "in one of the columns {} and 0 in the others"
         came = ", ".join(f"{name}: {row[name]}" for name in layout.label)
         raise ValueError(
-            f"{sheet.path}: must have 1 in one of the columns {', '.join(layout.label)} and 0 in the others, got "
+            f"{sheet.path}: must have 1 {where.format(', '.join(layout.label))}, got "
             f"{came} for {row[layout.image] or f'row {number + 1}'}"
         )
-    return hits[0]
+    return tuple(hits)
 
 
 def _present(sheet: Sheet, row: Mapping[str, str], column: str, image: str) -> str:

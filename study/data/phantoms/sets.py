@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from analysis.tasks import CLASSIFICATION, MULTILABEL, ORDINAL, Task
 from medmamba_variants.design.kinds import Choice, Number, Setting, SettingError, whole
 from medmamba_variants.hints import did_you_mean
-from study.data.phantoms import colour, controlled, grey
+from study.data.phantoms import colour, controlled, graded, grey
 from study.data.phantoms.brush import Array, Canvas, Dials, Picture
 from study.data.phantoms.dials import COMMON_DIALS
 from study.data.protocol import SPLITS, Dataset, Split, assemble, unknown_name
@@ -30,7 +31,8 @@ class Phantom:
     """A phantom, drawn by `draw(canvas, labels, dials)` → (images, masks), images in grey levels 0 to 255.
 
     Images are (n, height, width) or, of three channels, (n, height, width, 3); masks (n, height, width) boolean.
-    `shown` is how many of its classes it has unless the dial `classes` says otherwise; None means all.
+    `shown` is how many of its classes it has unless the dial `classes` says otherwise; None means all. `task`: what
+    labels mean; of several an image they are (n, labels).
     """
 
     modality: str
@@ -39,6 +41,7 @@ class Phantom:
     draw: Callable[[Canvas, Array, Dials], Picture]
     dials: Mapping[str, Setting] = field(default_factory=dict)
     shown: int | None = None
+    task: Task = CLASSIFICATION
 
 
 PHANTOMS: dict[str, Phantom] = {
@@ -73,6 +76,12 @@ PHANTOMS: dict[str, Phantom] = {
         controlled.position,
         {"where": Setting(Choice(controlled.PLACES), "place of the lesion", default="anywhere")},
     ),
+    "phantom_findings": Phantom(
+        "several findings", ("nodule", "strand", "cluster"), 1, graded.findings, task=MULTILABEL
+    ),
+    "phantom_grades": Phantom(
+        "grades of a finding", ("none", "few", "several", "many"), 1, graded.grades, task=ORDINAL
+    ),
 }
 
 
@@ -99,14 +108,14 @@ class PhantomSets:
         classes = phantom.classes[: dials.get("classes", len(phantom.classes))]
         splits, start = {}, 0
         for split in SPLITS:
-            labels = _labels(plain, split, dials, len(classes))
+            labels = (_several if phantom.task.has_many else _labels)(plain, split, dials, len(classes))
             images, masks = _draw(plain, split, dials, labels)
             ids = np.array([f"{split}/{i}" for i in range(len(labels))])
             # Every image is a patient of its own.
             groups = np.arange(start, start + len(labels), dtype=np.int64)
             splits[split] = Split(images, labels, ids, groups, masks)
             start += len(labels)
-        return assemble(name, phantom.modality, classes, splits, name)
+        return assemble(name, phantom.modality, classes, splits, name, task=phantom.task)
 
 
 def parse_name(name: str, defaults: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -176,6 +185,18 @@ def _labels(plain: str, split: str, dials: Mapping[str, Any], classes: int) -> A
     return labels[np.argsort(_stream(plain, split, "labels", dials["seed"]).random(count), kind="stable")]
 
 
+def _several(plain: str, split: str, dials: Mapping[str, Any], labels: int) -> Array:
+    """Labels (n, labels) of 0 and 1, each in two fifths of the images, the last in 1 / imbalance of those of the first.
+
+    Each is dealt out whatever the others are, to one image at least.
+    """
+    count = dials[f"n_{split}"]
+    share = 0.4 * dials["imbalance"] ** -(np.arange(labels) / (labels - 1))
+    sizes = np.clip(np.rint(share * count).astype(int), 1, count - 1)
+    ranks = _stream(plain, split, "labels", dials["seed"]).random((count, labels)).argsort(axis=0, kind="stable")
+    return (ranks.argsort(axis=0) < sizes).astype(np.int64)
+
+
 def _draw(plain: str, split: str, dials: Mapping[str, Any], labels: Array) -> tuple[Array, Array]:
     phantom = PHANTOMS[plain]
     height, width = _pixels(dials["size"])
@@ -183,7 +204,7 @@ def _draw(plain: str, split: str, dials: Mapping[str, Any], labels: Array) -> tu
     for start in range(0, len(labels), CHUNK):
         part = labels[start : start + CHUNK]
         # A chunk is always drawn whole, so that an image does not depend on how many follow it.
-        whole = np.concatenate([part, np.zeros(CHUNK - len(part), dtype=np.int64)])
+        whole = np.concatenate([part, np.zeros((CHUNK - len(part), *part.shape[1:]), dtype=np.int64)])
         rng = _stream(plain, split, str(start // CHUNK), dials["seed"])
         drawn, mask = phantom.draw(Canvas(rng, CHUNK, height, width), whole, dials)
         images.append(np.rint(np.clip(drawn[: len(part)], 0, 255)).astype(np.uint8))
