@@ -229,7 +229,8 @@ class Search:
         """
         limit = self.study.strategy.max_macs
         try:
-            excess = 0.0 if limit is None else self._most_macs(variant_of(self.study, trial.params)) / limit - 1
+            variant = variant_of(self.study, trial.params)
+            excess = 0.0 if limit is None else self._most_macs(variant) / limit - 1
         except ValueError:
             trial.set_constraint("network", 1.0)
             excess = 1.0
