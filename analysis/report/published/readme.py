@@ -116,7 +116,8 @@ def _declared(evidence: Evidence) -> list[str]:
         f"{counted(count, 'contrast')} in {metric_name(metric)}, margin {margin:g}."
         for (_, metric, margin), count in families.items()
     ]
-    said.append(f"α {manifest.get('alpha')}, {corrected(manifest.get('correction'))} within a family.")
+    if evidence.contrasts:
+        said.append(f"α {manifest.get('alpha')}, {corrected(manifest.get('correction'))} within a family.")
     return said
 
 
