@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import shlex
 import shutil
@@ -89,6 +90,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="K",
         help="after a search or a race: train what it chose on validation, and the base, on K new seeds; judge them",
     )
+    what.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="run the I-th of N parts alone, in a store of its own (then: study.merge)",
+    )
 
     where = made.add_argument_group("where to run (never changes a result)")
     where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
@@ -96,6 +103,13 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--threads", type=whole, default=1, metavar="N", help="CPU threads a cell (default: 1)")
     where.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     where.add_argument("--gpus-per-cell", type=_share, metavar="X", help="GPUs a cell, 0.25 say (ray)")
+    where.add_argument(
+        "--checkpoint-every",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how often a cell under way is kept, to go on there after a kill (default: 120; 0: never)",
+    )
     where.add_argument("--address", help="a running Ray cluster: auto, or HOST:PORT")
 
     keep = made.add_argument_group("where to keep the results")
@@ -144,6 +158,8 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         limit=SMOKE_CELLS if options.smoke else None,
         report=not options.no_report,
         keep=options.keep,
+        checkpoint_every=options.checkpoint_every,
+        shard=options.shard,
     )
     if options.confirm is not None:
         from study.running.confirming import confirmation
@@ -183,6 +199,20 @@ def _check_executor(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None:
             raise ValueError(f"--{name.replace('_', '-')} must be left out with --executor inline, got {value}")
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, got {text}")
+    return number
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, such as 1/4, got {text}")
+    return int(number), int(count)
 
 
 def _share(text: str) -> float:

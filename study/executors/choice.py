@@ -9,6 +9,7 @@ from analysis.records.schema import Record
 from study.declaration.cells import Cell
 from study.executors.inline import Asked, Probabilities, cores
 from study.executors.ray_tune import ray_is_installed
+from study.store.checkpoints import Checkpoints
 
 # Below this, starting Ray takes longer than it saves.
 CELLS_WORTH_RAY = 5
@@ -20,7 +21,9 @@ class Options:
 
     `executor` None: chosen by what there is to run; `workers` None: one per core; `gpus_per_cell` None: a quarter where
     there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after that many cells, without verdicts;
-    `report`: whether a report accompanies the verdicts; `keep`: "weights", for those of each cell that runs.
+    `report`: whether a report accompanies the verdicts; `keep`: "weights", for those of each cell that runs;
+    `checkpoint_every`: seconds between two checkpoints of a cell under way, 0 for none; `shard`: (number, count), to
+    run that part of the study alone, without verdicts.
     """
 
     store: Path
@@ -34,6 +37,8 @@ class Options:
     limit: int | None = None
     report: bool = True
     keep: str | None = None
+    checkpoint_every: float = 120.0
+    shard: tuple[int, int] | None = None
 
 
 class First:
@@ -74,15 +79,22 @@ def choose_executor(options: Options, to_run: int) -> str:
     return "ray" if several and to_run >= CELLS_WORTH_RAY and ray_is_installed() else "inline"
 
 
-def run_here(cell: Cell, device: str, threads: int, keep: str | None = None) -> tuple[Record, Probabilities]:
+def run_here(
+    cell: Cell,
+    device: str,
+    threads: int,
+    keep: str | None = None,
+    checkpoints: Checkpoints | None = None,
+    micro_batch: int | None = None,
+) -> tuple[Record, Probabilities]:
     """Calls `run_cell`, imported where it runs: a driver that only hands out cells needs no training code."""
     if keep is not None:
         from study.training.keeping import run_and_keep
 
-        return run_and_keep(cell, device=device, threads=threads)
+        return run_and_keep(cell, device=device, threads=threads, checkpoints=checkpoints, micro_batch=micro_batch)
     from study.training.cell import run_cell
 
-    return run_cell(cell, device=device, threads=threads)
+    return run_cell(cell, device=device, threads=threads, checkpoints=checkpoints, micro_batch=micro_batch)
 
 
 def has_gpu() -> bool:

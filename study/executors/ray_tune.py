@@ -1,7 +1,7 @@
 """The Ray executor, which runs cells on Ray Tune's workers. The only file that imports ray.
 
 Like the inline executor it drives a strategy by ask and tell, hands every outcome to the caller in this process, and
-goes on when a cell fails or its worker dies. Nothing here writes to the store.
+goes on when a cell fails or its worker dies. Nothing here writes to the store but a worker its cell's checkpoint.
 """
 
 from __future__ import annotations

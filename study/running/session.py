@@ -49,7 +49,7 @@ def dry_run(study: Study, options: Options) -> None:
     """
     inputs, costs = _checked(study, options)
     ledger = open_ledger(options.store)
-    plan = make_plan(study, inputs.refs, ledger)
+    plan = make_plan(study, inputs.refs, ledger, options.shard)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     audits = short_audits(inputs.refs, options.store, keep=False)
@@ -75,8 +75,11 @@ def launch(study: Study, options: Options, command: str) -> int:
         (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
+    if options.shard is not None:
+        shared += "-shard-{}-of-{}".format(*options.shard)
     with _only_driver(ledger, study, shared):
-        strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
+        plan = make_plan(study, inputs.refs, ledger, options.shard)
+        strategy = make_strategy(plan, options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         before = compared_before(study, inputs.refs, ledger) if options.limit is None else ""
         if study.contrasts:
@@ -169,7 +172,7 @@ def _run(strategy: Strategy, driver: Driver, options: Options) -> None:
     chosen: Asked = strategy if options.limit is None else First(strategy, options.limit)
     if chosen.done():
         return
-    run = partial(run_here, device=options.device, threads=options.threads)
+    run = partial(run_here, device=options.device, threads=options.threads, checkpoints=driver.checkpoints)
     if options.keep is not None:
         run = partial(run, keep=options.keep)
     to_run = min(total - len(strategy.resumed), options.limit or total)
@@ -209,7 +212,8 @@ def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     path = ledger.folder / f".{what}.lock"
     with _writing(ledger.folder.parent):
         try:
-            held = file_lock(path).acquire(blocking=False)
+            # Whoever asks for the study's status holds the lock for a moment.
+            held = file_lock(path).acquire(timeout=0.1)
         except Timeout:
             raise ValueError(
                 f"{ledger.folder}: another launch of {study.name} must end first, got process {path.read_text() or '?'}"

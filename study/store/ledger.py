@@ -4,6 +4,7 @@
     <folder>/probabilities/<cell_id>.npz    per-image probabilities, on disk before the line that names them
     <folder>/weights/<cell_id>.safetensors  the trained network, where it was to be kept: likewise
     <folder>/studies/<study_hash>.json      what a study asked, word for word, when it ran
+    <folder>/checkpoints/                   of cells under way, removed as they end: `study.store.checkpoints`
     <folder>/launches.jsonl                 what each launch declared, and which cells had finished before
 
 JSON has no NaN and no infinity: such a number is written as null and read as None.
@@ -15,7 +16,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,22 +60,31 @@ class Ledger:
         weights = record.get("weights")
         kept = {"weights": f"weights/{cell_id}.safetensors"} if isinstance(weights, bytes) else {}
         written = plain_json({**record, "probabilities": name, **kept}, "record")
-        line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        line = _as_line(written)
         if probabilities:
             self._write_probabilities(cell_id, probabilities)
         if isinstance(weights, bytes):
             with whole_file(self.folder / kept["weights"]) as whole:
                 whole.write(weights)
+        self._append(line)
+        return written
+
+    def adopt(self, records: Iterable[Record]) -> None:
+        """Appends records of other ledgers as they stand, on disk on return; the files they name must be there."""
+        lines = b"".join(_as_line(record) for record in records)
+        if lines:
+            self._append(lines)
+
+    def _append(self, lines: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.records_path) as file:
             _mend_tail(file, parsed)
             before = os.lseek(file, 0, os.SEEK_END)
             # One write under O_APPEND: lines of two drivers never mix, and a kill leaves at most one torn line.
-            if os.write(file, line) != len(line):
+            if os.write(file, lines) != len(lines):
                 os.ftruncate(file, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
-        return written
 
     def records(self) -> dict[str, Record]:
         """The record that counts for each cell, by cell_id, in the order in which the cells first appeared.
@@ -134,11 +144,22 @@ class Ledger:
         with _locked(self.folder / LAUNCHES) as file:
             if any(declares_alike(earlier, written) for earlier in read_launches(self.folder)):
                 return
-            line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+            line = _as_line(written)
             _mend_tail(file, parsed_launch)
             if os.write(file, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
+
+    def replace_launches(self, launches: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the register anew, completely or not at all; without a launch it stays as it is."""
+        lines = [_as_line(plain_json(dict(launch), "launch")) for launch in launches]
+        if lines:
+            with _locked(self._made() / LAUNCHES), whole_file(self.folder / LAUNCHES) as file:
+                file.write(b"".join(lines))
+
+    def _made(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
 
     def _write_probabilities(self, cell_id: str, probabilities: Mapping[str, np.ndarray]) -> None:
         arrays: dict[str, Any] = dict(probabilities)
@@ -156,6 +177,10 @@ class Ledger:
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
+
+
+def _as_line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 def open_ledger(store: Path) -> Ledger:
@@ -213,14 +238,28 @@ def _mend_tail(file: int, is_whole: Callable[[bytes], object]) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """Context with a file descriptor for appending, of which this process is the only writer until the block ends."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    file = _locked_file(path)
     try:
-        lock_descriptor(file, poll_interval=0.001)
         yield file
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
     finally:
+        os.close(file)
+
+
+def _locked_file(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            lock_descriptor(file, poll_interval=0.001)
+            # Whoever held the lock may have put another file in this one's place.
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except OSError as error:
+            os.close(file)
+            error.filename = error.filename or str(path)
+            raise
         os.close(file)
 
 

@@ -158,12 +158,12 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
         if study.tuning is not None:
             tried = f"{counted(len(study.tuning.recipes), 'recipe')} × {counted(len(study.tuning.seeds), 'seed')}"
             tuned = (
-                f"{counted(len(study.variants()), 'variant')} × {tried} × "
+                f"{counted(len(plan.variants()), 'variant')} × {tried} × "
                 f"{counted(len(study.tuning.datasets or study.datasets), 'data set')}"
             )
             # Under which recipe they will run is not known yet; the study's stands in for it.
             known = {cell.variant.variant_id for cell in plan.cells.values()}
-            waiting = [v for _, v in study.variants() if v.variant_id not in known]
+            waiting = [v for _, v in plan.variants() if v.variant_id not in known]
             left = [*left, *(cell for variant in waiting for cell in study.cells_of(variant, plan.refs))]
             names = ", ".join(study.tuning.axes)
             lines = [f"tuning: {names}, chosen by validation {metric_name(study.tuning.metric)}"]
@@ -171,8 +171,10 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
         else:
             lines = []
         again = f" ({len(plan.failed)} failed before and will run again)" if plan.failed else ""
-        product = f"{counted(len(study.variants()), 'variant')} × {times}"
+        product = f"{counted(len(plan.variants()), 'variant')} × {times}"
         total = plan.total - len(plan.trials)
+        if plan.shard is not None:
+            product = f"shard {plan.shard[0]} of {plan.shard[1]} of {product}"
         both = "" if not plan.trials else f"; {plan.total} with the trials"
         count = f"cells: {product} = {total}{both}; {len(plan.done())} done already, {len(left)} to run{again}"
         return left, [*lines, count]

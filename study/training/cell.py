@@ -15,10 +15,13 @@ from study.data.protocol import Dataset
 from study.data.sources import load_dataset
 from study.declaration.cells import NUMERICS_VERSION, Cell
 from study.declaration.recipe import Recipe
+from study.store.checkpoints import Checkpoints
 from study.training.allocator import keep_freed_memory
+from study.training.attempts import Attempts
+from study.training.checkpoints import Keeper
 from study.training.devices import device_name, resolved_device
 from study.training.images import Normalise
-from study.training.loop import Probabilities, stream_seed, train_network
+from study.training.loop import Outcome, Probabilities, stream_seed, train_network
 from study.training.memory import PeakMemory
 from study.training.provenance import commit, machine, versions
 
@@ -30,6 +33,8 @@ def run_cell(
     threads: int = 1,
     should_stop: Callable[[int, float], bool] | None = None,
     keep_model: Callable[[nn.Module, Normalise], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    micro_batch: int | None = None,
 ) -> tuple[Record, Probabilities]:
     """Trains one cell and returns its record and the probabilities of its validation and test images.
 
@@ -38,22 +43,33 @@ def run_cell(
     with status "stopped", the test split untouched. `threads` sets torch's CPU threads: the last bits of a result
     depend on it, so every executor passes the same number. `keep_model` receives the network behind the test metrics
     and the function that turns its uint8 images into inputs, since a record keeps no weights.
+
+    With `checkpoints` the cell goes on from where an earlier process of the same kind left it. Where memory runs out,
+    it is tried again with half as many images at a time, whose gradients add up to those of the same batch; the record
+    then says how many, as `micro_batch`, which is also where to begin.
     """
     torch.set_num_threads(threads)
     keep_freed_memory()
     record = _identity(cell)
     started = time.perf_counter()
     probabilities: Probabilities = {}
+    attempts = Attempts(cell, checkpoints, micro_batch)
     try:
         where = resolved_device(device)
         record["machine"] = {**machine(), "threads": threads, "device": device_name(where)}
         data = load_dataset(dict(cell.data.source), cell.data.name)
         record |= _describe(data, cell)
-        # Weights, dropped paths and other draws of layers come from torch's global generator: fork it, so that neither
-        # the caller's state affects the cell nor the cell the caller's.
-        with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []), PeakMemory(where) as memory:
-            torch.manual_seed(stream_seed(cell.seed, 0))
-            outcome = train_network(cell, data, where, should_stop, keep_model)
+
+        def train(keeper: Keeper | None, images_at_a_time: int | None) -> Outcome:
+            # Weights, dropped paths and other draws of layers come from torch's global generator: fork it, so that
+            # neither the caller's state affects the cell nor the cell the caller's.
+            with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+                torch.manual_seed(stream_seed(cell.seed, 0))
+                return train_network(cell, data, where, should_stop, keep_model, keeper, images_at_a_time)
+
+        identity = {name: record[name] for name in ("versions", "machine")}
+        with PeakMemory(where) as memory:
+            outcome = attempts.run(train, identity, len(data.splits["train"]))
         probabilities = outcome.probabilities
         record |= outcome.fields | {"peak_bytes": memory.peak_bytes}
     except Exception as error:
@@ -61,7 +77,8 @@ def run_cell(
             "status": "failed",
             "error": {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()},
         }
-    record["seconds"] = time.perf_counter() - started
+    record |= attempts.told()
+    record["seconds"] = attempts.seconds_before + time.perf_counter() - started
     record["finished"] = _now()
     return record, probabilities
 

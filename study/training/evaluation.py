@@ -31,17 +31,21 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _logits(
-    model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]
+    model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any], at_once: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    blocks = images.blocks(EVALUATION_BATCH)
-    for pixels, labels in zip(blocks, images.labels.split(EVALUATION_BATCH), strict=True):
+    for pixels, labels in zip(images.blocks(at_once), images.labels.split(at_once), strict=True):
         with cast():
             logits = model(normalise(pixels))
         yield logits.float(), labels
 
 
 def validate(
-    model: nn.Module, images: Images | MappedImages, normalise: Normalise, num_classes: int, cast: Callable[[], Any]
+    model: nn.Module,
+    images: Images | MappedImages,
+    normalise: Normalise,
+    num_classes: int,
+    cast: Callable[[], Any],
+    at_once: int = EVALUATION_BATCH,
 ) -> tuple[float, dict[str, float]]:
     """The mean cross-entropy and the running metrics on the validation split, as a record defines them.
 
@@ -51,7 +55,7 @@ def validate(
     """
     total, scores = 0.0, []
     with _evaluating(model):
-        for logits, labels in _logits(model, images, normalise, cast):
+        for logits, labels in _logits(model, images, normalise, cast, at_once):
             total += float(F.cross_entropy(logits, labels, reduction="sum"))
             scores.append(logits.softmax(dim=1))
         values = _running_metrics(torch.cat(scores), images.labels, num_classes)
@@ -61,7 +65,7 @@ def validate(
 def _running_metrics(scores: Tensor, labels: Tensor, num_classes: int) -> dict[str, float]:
     if len(labels.unique()) < num_classes:
         scored = Scored(labels.cpu().numpy(), scores.cpu().numpy())
-        return {name: DECLARED[name].value(scored) for name in RUNNING}
+        return {name: float(DECLARED[name].value(scored)) for name in RUNNING}
     metrics = _complete_metrics(num_classes, labels.device)
     metrics.reset()
     metrics.update(scores, labels)
@@ -80,6 +84,13 @@ def _complete_metrics(num_classes: int, device: torch.device) -> MetricCollectio
     ).to(device)
 
 
-def predict(model: nn.Module, images: Images | MappedImages, normalise: Normalise, cast: Callable[[], Any]) -> Tensor:
+def predict(
+    model: nn.Module,
+    images: Images | MappedImages,
+    normalise: Normalise,
+    cast: Callable[[], Any],
+    at_once: int = EVALUATION_BATCH,
+) -> Tensor:
+    """Probabilities (n, classes) of a split's images, of which `at_once` go through the network at a time."""
     with _evaluating(model):
-        return torch.cat([logits.softmax(dim=1) for logits, _ in _logits(model, images, normalise, cast)])
+        return torch.cat([logits.softmax(dim=1) for logits, _ in _logits(model, images, normalise, cast, at_once)])

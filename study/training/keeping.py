@@ -8,13 +8,21 @@ from torch import Tensor, nn
 
 from analysis.records.schema import Record
 from study.declaration.cells import Cell
+from study.store.checkpoints import Checkpoints
 from study.store.weights import as_bytes
 from study.training.cell import run_cell
 from study.training.images import Normalise, Normaliser
 from study.training.loop import Probabilities
 
 
-def run_and_keep(cell: Cell, *, device: str, threads: int) -> tuple[Record, Probabilities]:
+def run_and_keep(
+    cell: Cell,
+    *,
+    device: str,
+    threads: int,
+    checkpoints: Checkpoints | None = None,
+    micro_batch: int | None = None,
+) -> tuple[Record, Probabilities]:
     """As `run_cell`; in the record of a finished cell, `weights` are the bytes of the file for the ledger to write.
 
     They are those behind the test metrics: of the chosen epoch, averaged where the recipe averages.
@@ -24,7 +32,9 @@ def run_and_keep(cell: Cell, *, device: str, threads: int) -> tuple[Record, Prob
     def keep(model: nn.Module, normalise: Normalise) -> None:
         kept.append((model.state_dict(), cast(Normaliser, normalise)))
 
-    record, probabilities = run_cell(cell, device=device, threads=threads, keep_model=keep)
+    record, probabilities = run_cell(
+        cell, device=device, threads=threads, keep_model=keep, checkpoints=checkpoints, micro_batch=micro_batch
+    )
     if record["status"] == "done":
         weights, normaliser = kept[0]
         record["weights"] = as_bytes(weights, described(record, normaliser))

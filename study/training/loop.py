@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from timm.optim import create_optimizer_v2
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
@@ -26,9 +25,11 @@ from study.data.protocol import Dataset
 from study.declaration.cells import Cell
 from study.declaration.recipe import Recipe
 from study.training.augment import augment
+from study.training.checkpoints import Keeper, Reached, Training
 from study.training.clipping import clip_gradients
 from study.training.evaluation import predict, validate
-from study.training.images import Normalise, Normaliser, as_trained
+from study.training.images import EVALUATION_BATCH, Normalise, Normaliser, as_trained
+from study.training.steps import add_gradients
 
 Probabilities = dict[str, np.ndarray]
 
@@ -38,7 +39,9 @@ class NotFiniteError(ArithmeticError):
 
 
 @dataclass
-class _Outcome:
+class Outcome:
+    """The outcome of a training: its fields of the record, and the probabilities by name."""
+
     fields: Record
     probabilities: Probabilities
 
@@ -49,7 +52,14 @@ def train_network(
     device: torch.device,
     should_stop: Callable[[int, float], bool] | None,
     keep_model: Callable[[nn.Module, Normalise], None] | None,
-) -> _Outcome:
+    keeper: Keeper | None = None,
+    micro_batch: int | None = None,
+) -> Outcome:
+    """Trains a cell's network, from where `keeper` has a checkpoint of it, and evaluates it.
+
+    Raises NotFiniteError, and UnfitError for a checkpoint that is of another network; then nothing may be kept of
+    torch's global generator.
+    """
     recipe, info = cell.recipe, data.info
     splits = {name: as_trained(split.images, split.labels, recipe, device) for name, split in data.splits.items()}
     train = splits["train"]
@@ -78,65 +88,76 @@ def train_network(
     changes = torch.Generator().manual_seed(stream_seed(cell.seed, 2))
     cast = _autocast(recipe, device)
 
-    curves: list[Record] = []
-    best: tuple[float, float] | None = None
-    best_state: dict[str, Tensor] = {}
-    best_epoch = -1
-    train_seconds = 0.0
-    for epoch in range(epochs):
-        begun = time.perf_counter()
+    at_once = min(EVALUATION_BATCH, micro_batch or EVALUATION_BATCH)
+    reached = Reached(total=torch.zeros((), device=device))
+    training = Training(model, ema.module if ema else None, optimizer, order, changes, device, reached)
+    if keeper is not None and (state := keeper.take()) is not None:
+        training.restore(state)
+    while reached.epoch < epochs:
+        epoch = reached.epoch
+        begun = time.perf_counter() - reached.train_seconds
         model.train()
         for part in frozen:
             part.eval()
-        total = torch.zeros((), device=device)
-        batches = _batches(torch.randperm(len(train), generator=order), cell)
-        for step, (index, pixels) in enumerate(train.gathered(batches)):
-            learning_rate = optimizer.param_groups[0]["lr"]
+        order_before = order.get_state()
+        batches = _batches(torch.randperm(len(train), generator=order), cell)[reached.step :]
+        losses: list[Tensor] = []
+        for index, pixels in train.gathered(batches):
+            reached.learning_rate = optimizer.param_groups[0]["lr"]
             images = augment(normalise(pixels), recipe, changes)
-            with cast():
-                logits = model(images)
-            loss = F.cross_entropy(
-                logits.float(), train.labels[index], weight=weights, label_smoothing=recipe.label_smoothing
-            )
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss = add_gradients(
+                model,
+                images,
+                train.labels[index],
+                weight=weights,
+                smoothing=recipe.label_smoothing,
+                cast=cast,
+                micro_batch=micro_batch,
+            )
             if recipe.clip_grad_norm:
                 clip_gradients(parameters, recipe.clip_grad_norm)
             optimizer.step()
-            update = epoch * steps + step + 1
+            reached.step += 1
+            update = epoch * steps + reached.step
             schedule.step_update(update)
             if ema:
                 ema.update(model, step=update)
-            total += loss.detach() * len(index)
-        train_loss = float(total) / len(train)
-        train_seconds += time.perf_counter() - begun
+            losses.append(loss)
+            reached.total += loss * len(index)
+            if keeper is not None and keeper.due() and math.isfinite(float(reached.total)):
+                keeper.write(training.state(order_before, time.perf_counter() - begun))
+        train_loss = float(reached.total) / len(train)
+        reached.train_seconds = time.perf_counter() - begun
         if not math.isfinite(train_loss):
-            raise NotFiniteError(f"the training loss must stay finite, got {train_loss} in epoch {epoch}")
+            raise NotFiniteError(_not_finite(losses, epoch, steps))
 
-        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast)
-        curves.append(
+        validation_loss, metrics = validate(evaluated, splits["val"], normalise, num_classes, cast, at_once)
+        reached.curves.append(
             {"epoch": epoch, "train_loss": train_loss, "val_loss": validation_loss}
             | {f"val_{name}": value for name, value in metrics.items()}
-            | {"learning_rate": learning_rate}
+            | {"learning_rate": reached.learning_rate}
         )
         value = -validation_loss if recipe.select_on == "loss" else metrics.get(recipe.select_on, float(epoch))
         # A small validation split often ties at its best AUC; then the lower loss decides, then the earlier epoch.
         candidate = (value, 0.0 if recipe.select_on == "last" else -validation_loss)
-        if best is None or candidate > best:
-            best, best_epoch = candidate, epoch
-            best_state = {name: tensor.detach().clone() for name, tensor in evaluated.state_dict().items()}
+        if reached.best is None or candidate > reached.best:
+            reached.best, reached.best_epoch = candidate, epoch
+            reached.best_state = {name: tensor.detach().clone() for name, tensor in evaluated.state_dict().items()}
         if should_stop is not None and epoch + 1 < epochs and should_stop(epoch, value):
-            fields = {"status": "stopped", "best_epoch": best_epoch, "curves": curves, "cost": cost}
-            return _Outcome(fields, {})
+            fields = {"status": "stopped", "best_epoch": reached.best_epoch, "curves": reached.curves, "cost": cost}
+            return Outcome(fields, {})
+        reached.epoch, reached.step = epoch + 1, 0
+        reached.total = torch.zeros((), device=device)
 
-    evaluated.load_state_dict(best_state)
+    evaluated.load_state_dict(reached.best_state)
     if keep_model is not None:
         keep_model(evaluated, normalise)
     probabilities: Probabilities = {}
     results: Record = {}
     for split_name, long_name in (("val", "validation"), ("test", "test")):
         split = data.splits[split_name]
-        scores = predict(evaluated, splits[split_name], normalise, cast).cpu().numpy()
+        scores = predict(evaluated, splits[split_name], normalise, cast, at_once).cpu().numpy()
         results[long_name] = all_metrics(split.labels, scores, classes=info.classes)
         probabilities[f"{long_name}_probabilities"] = scores
         probabilities[f"{long_name}_labels"] = np.asarray(split.labels)
@@ -145,15 +166,23 @@ def train_network(
             probabilities[f"{long_name}_groups"] = np.asarray(split.groups)
     fields = {
         "status": "done",
-        "best_epoch": best_epoch,
-        "curves": curves,
+        "best_epoch": reached.best_epoch,
+        "curves": reached.curves,
         "cost": cost,
-        "train_seconds": train_seconds,
-        "images_per_second": epochs * len(train) / train_seconds,
+        "train_seconds": reached.train_seconds,
+        "images_per_second": epochs * len(train) / reached.train_seconds,
         **start,
         **results,
     }
-    return _Outcome(fields, probabilities)
+    return Outcome(fields, probabilities)
+
+
+def _not_finite(losses: list[Tensor], epoch: int, steps: int) -> str:
+    """The error of an epoch whose last losses are these, one of them not finite, or their sum."""
+    values = [float(loss) for loss in losses]
+    first = next((place for place, value in enumerate(values) if not math.isfinite(value)), len(values) - 1)
+    step = steps - len(values) + first
+    return f"the training loss must stay finite, got {values[first]} in step {step} of epoch {epoch}"
 
 
 def _batches(order: Tensor, cell: Cell) -> list[Tensor]:

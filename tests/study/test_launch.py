@@ -87,7 +87,7 @@ def fail_at(monkeypatch, seed, error):
     """Makes the cells of a seed raise instead of running."""
     real = session.run_here
 
-    def run(cell, device, threads):
+    def run(cell, device, threads, **more):
         if cell.seed == seed:
             raise error
         return real(cell, device, threads)
@@ -487,7 +487,7 @@ def test_a_launch_goes_to_its_end_whatever_becomes_of_its_output(folder, monkeyp
 def test_a_second_launch_of_the_same_study_is_refused(folder, capsys, monkeypatch):
     seen = []
 
-    def run(cell, device, threads):
+    def run(cell, device, threads, **more):
         seen.append(launch())
         seen.append(launch("--seeds", "5", "--dry-run", *EXPLORATORY))
         raise KeyboardInterrupt
@@ -503,7 +503,7 @@ def test_a_second_launch_of_a_search_is_refused_whatever_its_trials(folder, caps
     (folder / "study.yaml").write_text(SEARCH)
     seen = []
 
-    def run(cell, device, threads):
+    def run(cell, device, threads, **more):
         seen.append(launch("--set", "strategy.trials=3"))
         raise KeyboardInterrupt
 
@@ -565,7 +565,7 @@ from study import launch
 from study.running import session
 begun, run = [], session.run_here
 
-def run_here(cell, device, threads):
+def run_here(cell, device, threads, **more):
     begun.append(cell)
     return time.sleep(10**6) if len(begun) == 3 else run(cell, device, threads)
 

@@ -1,9 +1,13 @@
 """Sections of a report on what its claims rest on: curves, classes, predictions, data, cells, versions."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from analysis.audits import notices
+from analysis.metrics import LOWER_IS_BETTER
+from analysis.records.curves import late_gain
 from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
 from analysis.rendering.html import definitions, element, folded, note, paragraph
@@ -17,7 +21,7 @@ from analysis.report.tables import decisions as decision_tables
 from analysis.report.tables import races as race_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
-from analysis.words import counted, listed, metric_name
+from analysis.words import counted, listed, metric_name, share
 
 DECIDED = (
     "What a mean over images and seeds hides, for the variants that figures show: descriptions, none of them declared, "
@@ -43,9 +47,16 @@ def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark],
     if not drawings:
         why = f"no finished cell has recorded {metric_name(metric)} on validation epoch by epoch"
         return make_part("curves", "Learning curves", [note(f"No learning curves: {why}.")])
+    late = [late_gain(record, metric) for records in cells.values() for record in records]
+    late = [gain for gain in late if not math.isnan(gain)]
+    gained = (
+        f"In the last fifth of its epochs the median cell gained {share(median(late), 4)} {metric_name(metric)}. "
+        if late and metric not in LOWER_IS_BETTER
+        else ""
+    )
     text = (
         "The validation split, by which each cell's best epoch was chosen. Lines are means over seeds, shades reach "
-        f"from the lowest to the highest seed, which is a range and no interval. {cuts(evidence, drawn)}"
+        f"from the lowest to the highest seed, which is a range and no interval. {gained}{cuts(evidence, drawn)}"
     )
     blocks = [paragraph(text.strip())]
     done = [record for records in cells.values() for record in records if record.get("curves")]

@@ -30,7 +30,7 @@ LOOKED = "compared before on these data with some of these seeds"
 ADDED = "added after the first cells had run: p knows nothing of looks between"
 
 
-def made_up(cell, device, threads):
+def made_up(cell, device, threads, **more):
     """The record and the predictions of a cell, as different as its id."""
     rng = np.random.default_rng(int(cell.cell_id, 16))
     labels = np.arange(30) % 3
@@ -219,7 +219,7 @@ def test_a_source_that_moves_is_told(store):
 def test_stopping_at_a_look_that_pleases(store, monkeypatch):
     """A hundred seeds are declared, two run; then a study of two."""
 
-    def until_two(cell, device, threads):
+    def until_two(cell, device, threads, **more):
         if cell.seed > 1:
             raise KeyboardInterrupt
         return made_up(cell, device, threads)
