@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from analysis.records.schema import Record
 from medmamba_variants.networks import Network
 from study.declaration.cells import Cell, DataRef
-from study.declaration.definition import Study
+from study.declaration.definition import GRID, Study
 from study.planning.tuning import choose, tuning_cells
 from study.store.ledger import Ledger
 
@@ -76,10 +76,11 @@ def make_plan(study: Study, refs: Mapping[str, DataRef], ledger: Ledger, shard: 
             raise ValueError(
                 f"{study.path}: datasets must differ in content, got {earlier} and {name}, which are equal"
             )
-    if shard is not None and not study.is_grid:
+    if shard is not None and study.strategy.name != GRID:
+        depends = "next cells depend" if study.is_grid else "next variant depends"
         raise ValueError(
-            f"{study.path}: --shard must go with strategy: grid, got {study.strategy.name}, whose next variant depends "
-            "on all before it"
+            f"{study.path}: --shard must go with strategy: grid, got {study.strategy.name}, whose {depends} on all "
+            "before it"
         )
     plan = Plan(study, refs, {}, ledger.finished(), frozenset(), shard=shard)
     if study.tuning is not None:
