@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from medmamba_variants.config import VariantConfig
 from medmamba_variants.model import build_model
-from medmamba_variants.operations import FORMULAS, FREE
+from medmamba_variants.operations import FORMULAS, FREE, shape_alone
 
 
 class UncountedError(ValueError):
@@ -130,7 +130,8 @@ class _Guard(TorchDispatchMode):
         packet = operation._overloadpacket
         if packet not in flop_registry and packet not in FORMULAS and _out_of_place(packet) not in FREE:
             self._unknown.add(str(packet))
-        return operation(*args, **(kwargs or {}))
+        known = shape_alone(packet, args)
+        return operation(*args, **(kwargs or {})) if known is None else known
 
     def check(self) -> None:
         """Raises UncountedError naming what would have been counted as zero."""

@@ -84,6 +84,13 @@ def parser() -> argparse.ArgumentParser:
         "--set", metavar="KEY=VALUE", action="append", default=[], help="any key of the file: --set recipe.epochs=5"
     )
 
+    what.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="run the I-th of N parts alone, in a store of its own (then: study.merge)",
+    )
+
     where = made.add_argument_group("where to run (never changes a result)")
     where.add_argument("--executor", choices=("inline", "ray"), help="default: ray for five cells or more")
     where.add_argument("--workers", type=whole, metavar="N", help="cells at a time (ray; default: one a core)")
@@ -146,6 +153,7 @@ def _launch(options: argparse.Namespace, command: str) -> int:
         report=not options.no_report,
         keep=options.keep,
         checkpoint_every=options.checkpoint_every,
+        shard=options.shard,
     )
     if options.dry_run:
         dry_run(study, chosen)
@@ -188,6 +196,13 @@ def _seconds(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number of seconds, got {text}")
     return number
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, such as 1/4, got {text}")
+    return int(number), int(count)
 
 
 def _share(text: str) -> float:

@@ -1,4 +1,4 @@
-"""Writes a study's report: `python -m analysis.report STUDY … [--store DIR] [--out DIR] [--pdf]`."""
+"""Writes a study's report: `python -m analysis.report STUDY … [--store DIR] [--out DIR] [--pdf] [--publish DIR]`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ def main(arguments: list[str] | None = None, *, apart: bool = False) -> int:
 
 def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> int:
     from functools import partial
+    from pathlib import Path
 
     from analysis.report.drawing import draw_and_clear
+    from analysis.report.published.publish import is_published, publish, rebuild
     from analysis.report.write import write_report
     from analysis.verdicts.images import answers
 
@@ -43,6 +45,12 @@ def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> i
             from analysis.report.together import write_together
 
             report = write_together(options.store, options.studies, options.out, draw=draw)
+        elif options.publish is not None:
+            (study,) = options.studies
+            report = publish(options.store, study, Path(options.publish), ask=ask or answers, draw=draw)
+        elif is_published(options.studies[0]):
+            out = None if options.out is None else Path(options.out)
+            report = rebuild(Path(options.studies[0]), out, ask=ask or answers, draw=draw)
         else:
             (study,) = options.studies
             report = write_report(options.store, study, options.out, ask=ask or answers, draw=draw)
@@ -60,10 +68,18 @@ def _write(options: argparse.Namespace, ask: Ask | None, draw: Draw | None) -> i
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description=__doc__)
     parser.add_argument(
-        "studies", metavar="STUDY", nargs="+", help="a study's name or hash, as the ledger has it; several share a page"
+        "studies",
+        metavar="STUDY",
+        nargs="+",
+        help="a study's name or hash, as the ledger has it, or the folder of a published one; several share a page",
     )
     parser.add_argument("--store", metavar="DIR", default="mlruns", help="the store that holds the ledger (mlruns)")
     parser.add_argument("--out", metavar="DIR", help="where the page goes (STORE/reports/STUDY)")
+    parser.add_argument(
+        "--publish",
+        metavar="DIR",
+        help="publish the study in a folder of its name here: README, page, tables, and the ledger they are made from",
+    )
     parser.add_argument("--pdf", action="store_true", help="figures also as PDF, as wide as a journal's column")
     return parser
 

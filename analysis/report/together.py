@@ -197,6 +197,7 @@ def _own(evidence: Evidence, place: int, draw: Draw) -> tuple[list[Part], list[V
         claims.question(evidence),
         claims.verdict_section(evidence, verdicts, problem),
         claims.differences(evidence, verdicts, forests),
+        grounds.race(evidence),
         grounds.budgets(evidence),
         grounds.cells(evidence),
         grounds.provenance(evidence),

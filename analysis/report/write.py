@@ -135,6 +135,7 @@ def _attempt(make: Callable[[], Made]) -> tuple[Made | None, str | None]:
 def _evidence_parts(evidence: Evidence, draw: Draw) -> list[Part]:
     """The sections that follow."""
     own = [
+        evidence_sections.race(evidence),
         evidence_sections.budgets(evidence),
         evidence_sections.cells(evidence),
         evidence_sections.provenance(evidence),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, Self
 
@@ -75,8 +76,9 @@ class Component:
     builds: ClassVar[str]
 
     @classmethod
+    @cache
     def declared(cls) -> dict[str, Declared]:
-        """The axes that this choice owns, by name."""
+        """The axes that this choice owns, by name; one dict for all who ask, not to be changed."""
         return {each.name: each.metadata["axis"] for each in fields(cls)}
 
     def unmet(self, name: str) -> str | None:
@@ -92,7 +94,7 @@ class Component:
 
     def own(self) -> dict[str, Any]:
         """The values of the component's axes by name, without those that have no effect beside the others."""
-        return {each.name: getattr(self, each.name) for each in fields(self) if self.unmet(each.name) is None}
+        return {name: getattr(self, name) for name in self.declared() if self.unmet(name) is None}
 
     def settled(self) -> Self:
         """The component with the defaults of the axes that have no effect beside the values of the others."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -134,8 +135,27 @@ def check_lengths(values: Mapping[str, Any]) -> None:
             raise SettingError((name,), f"must have one entry for each of {count} {what}, got {len(value)}")
 
 
+class _Values:
+    """Values of all axes as a key: equal where they read the same, so that 1 and 1.0 stay apart."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values, self._text = values, repr(values)
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Values) and self._text == other._text
+
+
 def structure_of(values: Mapping[str, Any]) -> Structure:
-    """The structure that canonical values of all axes describe."""
+    """The structure that canonical values of all axes describe; kept, since one variant asks for it several times."""
+    return _structure_of(_Values(dict(values)))
+
+
+@lru_cache(maxsize=1024)
+def _structure_of(key: _Values) -> Structure:
+    values = key.values
 
     def chosen(family: str, index: int) -> Any:
         """The component of a family that stands in a stage, at a halving, or in the network; None for none."""

@@ -14,6 +14,7 @@ from medmamba_variants.design.axes import AXES
 from medmamba_variants.design.kinds import to_json
 from medmamba_variants.networks import Network
 from study.declaration.cells import NUMERICS_VERSION, Cell, DataRef
+from study.declaration.racing import RACING
 from study.declaration.recipe import Recipe
 
 GRID = "grid"
@@ -35,7 +36,7 @@ class Range:
 
 @dataclass(frozen=True)
 class StrategyChoice:
-    """The choice of a strategy in the file. All but the name belongs to searches, `settings` to the sampler."""
+    """The choice of a strategy in the file: `settings` are the sampler's or the race's, the rest a search's."""
 
     name: str = GRID
     trials: int = 0
@@ -44,10 +45,17 @@ class StrategyChoice:
     objectives: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether all variants are known before the study runs, though a race may not run all their cells."""
+        return self.name in (GRID, RACING)
+
     def to_dict(self) -> dict[str, Any]:
         """The choice as plain JSON values."""
         if self.name == GRID:
             return {"name": GRID}
+        if self.name == RACING:
+            return {"name": RACING, "seed": self.seed, **self.settings}
         chosen = {"name": self.name, "trials": self.trials, "seed": self.seed, "max_macs": self.max_macs}
         return {**chosen, **self.settings, "objectives": list(self.objectives)}
 
@@ -57,13 +65,15 @@ class Tuning:
     """Recipes from which every variant gets the one that is best on validation, by the same number of trials.
 
     axes: the settings tried, every combination of which is a recipe. seeds: those of the trials, none of them a seed of
-    the study. metric: the validation metric that chooses, averaged over data sets and seeds.
+    the study. datasets: those of the trials; empty: all of the study. metric: the validation metric that chooses,
+    averaged over data sets and seeds.
     """
 
     axes: Mapping[str, tuple[Any, ...]]
     recipes: tuple[Recipe, ...]
     seeds: tuple[int, ...]
     metric: str
+    datasets: tuple[str, ...] = ()
 
     def settings(self) -> list[dict[str, Any]]:
         """What each recipe sets, in the order of `recipes`."""
@@ -72,7 +82,8 @@ class Tuning:
     def to_dict(self) -> dict[str, Any]:
         """What was declared, as plain JSON values."""
         axes = {name: list(values) for name, values in self.axes.items()}
-        return {"axes": axes, "seeds": list(self.seeds), "metric": self.metric}
+        some = {"datasets": list(self.datasets)} if self.datasets else {}
+        return {"axes": axes, "seeds": list(self.seeds), **some, "metric": self.metric}
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,7 @@ class Study:
     @property
     def is_grid(self) -> bool:
         """Whether all variants are known before the study runs."""
-        return self.strategy.name == GRID
+        return self.strategy.is_grid
 
     def variants(self) -> list[tuple[str, Network]]:
         """The variants of a grid as (label, variant), in the file's order; empty for a search."""
@@ -212,12 +223,15 @@ class Study:
         refs: Mapping[str, DataRef] | None = None,
         audits: Mapping[str, Any] | None = None,
         tuned: Mapping[str, Any] | None = None,
+        raced: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The study's manifest for the ledger: its file word for word and what was declared, in plain JSON values.
 
         refs: its data sets by name, for the source of each. audits: what was found in its data sets.
-        tuned: what was tried and chosen, where recipes are tuned.
+        tuned: what was tried and chosen, where recipes are tuned. raced: who was dropped when, where variants race; a
+        dropped variant is none of the study's any more.
         """
+        dropped = {drop["variant_id"] for drop in (raced or {}).get("dropped", ())}
         return {
             "schema": 1,
             "name": self.name,
@@ -233,7 +247,7 @@ class Study:
             "base": self.base.diff(),
             "axes": self._axes_json(),
             "meanings": self._meanings(),
-            "variants": {variant.variant_id: label for label, variant in self.grid},
+            "variants": {v.variant_id: label for label, v in self.grid if v.variant_id not in dropped},
             "strategy": self.strategy.to_dict(),
             "seeds": list(self.seeds),
             "datasets": list(self.datasets),
@@ -246,6 +260,7 @@ class Study:
             "source_keys": self.source_keys(refs),
             **({} if self.matched is None else {"matched": dict(self.matched)}),
             **({} if tuned is None else {"tuning": dict(tuned)}),
+            **({} if raced is None else {"racing": dict(raced)}),
             **({"sources": dict(self.own_sources)} if self.own_sources else {}),
             "audits": dict(audits or {}),
         }

@@ -22,7 +22,8 @@ class Options:
     `executor` None: chosen by what there is to run; `workers` None: one per core; `gpus_per_cell` None: a quarter where
     there is a GPU to use; `tracking_uri` None: no tracking; `limit`: end after that many cells, without verdicts;
     `report`: whether a report accompanies the verdicts; `keep`: "weights", for those of each cell that runs;
-    `checkpoint_every`: seconds between two checkpoints of a cell under way, 0 for none.
+    `checkpoint_every`: seconds between two checkpoints of a cell under way, 0 for none; `shard`: (number, count), to
+    run that part of the study alone, without verdicts.
     """
 
     store: Path
@@ -37,6 +38,7 @@ class Options:
     report: bool = True
     keep: str | None = None
     checkpoint_every: float = 120.0
+    shard: tuple[int, int] | None = None
 
 
 class First:

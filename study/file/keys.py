@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.metrics import METRICS
@@ -24,6 +24,8 @@ from medmamba_variants.design.kinds import (
 )
 from medmamba_variants.peers.pretrained import FEATURES
 from study.data.readers import FILE_KINDS, file_settings
+from study.declaration.racing import RACING
+from study.declaration.racing import SETTINGS as RACE_SETTINGS
 from study.declaration.recipe import RECIPE
 from study.file.elsewhere import NAMES, is_elsewhere
 from study.strategies.samplers import SAMPLERS, sampler_settings
@@ -144,15 +146,18 @@ class Sources(Kind):
 
 STRATEGY = {
     "name": Setting(
-        Choice(("grid", *SAMPLERS)), "what to run next: all of the grid, or proposals by Optuna", required=True
+        Choice(("grid", RACING, *SAMPLERS)),
+        "what to run next: all of the grid, a race between its variants, or proposals by Optuna",
+        required=True,
     ),
     "trials": Setting(whole(1, 1_000_000), "distinct variants to train (searches only)"),
-    "seed": Setting(SEED, "seed of the proposals (searches only)"),
+    "seed": Setting(SEED, "seed of the proposals, or of a race's order (searches and racing only)"),
     "max_macs": Setting(Number(low=0, open=True), "variants above it are rejected before they train (searches only)"),
     "objectives": Setting(
         Listed(Choice(OBJECTIVES), distinct=True), "what a search optimises: validation metrics, and macs"
     ),
     **sampler_settings(),
+    **{key: replace(known, meaning=f"{known.meaning} (racing only)") for key, known in RACE_SETTINGS.items()},
 }
 
 CONTRAST = {
@@ -231,6 +236,7 @@ STUDY = Mapped(
             RecipeAxes(), "settings of the recipe to tune: every variant gets the best on validation"
         ),
         "tuning_seeds": Setting(Listed(SEED, distinct=True), "seeds of the tuning's trials, none of seeds (10000)"),
+        "tuning_datasets": Setting(Listed(Text(), distinct=True), "data sets of the tuning's trials (all of datasets)"),
         "contrasts": Setting(Listed(Mapped(CONTRAST)), "comparisons declared before anything runs"),
         "alpha": Setting(Number(0, 0.5, open=True), "error rate of a family of contrasts"),
         "correction": Setting(Choice(CORRECTIONS), "for several contrasts in a family"),

@@ -25,8 +25,8 @@ from study.file.contrasts import parse_contrasts, read_side
 from study.file.elsewhere import SHARED, added, variants_elsewhere
 from study.file.keys import RANGE, STUDY, RecipeAxes
 from study.file.matching import match_variants
+from study.file.strategies import read_strategy
 from study.file.text import StudyText, parse_scalar
-from study.strategies.samplers import SAMPLERS, sampler_settings
 
 # The seed of a tuning's trials where the file names none.
 TUNING_SEED = 10_000
@@ -85,7 +85,7 @@ class _Reader:
         strategy = self.strategy()
         axes = self.axes(strategy)
         named = self.named(strategy)
-        grid = tuple(named.items()) if named else self.grid(axes) if strategy.name == GRID else ()
+        grid = tuple(named.items()) if named else self.grid(axes) if strategy.is_grid else ()
         recipe = self.recipe()
         scaled: dict[str, Network] = {}
         matched = None
@@ -98,10 +98,11 @@ class _Reader:
                 raise SettingError((key,), "must list at least one, got []: the study would be empty")
         declared = self.values.get("contrasts", [])
         if declared and strategy.name != GRID:
+            why = "no variant of a search is known before it runs"
+            if strategy.is_grid:
+                why = "who is left of a race is chosen by its results, so only fresh seeds can confirm"
             raise SettingError(
-                ("contrasts",),
-                f"must be left out where strategy.name is {strategy.name}, "
-                f"got {len(declared)}: no variant of a search is known before it runs",
+                ("contrasts",), f"must be left out where strategy.name is {strategy.name}, got {len(declared)}: {why}"
             )
         elsewhere = self.elsewhere(declared)
         grid = added(grid, declared, elsewhere)
@@ -153,11 +154,13 @@ class _Reader:
         """The recipes from which every variant gets its own; None where the file tunes nothing."""
         path: Keys = ("recipe_axes",)
         if "recipe_axes" not in self.values:
-            if "tuning_seeds" in self.values:
-                raise SettingError(("tuning_seeds",), "must go with recipe_axes, got no recipe_axes")
+            for key in ("tuning_seeds", "tuning_datasets"):
+                if key in self.values:
+                    raise SettingError((key,), "must go with recipe_axes, got no recipe_axes")
             return None
         if strategy.name != GRID:
-            raise SettingError(path, f"must be left out where strategy.name is {strategy.name}, got a search")
+            what = "a race" if strategy.is_grid else "a search"
+            raise SettingError(path, f"must be left out where strategy.name is {strategy.name}, got {what}")
         given = RecipeAxes().parse(self.values["recipe_axes"], path)
         for name, values in given.items():
             if name in self.values.get("recipe", {}):
@@ -175,7 +178,12 @@ class _Reader:
             came = f"{both[0]} in both" if both else "none"
             raise SettingError(("tuning_seeds",), f"must be seeds that are not among seeds, got {came}")
         metric = recipe.select_on if recipe.select_on in METRICS else DEFAULT_TUNING_METRIC
-        return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric)
+        names = tuple(self.values.get("tuning_datasets", self.values["datasets"]))
+        absent = [name for name in names if name not in self.values["datasets"]]
+        if absent or not names:
+            raise SettingError(("tuning_datasets",), f"must be some of datasets, got {absent[0] if absent else 'none'}")
+        some = () if names == tuple(self.values["datasets"]) else names
+        return Tuning({name: tuple(values) for name, values in given.items()}, recipes, seeds, metric, some)
 
     def elsewhere(self, declared: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], tuple[str, Network]]:
         """The variants of other studies that contrasts name."""
@@ -202,29 +210,8 @@ class _Reader:
         return " ".join(self.values.get(key, "").split())
 
     def strategy(self) -> StrategyChoice:
-        given = {**self.values.get("strategy", {"name": GRID})}
-        name = given.pop("name")
-        if name == GRID:
-            for key, value in given.items():
-                raise SettingError(("strategy", key), f"must be left out where strategy.name is grid, got {value}")
-            return StrategyChoice()
-        for key in ("trials", "objectives"):
-            if not given.get(key):
-                raise SettingError(
-                    ("strategy", key), f"must be given where strategy.name is {name}, got {shown(given.get(key))}"
-                )
-        settings = {key: setting.default for key, setting in SAMPLERS[name].settings.items()}
-        for key in sampler_settings():
-            if key in given and key not in settings:
-                raise SettingError(
-                    ("strategy", key), f"must be left out where strategy.name is {name}, got {given[key]}"
-                )
-            if key in given:
-                settings[key] = given.pop(key)
-        given["objectives"] = tuple(given["objectives"])
-        if "max_macs" in given:
-            given["max_macs"] = float(given["max_macs"])
-        return StrategyChoice(name, settings=settings, **given)
+        select_on = self.values.get("recipe", {}).get("select_on", Recipe().select_on)
+        return read_strategy(self.values.get("strategy", {"name": GRID}), select_on)
 
     def axes(self, strategy: StrategyChoice) -> dict[str, tuple[Any, ...] | Range]:
         given = self.values.get("axes", {})
@@ -232,7 +219,7 @@ class _Reader:
         if has_axes and has_variants:
             raise SettingError(("variants",), "must be left out where axes are given, got both")
         if not given and not has_variants:
-            kind = "at least one axis" + ("" if strategy.name != GRID else " (or variants in its place)")
+            kind = "at least one axis" + ("" if not strategy.is_grid else " (or variants in its place)")
             raise SettingError(("axes",), f"must name {kind}, got nothing: the study would be empty")
         for name in given:
             if name in self.values.get("variant", {}):
@@ -248,7 +235,7 @@ class _Reader:
         if isinstance(values, dict):
             return self.range(name, values, strategy)
         if not isinstance(values, list):
-            kind = "a list of values" if strategy.name == GRID else "a list of values or a range {low, high}"
+            kind = "a list of values" if strategy.is_grid else "a list of values or a range {low, high}"
             raise SettingError(path, f"must be {kind}, got {shown(values)}{hint(values)}")
         if not values:
             raise SettingError(path, "must list at least one value, got []: the study would be empty")
@@ -259,8 +246,8 @@ class _Reader:
     def range(self, name: str, values: Mapping[str, Any], strategy: StrategyChoice) -> Range:
         path: Keys = ("axes", name)
         kind = (AXES | SUGAR)[name].number
-        if strategy.name == GRID or kind is None:
-            why = "in a grid" if strategy.name == GRID else "for this axis"
+        if strategy.is_grid or kind is None:
+            why = "in a grid" if strategy.is_grid else "for this axis"
             raise SettingError(path, f"must be a list of values {why}, got {shown(values)}")
         for key in values:
             if key not in RANGE:
@@ -294,7 +281,7 @@ class _Reader:
         if "variants" not in self.values:
             return {}
         path: Keys = ("variants",)
-        if strategy.name != GRID:
+        if not strategy.is_grid:
             raise SettingError(path, f"must be left out where strategy.name is {strategy.name}, got a list of variants")
         if not self.values["variants"]:
             raise SettingError(path, "must name at least one variant, got none: the study would be empty")

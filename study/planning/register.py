@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from analysis.records.launches import read_launches
+from analysis.records.launches import concerns, read_launches
 from analysis.verdicts.looks import Look, Records, Today, asked_at_launches, seen_by, told
 from analysis.words import listed
 from study.declaration.cells import NUMERICS_VERSION, DataRef
@@ -52,22 +52,7 @@ def _recipe_ids(study: Study) -> list[str]:
 
 def launch_of(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -> dict[str, Any]:
     """The line of a launch in `launches.jsonl`, made before any of its cells runs (see `analysis.records.launches`)."""
-    asked = [[c.baseline.variant_id, c.against.variant_id, c.metric] for c in study.contrasts]
-    variants = {variant_id for question in asked for variant_id in question[:2]}
-    contents = {ref.fingerprint for ref in refs.values()}
-    sources = {ref.source_key for ref in refs.values()}
-    seen = [
-        cell_id
-        for cell_id, record in ledger.records().items()
-        if record["status"] == "done"
-        and record["variant_id"] in variants
-        and (
-            record["dataset"] in refs
-            or record["data_fingerprint"] in contents
-            or (record.get("source_key") or record["dataset"]) in sources
-        )
-    ]
-    return {
+    launch: dict[str, Any] = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "study": study.name,
         "study_hash": study.study_hash,
@@ -79,6 +64,7 @@ def launch_of(study: Study, refs: Mapping[str, DataRef], ledger: Ledger) -> dict
             name: {"fingerprint": refs[name].fingerprint, "source_key": refs[name].source_key}
             for name in study.datasets
         },
-        "asked": asked,
-        "seen": seen,
+        "asked": [[c.baseline.variant_id, c.against.variant_id, c.metric] for c in study.contrasts],
     }
+    done = ((cell_id, record) for cell_id, record in ledger.records().items() if record["status"] == "done")
+    return {**launch, "seen": [cell_id for cell_id, record in done if concerns(launch, record)]}

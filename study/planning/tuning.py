@@ -25,8 +25,9 @@ def tuning_cells(study: Study, variant: Network, refs: Mapping[str, DataRef]) ->
     """The cells of a variant that its tuning runs, one list for each recipe; empty lists where nothing is tuned."""
     if study.tuning is None:
         return []
+    names = study.tuning.datasets or study.datasets
     return [
-        [Cell(variant, recipe, refs[name], seed) for seed in study.tuning.seeds for name in study.datasets]
+        [Cell(variant, recipe, refs[name], seed) for seed in study.tuning.seeds for name in names]
         for recipe in study.tuning.recipes
     ]
 

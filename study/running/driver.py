@@ -16,6 +16,8 @@ from study.store.ledger import Ledger
 from study.store.tracking import StudyTags, Tracker
 from study.strategies.search import Search
 from study.strategies.strategy import Strategy
+from study.strategies.tuned import Tuned
+from study.telling.board import Board
 from study.telling.closing import (
     Conclusion,
     conclude,
@@ -31,6 +33,10 @@ from study.telling.command import DEFAULT_STORE
 from study.telling.progress import Progress, Status, say
 
 SECONDS_TO_LOG = 300.0
+SHARD_LINE = (
+    "shard {} of {}: verdicts and report come from all of them together: python -m study.merge STORE... --into DIR, "
+    "then this command with --store DIR and without --shard"
+)
 # Seconds. After an interrupt a person waits for the prompt; the next launch logs what is missing.
 SECONDS_TO_LOG_WHEN_INTERRUPTED = 15.0
 
@@ -43,7 +49,7 @@ class Driver:
         self.ledger = ledger
         self.strategy = strategy
         self.options = options
-        self.status = Status(total=self._total())
+        self.status = Status(self._total(), self._board())
         self.failed = 0
         self.checkpoints = None
         if options.checkpoint_every:
@@ -59,6 +65,8 @@ class Driver:
         total = self.strategy.total()
         done = f", {len(self.strategy.resumed)} done already" if self.strategy.resumed else ""
         cut = "" if self.options.limit is None else f"; a smoke test of {self.options.limit} of them"
+        if self.options.shard is not None:
+            cut = f" (shard {self.options.shard[0]} of {self.options.shard[1]}){cut}"
         return f"{self.study.name}: {'?' if total is None else total} cells{done}{cut}; store {self.options.store}"
 
     def begin(self, progress: Progress) -> None:
@@ -99,7 +107,7 @@ class Driver:
         self._adopt()
         for text in kept.get("notes", []):
             self._progress.note(f"note: {label} · {cell.data.name} · seed {cell.seed}: {text}")
-        self._progress.ended(label, kept)
+        self._progress.ended(label, kept, self._is_judged(kept))
         self._track(kept, label)
         return kept
 
@@ -130,7 +138,9 @@ class Driver:
         failures = failure_lines(self.study, evidence.records, self.strategy.cell_ids())
         lines += [*self.strategy.notes(), *self.ledger.warnings, *failures]
         end = Conclusion()
-        if self.options.limit is None:
+        if self.options.shard is not None:
+            lines.append(SHARD_LINE.format(*self.options.shard))
+        elif self.options.limit is None:
             say("\nmaking the verdicts" + (" and the report …" if self.options.report else " …"))
             end = conclude(self.study, evidence, self.options.store, self.options.report)
         lines += [*end.lines, ""]
@@ -148,9 +158,19 @@ class Driver:
             label = self._label(record)
             self._track(record, label)
             if self.options.limit is None:
-                self.status.adopt(label, record)
+                self.status.adopt(label, record, self._is_judged(record))
         self._adopted = len(self.strategy.resumed)
         self.status.total = self._total()
+
+    def _board(self) -> Board:
+        study, options = self.study, self.options
+        labels = [label for label, _ in study.variants()] if options.shard is None else []
+        # A search knows neither its variants nor their cells, and a part of a study has some of each square.
+        whole = study.is_grid and options.shard is None and options.limit is None
+        return Board(labels, study.datasets, len(study.seeds) if whole else None, study.own_sources)
+
+    def _is_judged(self, record: Record) -> bool:
+        return not (isinstance(self.strategy, Tuned) and self.strategy.is_trial(record["cell_id"]))
 
     def _total(self) -> int | None:
         total, limit = self.strategy.total(), self.options.limit

@@ -23,6 +23,7 @@ from study.executors.ray_tune import run_ray
 from study.planning.costs import Costs
 from study.planning.inputs import Inputs, read_inputs
 from study.planning.plan import make_plan
+from study.planning.racing import race_manifest
 from study.planning.reach import unreachable
 from study.planning.register import compared_before, launch_of
 from study.planning.starts import starts_told
@@ -30,6 +31,7 @@ from study.planning.tuning import tuning_manifest
 from study.running.driver import Driver
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
+from study.strategies.racing import Racing
 from study.strategies.search import make_strategy
 from study.strategies.strategy import Strategy
 from study.strategies.tuned import Tuned
@@ -47,7 +49,7 @@ def dry_run(study: Study, options: Options) -> None:
     """
     inputs, costs = _checked(study, options)
     ledger = open_ledger(options.store)
-    plan = make_plan(study, inputs.refs, ledger)
+    plan = make_plan(study, inputs.refs, ledger, options.shard)
     executor = choose_executor(options, plan.total - len(plan.done()))
     workers = 1 if executor == "inline" else options.workers or max(1, cores() // options.threads)
     audits = short_audits(inputs.refs, options.store, keep=False)
@@ -73,8 +75,11 @@ def launch(study: Study, options: Options, command: str) -> int:
         (options.store / "ledger").mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(options.store)
     shared = study.study_hash if study.is_grid else f"{study.name}-{study.search_hash(inputs.refs)}"
+    if options.shard is not None:
+        shared += "-shard-{}-of-{}".format(*options.shard)
     with _only_driver(ledger, study, shared):
-        strategy = make_strategy(make_plan(study, inputs.refs, ledger), options.store, costs.macs)
+        plan = make_plan(study, inputs.refs, ledger, options.shard)
+        strategy = make_strategy(plan, options.store, costs.macs)
         driver = Driver(study, ledger, strategy, options)
         before = compared_before(study, inputs.refs, ledger) if options.limit is None else ""
         if study.contrasts:
@@ -115,9 +120,13 @@ def launch(study: Study, options: Options, command: str) -> int:
                 if options.keep is not None and not study.is_grid:
                     # Only now does a search know which of its cells were finished before.
                     _tell_bare(strategy.resumed)
-            finally:
-                # Only now does a search know its cells.
-                keep_manifest()
+            except BaseException:
+                # What went wrong is to be told, not what a full disk then makes of the manifest.
+                with suppress(OSError):
+                    keep_manifest()
+                raise
+            # Only now does a search know its cells.
+            keep_manifest()
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.
@@ -144,7 +153,8 @@ def _tell_bare(finished: list[Record]) -> None:
 def _keep_manifest(ledger: Ledger, study: Study, strategy: Strategy, inputs: Inputs, audits: Mapping[str, Any]) -> None:
     """Writes the study's manifest with the cells that its strategy knows by now."""
     tuned = tuning_manifest(study, strategy.choices) if isinstance(strategy, Tuned) else None
-    manifest = study.manifest(strategy.cell_ids(), inputs.refs, audits, tuned)
+    raced = race_manifest(strategy.race) if isinstance(strategy, Racing) else None
+    manifest = study.manifest(strategy.cell_ids(), inputs.refs, audits, tuned, raced)
     ledger.write_manifest(study.study_hash, manifest)
 
 
@@ -207,7 +217,8 @@ def _only_driver(ledger: Ledger, study: Study, what: str) -> Iterator[None]:
     path = ledger.folder / f".{what}.lock"
     with _writing(ledger.folder.parent):
         try:
-            held = file_lock(path).acquire(blocking=False)
+            # Whoever asks for the study's status holds the lock for a moment.
+            held = file_lock(path).acquire(timeout=0.1)
         except Timeout:
             raise ValueError(
                 f"{ledger.folder}: another launch of {study.name} must end first, got process {path.read_text() or '?'}"

@@ -16,7 +16,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +29,9 @@ from analysis.records.lines import Lines, Reading, parsed
 from analysis.records.places import RECORDS
 from analysis.records.schema import STATUSES, Record
 from study.store.paths import without_places
+
+# No space, no quota, and the most that a file of this process may hold.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Ledger:
@@ -61,22 +64,33 @@ class Ledger:
         weights = record.get("weights")
         kept = {"weights": f"weights/{cell_id}.safetensors"} if isinstance(weights, bytes) else {}
         written = without_places(plain_json({**record, "probabilities": name, **kept}, "record"))
-        line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-        if probabilities:
-            self._write_probabilities(cell_id, probabilities)
-        if isinstance(weights, bytes):
-            with whole_file(self.folder / kept["weights"]) as whole:
-                whole.write(weights)
+        line = _as_line(written)
+        needed = len(line) + sum(array.nbytes for array in (probabilities or {}).values() if hasattr(array, "nbytes"))
+        with _room_for(needed + (len(weights) if isinstance(weights, bytes) else 0)):
+            if probabilities:
+                self._write_probabilities(cell_id, probabilities)
+            if isinstance(weights, bytes):
+                with whole_file(self.folder / kept["weights"]) as whole:
+                    whole.write(weights)
+            self._append(line)
+        return written
+
+    def adopt(self, records: Iterable[Record]) -> None:
+        """Appends records of other ledgers as they stand, on disk on return; the files they name must be there."""
+        lines = b"".join(_as_line(record) for record in records)
+        if lines:
+            self._append(lines)
+
+    def _append(self, lines: bytes) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.records_path) as file:
             _mend_tail(file, parsed)
             before = os.lseek(file, 0, os.SEEK_END)
             # One write under O_APPEND: lines of two drivers never mix, and a kill leaves at most one torn line.
-            if os.write(file, line) != len(line):
+            if os.write(file, lines) != len(lines):
                 os.ftruncate(file, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
-        return written
 
     def records(self) -> dict[str, Record]:
         """The record that counts for each cell, by cell_id, in the order in which the cells first appeared.
@@ -137,11 +151,22 @@ class Ledger:
         with _locked(self.folder / LAUNCHES) as file:
             if any(declares_alike(earlier, written) for earlier in read_launches(self.folder)):
                 return
-            line = json.dumps(written, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+            line = _as_line(written)
             _mend_tail(file, parsed_launch)
             if os.write(file, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file)
+
+    def replace_launches(self, launches: Iterable[Mapping[str, Any]]) -> None:
+        """Writes the register anew, completely or not at all; without a launch it stays as it is."""
+        lines = [_as_line(plain_json(dict(launch), "launch")) for launch in launches]
+        if lines:
+            with _locked(self._made() / LAUNCHES), whole_file(self.folder / LAUNCHES) as file:
+                file.write(b"".join(lines))
+
+    def _made(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
 
     def _write_probabilities(self, cell_id: str, probabilities: Mapping[str, np.ndarray]) -> None:
         arrays: dict[str, Any] = dict(probabilities)
@@ -159,6 +184,10 @@ class Ledger:
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)
+
+
+def _as_line(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 def open_ledger(store: Path) -> Ledger:
@@ -214,16 +243,43 @@ def _mend_tail(file: int, is_whole: Callable[[bytes], object]) -> None:
 
 
 @contextmanager
+def _room_for(needed: int) -> Iterator[None]:
+    """Context that says in an error of a full disk how many bytes a record and its files need at most."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = None if error.filename is None else str(error.filename)
+        what = f"{error.strerror}: a record with its files needs {needed:,} bytes"
+        raise OSError(error.errno, what, place) from None
+
+
+@contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """Context with a file descriptor for appending, of which this process is the only writer until the block ends."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    file = _locked_file(path)
     try:
-        lock_descriptor(file, poll_interval=0.001)
         yield file
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
     finally:
+        os.close(file)
+
+
+def _locked_file(path: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            lock_descriptor(file, poll_interval=0.001)
+            # Whoever held the lock may have put another file in this one's place.
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                return file
+        except OSError as error:
+            os.close(file)
+            error.filename = error.filename or str(path)
+            raise
         os.close(file)
 
 

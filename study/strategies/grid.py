@@ -14,7 +14,8 @@ class Grid:
     def __init__(self, plan: Plan) -> None:
         self.study = plan.study
         self.resumed = plan.done()
-        self._ids = list(plan.cells)
+        self._total = len(plan.cells)
+        self._ids = list(plan.ids)
         self._waiting = Waiting(plan.left())
 
     def ask(self) -> Cell | None:
@@ -30,15 +31,15 @@ class Grid:
         return self._waiting.is_over()
 
     def total(self) -> int | None:
-        """The number of cells of the grid, finished ones included."""
-        return len(self._ids)
+        """The number of cells of the grid, or of its shard, finished ones included."""
+        return self._total
 
     def label(self, cell: Cell) -> str:
         """The label of a cell's variant in the grid."""
         return self.study.label(cell.variant)
 
     def cell_ids(self) -> list[str]:
-        """The ids of all cells of the grid."""
+        """The ids of all cells of the grid, other shards' too."""
         return list(self._ids)
 
     def notes(self) -> list[str]:

@@ -23,11 +23,13 @@ from medmamba_variants.design.axes import find_axis
 from medmamba_variants.design.kinds import to_json
 from study.declaration.cells import Cell, DataRef
 from study.declaration.definition import Range, Study
+from study.declaration.racing import RACING
 from study.planning.plan import Plan
 from study.store.lock import file_lock
 from study.strategies.grid import Grid
 from study.strategies.journal import check_lines, cut_torn_line
 from study.strategies.proposals import Proposal, next_axis, variant_of
+from study.strategies.racing import Racing
 from study.strategies.samplers import SAMPLERS
 from study.strategies.strategy import Strategy
 from study.strategies.tuned import Tuned
@@ -48,6 +50,8 @@ def make_strategy(plan: Plan, store: Path | str, count_macs: CountMacs | None = 
 
     Searches need `count_macs`.
     """
+    if plan.study.strategy.name == RACING:
+        return Racing(plan)
     if plan.study.is_grid:
         return Grid(plan) if plan.study.tuning is None else Tuned(plan)
     assert count_macs is not None, "a search needs count_macs"

@@ -27,7 +27,7 @@ class Tuned:
         self._trials: dict[str, list[list[Cell]]] = {}
         self._records: dict[str, Record] = {}
         self._owners: dict[str, str] = {}
-        for _, variant in self.study.variants():
+        for _, variant in plan.variants():
             trials = tuning_cells(self.study, variant, self._refs)
             self._variants[variant.variant_id], self._trials[variant.variant_id] = variant, trials
             self._owners |= {cell.cell_id: variant.variant_id for tried in trials for cell in tried}
@@ -67,6 +67,10 @@ class Tuned:
     def cell_ids(self) -> list[str]:
         """The ids of the cells that are judged: those of variants whose recipe is chosen, never a trial's."""
         return list(self._ids)
+
+    def is_trial(self, cell_id: str) -> bool:
+        """Whether a cell is a trial of the tuning, which is not judged."""
+        return cell_id in self._owners
 
     def notes(self) -> list[str]:
         """Sentences on trials that failed, and on variants left without a recipe."""

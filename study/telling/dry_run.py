@@ -18,11 +18,13 @@ from analysis.words import counted, metric_name, quantity
 from medmamba_variants.networks import Network
 from study.declaration.cells import Cell
 from study.declaration.definition import Study
+from study.declaration.racing import RACING
 from study.planning.costs import Costs
 from study.planning.estimate import estimate
 from study.planning.inputs import Inputs
 from study.planning.memory import memory_lines
 from study.planning.plan import Plan
+from study.planning.racing import Race, follow
 from study.planning.reach import (
     detectable,
     family_size,
@@ -35,6 +37,7 @@ from study.planning.reach import (
 )
 from study.planning.register import compared_before
 from study.store.ledger import Ledger
+from study.strategies.racing import dropped_lines, race_lines
 from study.strategies.search import count_finished
 from study.telling.terminal import about, columns
 
@@ -147,17 +150,20 @@ def audit_lines(notices: Sequence[Notice]) -> list[str]:
 def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     """The cells still to run (for a search: as many of its base), and how many there are, are done and have failed."""
     study = plan.study
+    if study.strategy.name == RACING:
+        return _race(plan)
     times = f"{counted(len(study.seeds), 'seed')} × {counted(len(study.datasets), 'data set')}"
     if study.is_grid:
         left = plan.left()
         if study.tuning is not None:
             tried = f"{counted(len(study.tuning.recipes), 'recipe')} × {counted(len(study.tuning.seeds), 'seed')}"
             tuned = (
-                f"{counted(len(study.variants()), 'variant')} × {tried} × {counted(len(study.datasets), 'data set')}"
+                f"{counted(len(plan.variants()), 'variant')} × {tried} × "
+                f"{counted(len(study.tuning.datasets or study.datasets), 'data set')}"
             )
             # Under which recipe they will run is not known yet; the study's stands in for it.
             known = {cell.variant.variant_id for cell in plan.cells.values()}
-            waiting = [v for _, v in study.variants() if v.variant_id not in known]
+            waiting = [v for _, v in plan.variants() if v.variant_id not in known]
             left = [*left, *(cell for variant in waiting for cell in study.cells_of(variant, plan.refs))]
             names = ", ".join(study.tuning.axes)
             lines = [f"tuning: {names}, chosen by validation {metric_name(study.tuning.metric)}"]
@@ -165,8 +171,10 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
         else:
             lines = []
         again = f" ({len(plan.failed)} failed before and will run again)" if plan.failed else ""
-        product = f"{counted(len(study.variants()), 'variant')} × {times}"
+        product = f"{counted(len(plan.variants()), 'variant')} × {times}"
         total = plan.total - len(plan.trials)
+        if plan.shard is not None:
+            product = f"shard {plan.shard[0]} of {plan.shard[1]} of {product}"
         both = "" if not plan.trials else f"; {plan.total} with the trials"
         count = f"cells: {product} = {total}{both}; {len(plan.done())} done already, {len(left)} to run{again}"
         return left, [*lines, count]
@@ -176,6 +184,22 @@ def _cells(plan: Plan, store: Path) -> tuple[list[Cell], list[str]]:
     ]
     product = f"{counted(study.strategy.trials, 'variant')} × {times}"
     return left, [f"cells: {product} = {plan.total}; {done} done already, {len(left)} to run"]
+
+
+def _race(plan: Plan) -> tuple[list[Cell], list[str]]:
+    """The cells that a race would run if it dropped nobody else, and what it has dropped so far."""
+    race = Race(plan.study, plan.refs)
+    done = follow(race, plan.finished)
+    left = race.cells_left()
+    looks = ", ".join(map(str, race.times)) or "none: too few blocks"
+    product = f"{counted(len(plan.study.variants()), 'variant')} × {counted(len(race.blocks), 'block')}"
+    lines = [
+        f"race by validation {metric_name(race.metric)}: the best variant is dropped with a chance of at most "
+        f"{race.alpha:g}; looks after blocks {looks}",
+        f"cells: at most {product} (a seed on a source) = {plan.total}; {len(done)} done already, at most {len(left)} "
+        "to run",
+    ]
+    return left, lines + race_lines(race) + [f"  {line}" for line in dropped_lines(race)]
 
 
 def _contrasts(plan: Plan, pilot: pd.DataFrame | None) -> list[str]:

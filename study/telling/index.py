@@ -72,9 +72,14 @@ def _cells(study: Study) -> str:
     variants = len(study.variants()) if study.is_grid else study.strategy.trials
     trials = 0 if study.tuning is None else len(study.tuning.recipes) * len(study.tuning.seeds)
     total = variants * (trials + len(study.seeds)) * len(study.datasets)
-    seeds = counted(len(study.seeds), "seed")
+    seeds, names = counted(len(study.seeds), "seed"), counted(len(study.datasets), "data set")
+    if study.tuning is not None and study.tuning.datasets:
+        some = len(study.tuning.datasets)
+        judged = f"{counted(len(study.seeds), 'seed')} × {names}"
+        total = variants * (trials * some + len(study.seeds) * len(study.datasets))
+        return f"{counted(variants, 'variant')} × ({counted(trials, 'trial')} × {some} of them + {judged}) = {total}"
     seeds = f"({counted(trials, 'trial')} + {seeds})" if trials else seeds
-    sizes = (counted(variants, "variant"), seeds, counted(len(study.datasets), "data set"))
+    sizes = (counted(variants, "variant"), seeds, names)
     return f"{' × '.join(sizes)} = {total}"
 
 

@@ -6,22 +6,23 @@ import os
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import fmean, median
+from statistics import median
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from analysis.records.schema import Record
-from analysis.words import LONGEST_REASON, METRIC_NAMES, share, shortened
+from analysis.words import LONGEST_REASON, METRIC_NAMES, NOTHING, ends, share, shortened
+from study.telling.board import METRIC, Board
+from study.telling.heat import heat_table
 from study.telling.terminal import duration
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
-# Best so far is by validation: nobody should look at the test split while decisions are still open.
-METRIC = "macro_f1"
 SECONDS_BETWEEN_LINES = 5.0
 REFRESHES_A_SECOND = 2
 
@@ -38,40 +39,44 @@ class Running:
 
 @dataclass
 class Status:
-    """The state of a running study: counts and what follows from them, independent of any terminal."""
+    """The state of a running study: counts and what follows from them, independent of any terminal.
+
+    Counts are of all cells, `trials` of a tuning among them; those that count in the end are on the board.
+    """
 
     total: int | None
+    board: Board = field(default_factory=Board)
     done: int = 0
     failed: int = 0
     stopped: int = 0
+    trials: int = 0
     running: dict[str, Running] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
     _seconds: list[float] = field(default_factory=list)
     _most_running: int = 0
-    _values: dict[tuple[str, int], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
-    def adopt(self, label: str, record: Record) -> None:
-        """Counts a cell that was finished before this launch."""
+    def adopt(self, label: str, record: Record, judged: bool = True) -> None:
+        """Counts a cell that was finished before this launch; judged: whether it counts in the end."""
         self.done += 1
-        self._rank(label, record)
+        self._place(label, record, judged)
 
     def start(self, cell_id: str, cell: Running) -> None:
         """A worker has begun a cell."""
         self.running[cell_id] = cell
         self._most_running = max(self._most_running, len(self.running))
 
-    def end(self, label: str, record: Record, now: float) -> None:
-        """A cell has ended, in whatever way."""
+    def end(self, label: str, record: Record, now: float, judged: bool = True) -> None:
+        """A cell has ended, in whatever way; judged: whether it counts in the end."""
         cell = self.running.pop(record["cell_id"], None)
         if cell is not None:
             self._seconds.append(now - cell.begun)
         if record["status"] == "done":
             self.done += 1
-            self._rank(label, record)
         elif record["status"] == "failed":
             self.failed += 1
         else:
             self.stopped += 1
+        self._place(label, record, judged)
 
     def waiting(self) -> int | None:
         """The number of cells that have not begun; None when the total is unknown."""
@@ -84,36 +89,35 @@ class Status:
         return not self._most_running and self.waiting() != 0
 
     def eta(self, now: float) -> float | None:
-        """Seconds still to go, from the median cell of this launch; None before the first has ended."""
+        """Seconds still to go; None before anything is known of the cells to come.
+
+        A cell to come takes what such cells took, by variant and data set, else the median cell of this launch.
+        """
         waiting = self.waiting()
-        if waiting is None or not self._seconds:
+        if waiting is None:
             return None
-        usual = median(self._seconds)
-        left = waiting * usual + sum(max(0.0, usual - (now - cell.begun)) for cell in self.running.values())
+        under_way = Counter((cell.label, cell.dataset) for cell in self.running.values())
+        places = list((Counter(self.board.missing()) - under_way).elements())
+        known = self.board.seconds_left(places) if len(places) <= waiting else None
+        others = waiting if known is None else waiting - len(places)
+        if not self._seconds and (others or (known is None and self.running)):
+            return None
+        usual = median(self._seconds) if self._seconds else 0.0
+        left = (known or 0.0) + others * usual
+        for cell in self.running.values():
+            left += max(0.0, (self.board.usual(cell.label, cell.dataset) or usual) - (now - cell.begun))
         return left / max(1, self._most_running)
 
     def best(self) -> tuple[str, float, int] | None:
-        """The label of the best variant so far, its mean validation macro-F1, and over how many cells.
+        """The label of the best variant so far, its mean validation macro-F1, and over how many cells."""
+        found = self.board.best()
+        return None if found is None else (found.label, found.value, found.cells)
 
-        Variants are ranked by their mean distance from the others on the same data set and seed, so that one that has
-        run only on easy data sets is not ahead because of that.
-        """
-        ahead: dict[str, list[float]] = defaultdict(list)
-        values: dict[str, list[float]] = defaultdict(list)
-        for by_label in self._values.values():
-            middle = fmean(by_label.values())
-            for label, value in by_label.items():
-                ahead[label].append(value - middle)
-                values[label].append(value)
-        if not ahead:
-            return None
-        label = max(ahead, key=lambda name: fmean(ahead[name]))
-        return label, fmean(values[label]), len(values[label])
-
-    def _rank(self, label: str, record: Record) -> None:
-        value = (record.get("validation") or {}).get(METRIC)
-        if value is not None:
-            self._values[record["dataset"], record["seed"]][label] = value
+    def _place(self, label: str, record: Record, judged: bool) -> None:
+        if judged:
+            self.board.add(label, record)
+        else:
+            self.trials += 1
 
 
 class Display(Protocol):
@@ -139,9 +143,9 @@ class Progress:
         self.status.start(cell_id, Running(label, dataset, seed, self._clock()))
         self._display.changed(self.status, at_once=False)
 
-    def ended(self, label: str, record: Record) -> None:
-        """A cell has ended; a failure is shown at once, with its message."""
-        self.status.end(label, record, self._clock())
+    def ended(self, label: str, record: Record, judged: bool = True) -> None:
+        """A cell has ended; a failure is shown at once, with its message. judged: whether it counts in the end."""
+        self.status.end(label, record, self._clock(), judged)
         failed = record["status"] == "failed"
         if failed:
             self._display.note(f"failed: {describe_failure(label, record)}")
@@ -188,7 +192,7 @@ def shown(status: Status, title: str, stream: TextIO | None = None) -> Iterator[
     with Live(
         console=console,
         refresh_per_second=REFRESHES_A_SECOND,
-        get_renderable=lambda: live_table(status, title, time.monotonic()),
+        get_renderable=lambda: live_view(status, title, time.monotonic()),
         redirect_stderr=True,
     ):
         yield Progress(status, _OnConsole(console.print))
@@ -244,12 +248,20 @@ def line(status: Status, now: float) -> str:
         parts.append("starting")
     elif status.waiting() or status.running:
         parts.append("ETA unknown yet" if eta is None else f"ETA {duration(eta)}")
-    best = _best_text(status)
+    best = best_text(status.board)
     return ", ".join(parts) + (f"; best so far {best}" if best else "")
 
 
+def live_view(status: Status, title: str, now: float) -> Group:
+    """The status on a terminal: counts, time, best so far, the cells under way, and the heat map of all."""
+    from rich.console import Group
+
+    heat = heat_table(status.board)
+    return Group(live_table(status, title, now), *([] if heat is None else [heat]))
+
+
 def live_table(status: Status, title: str, now: float) -> Table:
-    """The status as a table: counts, time, best so far, and the cells under way."""
+    """The status as a table: counts, time, best so far, failures, and the cells under way."""
     from rich.table import Table
     from rich.text import Text
 
@@ -266,16 +278,29 @@ def live_table(status: Status, title: str, now: float) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_row(Text(title, style="bold"), counts)
     table.add_row("", clock)
-    table.add_row("best so far", Text(_best_text(status) or "…"))
+    table.add_row("best so far", Text(best_text(status.board) or "…"))
+    if status.board.failures:
+        table.add_row("failures", Text(failures_text(status.board), style="red"))
     for cell in list(status.running.values()):
         text = f"{cell.label} · {cell.dataset} · seed {cell.seed}"
         table.add_row(Text(duration(now - cell.begun), style="dim", justify="right"), Text(text))
     return table
 
 
-def _best_text(status: Status) -> str:
-    best = status.best()
+def best_text(board: Board) -> str:
+    """The best variant so far with its mean and the interval of that; empty before the first finished cell."""
+    best = board.best()
     if best is None:
         return ""
-    label, value, cells = best
-    return f"{label} (validation {METRIC_NAMES[METRIC]} {share(value)}, n = {cells})"
+    interval = ends(best.low, best.high)
+    within = "" if interval == NOTHING else f" {interval} over {best.over}"
+    return f"{best.label} (validation {METRIC_NAMES[METRIC]} {share(best.value)}{within}, n = {best.cells})"
+
+
+def failures_text(board: Board) -> str:
+    """All failures in one line: how many of which kind, and the last one; empty without any."""
+    if not board.failures:
+        return ""
+    kinds = Counter(str((record.get("error") or {}).get("type", "error")) for _, record in board.failures.values())
+    named = ", ".join(f"{kind} × {count}" if count > 1 else kind for kind, count in kinds.most_common())
+    return f"{len(board.failures)} ({named}); the last: {describe_failure(*list(board.failures.values())[-1])}"

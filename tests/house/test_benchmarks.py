@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from medmamba_variants.scan import ss2d_scan
@@ -38,6 +39,7 @@ def test_the_statistics_benchmark_in_small(tmp_path):
     assert "≤ 3 s, ≥ 50 ×" in run.stdout and "≤ 0.1 s" in run.stdout
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_mapped_images_in_small(tmp_path):
     out = tmp_path / "data.json"
     size = ["--images", "40", "--seconds", "0.01", "--large", "600", "--steps", "1", "--threads", "1"]
@@ -116,6 +118,7 @@ def test_the_report_benchmark_refuses_what_is_no_checkout(tmp_path):
     assert run.returncode == 2 and f"--against must be a checkout of this project, got {tmp_path}" in run.stderr
 
 
+@pytest.mark.slow
 def test_the_step_benchmark_in_small_against_another_checkout(tmp_path):
     out = tmp_path / "step.json"
     size = ["--turns", "2", "--steps", "1", "--networks", "nano", "--threads", "1", "--out", str(out)]

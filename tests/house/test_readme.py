@@ -64,7 +64,6 @@ def test_every_module_it_runs_can_be_run(module):
         "medmamba_variants.axis_table",
         "medmamba_variants.systems",
         "study.schema",
-        "study.telling.index",
     ],
 )
 def test_a_command_that_prints_ends_quietly_when_its_reader_has_gone(module):

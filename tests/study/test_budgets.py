@@ -84,6 +84,9 @@ def test_a_study_without_budgets_keeps_its_hash_and_one_with_them_has_another(fo
         ("learning_rate: [1.0e-8, 2.0e-3]", "image_size: [16, 32]", "recipe_axes.image_size must be one of"),
         ("epochs: 1,", "epochs: 1, weight_decay: 0.1,", "recipe_axes.weight_decay must not be set under recipe too"),
         ("seeds: [0, 1]", "seeds: [0, 1]\ntuning_seeds: [1]", "tuning_seeds must be seeds that are not among seeds"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\ntuning_datasets: [a]", "tuning_datasets must be some of datasets, got a"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\ntuning_datasets: []", "tuning_datasets must"),
+        ("recipe_axes: {", "tuning_datasets: [phantom_ct]  # {", "tuning_datasets must go with recipe_axes"),
     ],
 )
 def test_bad_budgets_are_refused_in_one_line(folder, old, new, words):
@@ -107,6 +110,12 @@ def test_the_best_mean_on_validation_is_chosen_and_a_failed_recipe_never(folder)
     records[cells[0][1].cell_id] = {"status": "failed", "validation": None}
     assert choose(study, cells, records).place == 1 and choose(study, cells, records).scores[0] is None
     assert choose(study, cells, {}) is None
+    # On some of the data sets only, which makes another study; all of them, named, are none.
+    text = FILE.replace("datasets: [phantom_ct]", "datasets: [phantom_ct, phantom_mri]")
+    fewer = written(folder, text + "tuning_datasets: [phantom_mri]\n")
+    assert tuning_cells(fewer, fewer.variants()[0][1], refs) == [[tried[1]] for tried in cells]
+    assert fewer.study_hash != study.study_hash
+    assert written(folder, text + "tuning_datasets: [phantom_ct, phantom_mri]\n").study_hash == study.study_hash
     # Of equals the first.
     same = {cell.cell_id: {"status": "done", "validation": {"macro_auc_ovr": 0.5}} for tried in cells for cell in tried}
     assert choose(study, cells, same).place == 0

@@ -86,10 +86,10 @@ def test_eta_of_a_search_without_an_end_is_unknown():
 
 def test_best_so_far_compares_on_equal_data_and_seeds():
     status = Status(total=9)
-    status.adopt("strong", make_record(dataset="hard", macro_f1=0.5))
-    status.adopt("weak", make_record(dataset="hard", macro_f1=0.3))
+    status.adopt("strong", make_record("a", dataset="hard", macro_f1=0.5))
+    status.adopt("weak", make_record("b", dataset="hard", macro_f1=0.3))
     # The weak variant alone has met the easy set yet.
-    status.adopt("weak", make_record(dataset="easy", macro_f1=0.95))
+    status.adopt("weak", make_record("c", dataset="easy", macro_f1=0.95))
     label, value, cells = status.best()
     assert (label, value, cells) == ("strong", 0.5, 1)
 

@@ -47,7 +47,7 @@ class Watched:
         self.opened: Counter[str] = Counter()
         self.parsed: Counter[str] = Counter()
         self.hashed: Counter[str] = Counter()
-        loads, content_hash = json.loads, study.cells.content_hash
+        loads, content_hash = json.loads, study.declaration.cells.content_hash
 
         def counted_loads(text, **options):
             found = loads(text, **options)
@@ -61,7 +61,7 @@ class Watched:
             return found
 
         monkeypatch.setattr(json, "loads", counted_loads)
-        monkeypatch.setattr(study.cells, "content_hash", counted_hash)
+        monkeypatch.setattr(study.declaration.cells, "content_hash", counted_hash)
 
     def launch(self, *arguments):
         for counter in (self.opened, self.parsed, self.hashed):

@@ -29,6 +29,8 @@ from study.strategies.samplers import SAMPLERS
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
+# A search, and studies of a single variant.
+WITHOUT_CONTRASTS = ("joint_search", "pilot_budget", "published_figures")
 
 GRID = """
 question: How much
@@ -260,7 +262,7 @@ BAD = {
     "recipe: {3: 4}": "recipe must have texts as keys, got 3",
     # missing keys
     "strategy: {seed: 1}": "strategy.name must be given, got nothing "
-    "(what to run next: all of the grid, or proposals by Optuna)",
+    "(what to run next: all of the grid, a race between its variants, or proposals by Optuna)",
     # wrong types
     "recipe: {learning_rate: 1e-4}": "recipe.learning_rate must be a number from 1e-08 to 10, got the string '1e-4' "
     "(write 1.0e-4)",
@@ -332,7 +334,7 @@ BAD = {
     "axes: {split_ratio: [0.5, [0.5, 0.5, 0.5]]}": "axes must give different variants, got one variant twice: "
     "{split_ratio: 0.5} and {split_ratio: [0.5, 0.5, 0.5]}",
     # strategies
-    "strategy: {name: gird}": f"strategy.name must be one of grid, {', '.join(SAMPLERS)}; "
+    "strategy: {name: gird}": f"strategy.name must be one of grid, racing, {', '.join(SAMPLERS)}; "
     "got 'gird' (did you mean grid?)",
     "strategy: {name: grid, trials: 3}": "strategy.trials must be left out where strategy.name is grid, got 3",
     "strategy: {name: tpe, objectives: [macro_f1]}": "strategy.trials must be given where strategy.name is tpe, "
@@ -552,7 +554,8 @@ OPTIONS = [
     ),
     (
         {"settings": {"strategy.trials": "3"}},
-        "--set strategy.name must be given, got nothing (what to run next: all of the grid, or proposals by Optuna)",
+        "--set strategy.name must be given, got nothing "
+        "(what to run next: all of the grid, a race between its variants, or proposals by Optuna)",
     ),
     ({"settings": {"seeds.5": "3"}}, "--set seeds.5 must lead to a key of the study, got '5' inside a list of 2"),
     ({"settings": {"seeds.²": "3"}}, "--set seeds.² must lead to a key of the study, got '²' inside a list of 2"),
@@ -711,7 +714,7 @@ def test_the_studies_are_there():
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in FILES if path.stem not in ("joint_search", "pilot_budget")], ids=lambda path: path.stem
+    "path", [path for path in FILES if path.stem not in WITHOUT_CONTRASTS], ids=lambda path: path.stem
 )
 def test_a_shipped_grid_can_reach_its_alpha(path):
     study = load_study(path)

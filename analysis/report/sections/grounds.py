@@ -1,9 +1,13 @@
 """Sections of a report on what its claims rest on: curves, classes, predictions, data, cells, versions."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from analysis.audits import notices
+from analysis.metrics import LOWER_IS_BETTER
+from analysis.records.curves import late_gain
 from analysis.records.predictions import Predictions
 from analysis.records.schema import Record
 from analysis.rendering.html import definitions, element, folded, note, paragraph
@@ -14,9 +18,10 @@ from analysis.report.evidence import Evidence
 from analysis.report.section import DRAWN_DATASETS, Part, cuts, make_part
 from analysis.report.tables import budgets as budget_tables
 from analysis.report.tables import decisions as decision_tables
+from analysis.report.tables import races as race_tables
 from analysis.report.tables import study as study_tables
 from analysis.report.tallies import CONFIDENCE_BINS, FEWEST_IN_BIN, SMALL_MATRIX, tally_cells
-from analysis.words import counted, listed, metric_name
+from analysis.words import counted, listed, metric_name, share
 
 DECIDED = (
     "What a mean over images and seeds hides, for the variants that figures show: descriptions, none of them declared, "
@@ -42,9 +47,16 @@ def curves(evidence: Evidence, drawn: Sequence[str], styles: Mapping[str, Mark],
     if not drawings:
         why = f"no finished cell has recorded {metric_name(metric)} on validation epoch by epoch"
         return make_part("curves", "Learning curves", [note(f"No learning curves: {why}.")])
+    late = [late_gain(record, metric) for records in cells.values() for record in records]
+    late = [gain for gain in late if not math.isnan(gain)]
+    gained = (
+        f"In the last fifth of its epochs the median cell gained {share(median(late), 4)} {metric_name(metric)}. "
+        if late and metric not in LOWER_IS_BETTER
+        else ""
+    )
     text = (
         "The validation split, by which each cell's best epoch was chosen. Lines are means over seeds, shades reach "
-        f"from the lowest to the highest seed, which is a range and no interval. {cuts(evidence, drawn)}"
+        f"from the lowest to the highest seed, which is a range and no interval. {gained}{cuts(evidence, drawn)}"
     )
     blocks = [paragraph(text.strip())]
     done = [record for records in cells.values() for record in records if record.get("curves")]
@@ -182,6 +194,30 @@ def budgets(evidence: Evidence) -> Part | None:
     tables = [budget_tables.matched(evidence)] if evidence.manifest.get("matched") else []
     tables += [budget_tables.tuned(evidence)] if evidence.manifest.get("tuning") else []
     return make_part("budgets", "Equal budgets", [], tables=tables) if tables else None
+
+
+def race(evidence: Evidence) -> Part | None:
+    """The section on variants that a race dropped, and when; None where none raced."""
+    found = evidence.manifest.get("racing")
+    if not found:
+        return None
+    n_blocks, n_dropped = len(found["blocks"]), len(found["dropped"])
+    looks = ", ".join(map(str, found["looks"]))
+    n_variants = n_dropped + len(evidence.manifest.get("variants") or {})
+    text = (
+        f"The variants raced by validation {metric_name(found['metric'])}: {counted(n_blocks, 'block')}, each a seed "
+        f"on a source, came in random order, and after {looks or 'none'} of them a variant "
+        "was dropped whose mean over all blocks would be below the leader's, by a paired t test at a level fixed "
+        f"before. The best of the study is dropped with a chance of at most {found['alpha']:g}. "
+        f"{n_dropped} of {counted(n_variants, 'variant')} were dropped, and {found['cells_asked']:,} of "
+        f"{found['cells_of_grid']:,} cells were run."
+    )
+    blocks = [paragraph(text)]
+    if n_dropped:
+        said = "Cells of dropped variants are in no other table, test or figure: they would compare unequal blocks."
+        blocks.append(note(said))
+    blocks += [note(f"{label} left the race: {why}.") for label, why in found["out"].items()]
+    return make_part("race", "The race", blocks, tables=[race_tables.dropped(evidence)] if n_dropped else [])
 
 
 def cells(evidence: Evidence) -> Part:

@@ -61,10 +61,11 @@ def tuned(evidence: Evidence) -> Table:
         ]
     metric = METRIC_NAMES[found["metric"]]
     seeds = f"{'seed' if len(found['seeds']) == 1 else 'seeds'} {', '.join(map(str, found['seeds']))}"
+    names = ", ".join(found["datasets"]) if "datasets" in found else "the data sets"
     return Table(
         "tuned",
         "Recipes by tuning",
-        f"Mean validation {metric} of each recipe tried, over the data sets and {seeds}; every variant had the same "
+        f"Mean validation {metric} of each recipe tried, over {names} and {seeds}; every variant had the same "
         f"{len(found['tried'])} recipes. The best was then run afresh with the study's own seeds, and those cells "
         f"alone are judged.{_at_an_end(found)}",
         ["variant", "chosen", *(_settings(tried) for tried in found["tried"])],
