@@ -13,7 +13,8 @@ from study.declaration.cells import Cell
 
 Probabilities = dict[str, np.ndarray]
 Outcome = tuple[Record, Probabilities]
-Run = Callable[[Cell], Outcome]
+# From a cell to its outcome; after a worker without memory enough also called with `micro_batch`.
+Run = Callable[..., Outcome]
 
 
 class Asked(Protocol):
