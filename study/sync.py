@@ -14,8 +14,6 @@ from filelock import Timeout
 from analysis.records.manifests import load_manifest, parsed_manifests
 from analysis.records.schema import Record
 from analysis.words import counted
-from medmamba_variants.config import VariantConfig
-from medmamba_variants.networks import read_network
 from study.store.database import absolute_uri, default_uri
 from study.store.ledger import Ledger, open_ledger
 from study.store.lock import file_lock
@@ -99,8 +97,7 @@ def _records(ledger: Ledger, manifest: Mapping[str, Any]) -> list[Record]:
 def _label(record: Record, manifest: Mapping[str, Any]) -> str:
     """The label under which the study knows the variant; another study may have made the record under its own."""
     known = manifest.get("variants") or {}
-    label = known.get(record["variant_id"]) or record.get("variant_label")
-    return str(label or read_network(record["variant"]).label(VariantConfig()))
+    return str(known.get(record["variant_id"]) or record.get("variant_label") or record["variant_id"])
 
 
 if __name__ == "__main__":

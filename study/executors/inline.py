@@ -13,6 +13,7 @@ from study.declaration.cells import Cell
 
 Probabilities = dict[str, np.ndarray]
 Outcome = tuple[Record, Probabilities]
+# From a cell to its outcome; after a worker without memory enough also called with `micro_batch`.
 Run = Callable[..., Outcome]
 
 

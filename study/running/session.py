@@ -120,9 +120,13 @@ def launch(study: Study, options: Options, command: str) -> int:
                 if options.keep is not None and not study.is_grid:
                     # Only now does a search know which of its cells were finished before.
                     _tell_bare(strategy.resumed)
-            finally:
-                # Only now does a search know its cells.
-                keep_manifest()
+            except BaseException:
+                # What went wrong is to be told, not what a full disk then makes of the manifest.
+                with suppress(OSError):
+                    keep_manifest()
+                raise
+            # Only now does a search know its cells.
+            keep_manifest()
             return driver.close()
         except KeyboardInterrupt:
             # A second interrupt only ends the wait for the tracker.

@@ -30,6 +30,9 @@ from analysis.records.places import RECORDS
 from analysis.records.schema import STATUSES, Record
 from study.store.paths import without_places
 
+# No space, no quota, and the most that a file of this process may hold.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class Ledger:
     """The ledger in one folder, which is created on the first write: all records of a store.
@@ -62,12 +65,14 @@ class Ledger:
         kept = {"weights": f"weights/{cell_id}.safetensors"} if isinstance(weights, bytes) else {}
         written = without_places(plain_json({**record, "probabilities": name, **kept}, "record"))
         line = _as_line(written)
-        if probabilities:
-            self._write_probabilities(cell_id, probabilities)
-        if isinstance(weights, bytes):
-            with whole_file(self.folder / kept["weights"]) as whole:
-                whole.write(weights)
-        self._append(line)
+        needed = len(line) + sum(array.nbytes for array in (probabilities or {}).values() if hasattr(array, "nbytes"))
+        with _room_for(needed + (len(weights) if isinstance(weights, bytes) else 0)):
+            if probabilities:
+                self._write_probabilities(cell_id, probabilities)
+            if isinstance(weights, bytes):
+                with whole_file(self.folder / kept["weights"]) as whole:
+                    whole.write(weights)
+            self._append(line)
         return written
 
     def adopt(self, records: Iterable[Record]) -> None:
@@ -235,6 +240,19 @@ def _mend_tail(file: int, is_whole: Callable[[bytes], object]) -> None:
         os.write(file, b"\n")
     else:
         os.ftruncate(file, size - len(tail))
+
+
+@contextmanager
+def _room_for(needed: int) -> Iterator[None]:
+    """Context that says in an error of a full disk how many bytes a record and its files need at most."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = None if error.filename is None else str(error.filename)
+        what = f"{error.strerror}: a record with its files needs {needed:,} bytes"
+        raise OSError(error.errno, what, place) from None
 
 
 @contextmanager
