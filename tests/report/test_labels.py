@@ -21,7 +21,13 @@ LONG = "High squamous intra-epithelial lesion of grade {} in the cervix uteri"
 def tally(classes: int) -> Tally:
     counts = np.full(CONFIDENCE_BINS, 4.0)
     return Tally(
-        confusion=np.eye(classes) * 5, counts=counts, hits=counts / 2, confidence=counts / 2, n_seeds=1, n_images=40
+        confusion=np.eye(classes) * 5,
+        supports=np.full(classes, 5),
+        counts=counts,
+        hits=counts / 2,
+        confidence=counts / 2,
+        n_seeds=1,
+        n_images=40,
     )
 
 
