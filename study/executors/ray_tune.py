@@ -157,7 +157,9 @@ def _tune(
 
         def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial) -> None:  # type: ignore[override]
             begun()
-            watcher.started(trial.config["cell"])
+            # Who watches a cell does not see that it is tried again.
+            if trial.config["micro_batch"] is None:
+                watcher.started(trial.config["cell"])
 
         def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any]) -> None:  # type: ignore[override]
             # Removed from the result, or Tune would keep all probabilities and write them into its snapshots.
