@@ -46,6 +46,12 @@ def test_its_ledger_has_all_that_numbers_need_and_no_place_of_the_machine(folder
     assert "search_spaces/real/split_ratio.yaml" in (folder / "README.md").read_text()
 
 
+def test_its_page_links_nothing_that_is_not_there(folder):
+    links = re.findall(r'href="([^"#]+)"', (folder / "report.html").read_text())
+    files = [link for link in links if "tables/" in link or "figures/" in link]
+    assert len(files) > 5 and all((folder / link).exists() for link in files)
+
+
 def test_the_numbers_are_those_of_the_store(folder, tmp_path):
     store = write_ledger(tmp_path / "store", DESIGN)
     assert main(["split_ratio", "--store", str(store)]) == 0

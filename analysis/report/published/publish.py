@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,9 @@ from analysis.report.tables.results import results_table
 from analysis.report.write import Report, write_report
 from analysis.verdicts.decisions import Ask
 from analysis.verdicts.images import answers
+
+# Links of the page to files that are not published: tables in other forms, and figures, which stand in the page.
+LEFT_OUT = re.compile(r'(?: · )?<a href="(?:tables/[^"]+\.(?:md|tex)|figures/[^"]+)">[^<]*</a>')
 
 
 def publish(store: Path | str, study: str, home: Path, *, ask: Ask = answers, draw: Draw = draw_and_clear) -> Report:
@@ -48,7 +52,8 @@ def rebuild(folder: Path, out: Path | None = None, *, ask: Ask = answers, draw: 
         (out / "tables").mkdir(parents=True)
         for path in sorted((Path(scratch) / "tables").glob("*.csv")):
             shutil.copyfile(path, out / "tables" / path.name)
-        shutil.copyfile(report.page, out / "report.html")
+        page = report.page.read_text(encoding="utf-8")
+        (out / "report.html").write_text(LEFT_OUT.sub("", page), encoding="utf-8")
     shown = of_first_metric(report.verdicts)
     if shown:
         picture = draw_here("contrasts.at_a_glance", shown, "contrasts")
