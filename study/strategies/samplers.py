@@ -135,6 +135,11 @@ def sampler_settings() -> dict[str, Setting]:
     for name, sampler in SAMPLERS.items():
         for key in sampler.settings:
             owners.setdefault(key, []).append(name)
+    for key, names in owners.items():
+        kinds = [SAMPLERS[name].settings[key].kind for name in names]
+        assert all(kind == kinds[0] for kind in kinds), (
+            f"{key} must mean one thing, got another in {' and '.join(names)}"
+        )
     return {
         key: Setting(
             SAMPLERS[names[0]].settings[key].kind,

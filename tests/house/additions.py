@@ -238,13 +238,13 @@ SAMPLER = Addition(
 def _eager(draw, settings):
     from optuna.samplers import TPESampler
 
-    return TPESampler(seed=draw.seed, n_startup_trials=settings["startup"])
+    return TPESampler(seed=draw.seed, n_startup_trials=settings["opening"])
 """,
         ),
         "entry": entry(
             SAMPLERS,
             "SAMPLERS",
-            '"eager_tpe": Sampler(_eager, {"startup": Setting(whole(1, 99), "trials at random", default=4)})',
+            '"eager_tpe": Sampler(_eager, {"opening": Setting(whole(1, 99), "trials at random", default=4)})',
         ),
     },
     """
@@ -254,12 +254,12 @@ from study.store.ledger import Ledger
 from study.strategies.search import make_strategy
 
 eager = {**SEARCH, "name": "eager_tpe"}
-assert study({"strategy": eager}).strategy.settings == {"startup": 4}
-asked = study({"strategy": {**eager, "startup": 2}})
-assert asked.strategy.settings == {"startup": 2}
+assert study({"strategy": eager}).strategy.settings == {"opening": 4}
+asked = study({"strategy": {**eager, "opening": 2}})
+assert asked.strategy.settings == {"opening": 2}
 refuses({"strategy": {**SEARCH, "name": "eagr_tpe"}}, "did you mean eager_tpe?")
-refuses({"strategy": {**eager, "startpu": 2}}, "did you mean startup?")
-refuses({"strategy": {**eager, "startup": 0}}, "strategy.startup must be a whole number from 1 to 99, got 0")
+refuses({"strategy": {**eager, "openign": 2}}, "did you mean opening?")
+refuses({"strategy": {**eager, "opening": 0}}, "strategy.opening must be a whole number from 1 to 99, got 0")
 refs = {name: DataRef(name, name, {}) for name in asked.datasets}
 cell = make_strategy(make_plan(asked, refs, Ledger(HERE / "ledger")), HERE, lambda variant, dataset: 1.0).ask()
 assert cell.variant.fusion in GRID["axes"]["fusion"]

@@ -7,6 +7,7 @@ landing must make no circle, and none may reach up to the landing's own face.
 import ast
 import subprocess
 import sys
+from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -149,6 +150,12 @@ def test_no_landing_has_more_names_than_one_can_take_in():
         counts[str(folder.relative_to(ROOT))] = len(names)
     assert len(counts) > 30
     assert {folder: count for folder, count in counts.items() if count > LIMIT_NAMES} == {}
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Pytest imports them by that name alone, and takes the second of two for the first."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py"))
+    assert {name: count for name, count in names.items() if count > 1} == {}
 
 
 def test_files_keep_their_size_and_names():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from command_fixture import folder, lines_of
-from test_checkpoints import make_cell
+from test_cells_under_way import make_cell
 
 import study
 from study.launch import main

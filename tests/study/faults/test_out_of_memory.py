@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from test_checkpoints import make_cell
+from test_cells_under_way import make_cell
 from torch import nn
 
 from study.store.checkpoints import Checkpoints
