@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from analysis.records.manifests import load_manifest
 from analysis.report.drawing import Draw, draw_and_clear, draw_here
 from analysis.report.evidence import load_evidence
 from analysis.report.published.ledger import LIMIT, copy_ledger
@@ -26,8 +27,7 @@ def publish(store: Path | str, study: str, home: Path, *, ask: Ask = answers, dr
     Raises ValueError, one line, for an unknown study or an unreadable ledger, and where the folder would be larger
     than a repository should hold.
     """
-    name = load_evidence(store, study).name
-    folder = home / name
+    folder = home / str(load_manifest(store, study)["name"])
     copy_ledger(store, study, folder)
     report = rebuild(folder, ask=ask, draw=draw)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from analysis.rendering.tables import Table, to_markdown
 from analysis.report.evidence import Evidence
@@ -104,8 +103,7 @@ def _declared(evidence: Evidence) -> list[str]:
         f"{counted(len(evidence.datasets), 'data set')} of {counted(evidence.n_sources, 'independent source')}: "
         f"{', '.join(evidence.datasets)}; seeds {', '.join(map(str, evidence.seeds))}."
     )
-    recipe = ", ".join(f"{key} {value}" for key, value in _recipe(manifest).items())
-    said.append(f"Recipe, where it is not the default: {recipe}." if recipe else "Recipe: the default.")
+    said.append(f"Recipe: {', '.join(f'{key} {value}' for key, value in (manifest.get('recipe') or {}).items())}.")
     tuning = manifest.get("tuning") or {}
     if tuning:
         axes = "; ".join(f"{name} of {', '.join(map(str, values))}" for name, values in tuning["axes"].items())
@@ -119,13 +117,6 @@ def _declared(evidence: Evidence) -> list[str]:
     if evidence.contrasts:
         said.append(f"α {manifest.get('alpha')}, {corrected(manifest.get('correction'))} within a family.")
     return said
-
-
-def _recipe(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's settings that the study file names."""
-    text = str(manifest.get("file_text") or "")
-    line = next((line for line in text.splitlines() if line.startswith("recipe:")), "")
-    return {key: value for key, value in (manifest.get("recipe") or {}).items() if f"{key}:" in line}
 
 
 def _commands(evidence: Evidence) -> str:
